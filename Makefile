@@ -1,0 +1,77 @@
+# gan.h is one header; this file builds the tool, the examples, the tests and the benchmarks.
+# Needs cc and make. CC, CXX, CFLAGS, CPPFLAGS, LDFLAGS are yours; what the build needs is added.
+
+CC      ?= cc
+CXX     ?= c++
+CFLAGS  ?= -O2
+BUILD   ?= build
+JOBS    ?= 2
+
+# OPENMP=1: with threads, OPENMP=0: without; by default with, where the compiler can.
+OPENMP  ?= $(shell mkdir -p $(BUILD) && echo 'int main(void) { return 0; }' > $(BUILD)/probe.c && \
+             $(CC) -fopenmp $(BUILD)/probe.c -o $(BUILD)/probe 2>/dev/null && echo 1 || echo 0)
+ifeq ($(OPENMP),1)
+OMP     := -fopenmp
+else
+OMP     := -Wno-unknown-pragmas
+endif
+
+WARN    := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+FLAGS   := -std=c99 -I. $(WARN) $(OMP)
+EXAMPLES := $(patsubst examples/%.c,$(BUILD)/%,$(wildcard examples/*.c))
+TESTS   := $(patsubst tests/%.c,$(BUILD)/%,$(wildcard tests/test_*.c))
+SANITIZERS := address,undefined
+DEMO    := $(BUILD)/demo
+
+all: $(EXAMPLES) ## build the tool (build/gan) and the other examples
+
+$(BUILD)/%: examples/%.c gan.h
+	@mkdir -p $(BUILD)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
+
+$(BUILD)/test_%: tests/test_%.c tests/test.h gan.h
+	@mkdir -p $(BUILD)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
+
+$(BUILD)/bench: bench/bench.c gan.h
+	@mkdir -p $(BUILD)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
+
+demo: $(BUILD)/gan ## train DCGAN on drawn digits (two minutes): build/demo/samples.png, losses.svg
+	$(BUILD)/gan train dcgan --preset demo --out $(DEMO)
+
+test: ## build and run all tests; the last line says N passed, N failed
+	@$(MAKE) --no-print-directory -j$(JOBS) $(TESTS) $(EXAMPLES)
+	@sh tests/run.sh $(TESTS)
+
+check: test check-header ## test, and the header as C and C++ with every option
+
+check-header: ## warnings, C99 and C++11, linking twice, options, symbols, the manual's programs
+	@CC="$(CC)" CXX="$(CXX)" sh tests/check_header.sh
+
+sanitize: ## all tests under the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/sanitize OPENMP=0 \
+	    CFLAGS="-O1 -g -fsanitize=$(SANITIZERS) -fno-sanitize-recover=all -fno-omit-frame-pointer"
+
+cross: ## kernel tests for aarch64 (NEON) under qemu; 32-bit ARM and RISC-V (scalar)
+	@sh tests/cross.sh
+
+fuzz: ## one minute of each fuzz target (needs clang with libFuzzer)
+	@sh tests/fuzz.sh
+
+bench: $(BUILD)/bench ## time the kernels and the training steps
+	$(BUILD)/bench
+
+bench-peers: bench ## the same steps in PyTorch, for comparison (needs python3 with torch)
+	python3 bench/peers/steps.py
+
+fixtures: ## write the PyTorch fixtures of the tests again (needs python3 with torch)
+	python3 tests/fixtures.py
+
+clean: ## delete the build folder
+	rm -rf $(BUILD)
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | awk -F: '{ printf "  %-14s%s\n", $$1, $$2 }'
+
+.PHONY: all demo test check check-header sanitize cross fuzz bench bench-peers fixtures clean help
