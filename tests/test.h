@@ -3,8 +3,7 @@
  * A test file is a program of its own: it includes this file (which brings gan.h with its
  * implementation, so private functions can be tested), and its main is
  *
- *     int main(int argc, char **argv)
- *     {
+ *     int main(int argc, char **argv) {
  *         test_begin(argc, argv);          first argument, if any: run only cases whose name contains it
  *         TEST(case_function);
  *         return test_end();               prints "N passed, N failed"
@@ -23,19 +22,16 @@ static int test_passed, test_failed;
 static int test_case_failures;
 static const char *test_case_name;
 
-static void test_begin(int argc, char **argv)
-{
+static void test_begin(int argc, char **argv) {
     test_filter = argc > 1 ? argv[1] : NULL;
 }
 
-static int test_end(void)
-{
+static int test_end(void) {
     printf("%d passed, %d failed\n", test_passed, test_failed);
     return test_failed != 0;
 }
 
-static void test_run(const char *name, void (*run)(void))
-{
+static void test_run(const char *name, void (*run)(void)) {
     if (test_filter && !strstr(name, test_filter)) {
         return;
     }
@@ -63,8 +59,7 @@ static void test_run(const char *name, void (*run)(void))
     } while (0)
 
 /* Largest |got - want|; *at is where. NaN anywhere gives infinity. */
-static double test_max_error(const float *got, const double *want, size_t count, size_t *at)
-{
+static double test_max_error(const float *got, const double *want, size_t count, size_t *at) {
     double worst = 0.0;
     *at = 0;
     for (size_t i = 0; i < count; i++) {

@@ -106,7 +106,7 @@ static void checked_sizes(void) {
     CHECK(gani_mul(SIZE_MAX / 2, 3) == 0 && gani_mul(SIZE_MAX, SIZE_MAX) == 0, "overflow is 0");
     CHECK(gani_mul(SIZE_MAX, 1) == SIZE_MAX, "largest");
     CHECK(gani_sum(1, 2) == 3 && gani_sum(SIZE_MAX, 1) == 0 && gani_sum(0, 7) == 0, "sums");
-    CHECK(gani_round_up(0, 64) == 0 && gani_round_up(1, 64) == 64 && gani_round_up(64, 64) == 64, "");
+    CHECK(gani_round_up(0, 64) == 0 && gani_round_up(1, 64) == 64 && gani_round_up(64, 64) == 64, "units");
 }
 
 static void allocation(void) {
