@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""The training steps of gan.h in PyTorch, to compare speed (main) and values (tests/fixtures.py).
+
+    steps.py [--threads N] [--repeat N]
+
+prints one line for each step: name threads median_ms. Networks, order of the updates and settings are those of
+gan.h: GAN as eriklindernoren/PyTorch-GAN has it (with batch norm's eps 1e-5), DCGAN as pytorch/examples.
+"""
+import argparse
+import statistics
+import time
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+def gan_networks(latent=100, pixels=784, g_widths=(128, 256, 512, 1024), d_widths=(512, 256)):
+    """Goodfellow et al. 2014: two multilayer perceptrons; the discriminator ends in a logit."""
+    g, width = [], latent
+    for i, out in enumerate(g_widths):
+        g += [nn.Linear(width, out)] + ([nn.BatchNorm1d(out)] if i else []) + [nn.LeakyReLU(0.2)]
+        width = out
+    g += [nn.Linear(width, pixels), nn.Tanh()]
+    d, width = [], pixels
+    for out in d_widths:
+        d += [nn.Linear(width, out), nn.LeakyReLU(0.2)]
+        width = out
+    return nn.Sequential(*g), nn.Sequential(*d, nn.Linear(width, 1))
+
+
+def dcgan_networks(size=64, channels=3, latent=100, ngf=64, ndf=64):
+    """Radford et al. 2015: 4x4 at the inner end, stages of 4/2/1 outwards, no biases."""
+    stages = (size // 4).bit_length() - 1
+    width = ngf << (stages - 1)
+    g = [nn.ConvTranspose2d(latent, width, 4, 1, 0, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    for _ in range(stages - 1):
+        g += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
+        width //= 2
+    g += [nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False), nn.Tanh()]
+    d, width = [nn.Conv2d(channels, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)], ndf
+    for _ in range(stages - 1):
+        d += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2)]
+        width *= 2
+    return nn.Sequential(*g), nn.Sequential(*d, nn.Conv2d(width, 1, 4, 1, 0, bias=False))
+
+
+def bce(logits, target):
+    return binary_cross_entropy_with_logits(logits.flatten(), torch.full_like(logits.flatten(), target))
+
+
+class Trainer:
+    """One of the two systems: order "gd" (GAN) updates the generator first, "dg" (DCGAN) the discriminator."""
+
+    def __init__(self, g, d, order, lr=2e-4, betas=(0.5, 0.999)):
+        self.g, self.d, self.order = g, d, order
+        self.opt_g = torch.optim.Adam(g.parameters(), lr, betas)
+        self.opt_d = torch.optim.Adam(d.parameters(), lr, betas)
+
+    def step(self, images, z):
+        """Returns (discriminator loss as the half sum, generator loss); both see the same fake images."""
+        fake, losses = self.g(z), {}
+        for turn in self.order:
+            if turn == "g":
+                optimiser, loss = self.opt_g, bce(self.d(fake), 1.0)
+            else:
+                optimiser, loss = self.opt_d, (bce(self.d(images), 1.0) + bce(self.d(fake.detach()), 0.0)) / 2
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses[turn] = loss.item()
+        return losses["d"], losses["g"]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeat", type=int, default=7)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    batch = 64
+    cases = [
+        ("step_gan_28x28_b64", Trainer(*gan_networks(), "gd"), (batch, 784), (batch, 100)),
+        ("step_dcgan_64x64_b64", Trainer(*dcgan_networks(), "dg"), (batch, 3, 64, 64), (batch, 100, 1, 1)),
+    ]
+    for name, trainer, image_shape, latent_shape in cases:
+        images, z, times = torch.rand(image_shape) * 2 - 1, torch.randn(latent_shape), []
+        trainer.step(images, z)
+        for _ in range(args.repeat):
+            start = time.perf_counter()
+            trainer.step(images, z)
+            times.append((time.perf_counter() - start) * 1e3)
+        print(f"{name} {args.threads} {statistics.median(times):.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
