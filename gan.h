@@ -1407,6 +1407,7 @@ typedef struct gani_run {
     const float *const *source;     /* values, NULL where left out */
     const gan_shape *source_shape;
     float *out;                     /* the node's value; for an effect the parameter's data */
+    float *also[2];                 /* data of the parameters at attr.i[GANI_ATTR_ALSO ...], NULL where none */
     uint64_t seed, step;            /* for random ops */
 } gani_run;
 
@@ -1420,12 +1421,17 @@ enum {
     GANI_OP_CONSTANT = 32, /* computed once, when the program is made */
     GANI_OP_FUSES_ACT = 64 /* the planner may move a following activation into attr.i[GANI_ATTR_ACT], attr.f[GANI_ATTR_SLOPE] */
 };
-enum { GANI_ATTR_ACT = 15, GANI_ATTR_SLOPE = 3 };
+/* Fixed places in attributes. i[]: a shape (rank, then GAN_MAX_RANK extents), for ops whose sources do not determine it and for
+ * leaves; store index + 1 of up to two parameters that an effect writes beside node->param; activation. f[]: its slope. */
+enum { GANI_ATTR_SHAPE = 7, GANI_ATTR_ALSO = 13, GANI_ATTR_ACT = 15, GANI_ATTR_SLOPE = 3 };
 
 typedef struct gani_op_row {
     const char *name;
     unsigned flags;
-    /* Checks sources and attributes, sets node->shape; on a misfit returns gani_error with the text of gani_node_label in front. */
+    int required; /* so many sources, from the first, may not be left out; checked before shape is called */
+    /* Checks sources and attributes, sets node->shape; on a misfit returns gani_error with the text of gani_node_label in front.
+     * The node's sources stand in graph->sources already. An effect's source 0 is the parameter it writes: its shape
+     * function sets node->param and attr.i[GANI_ATTR_ALSO]; gani_add_node then adds the node to graph->effects. */
     gan_status (*shape)(gan_graph *graph, gani_node *node);
     gan_status (*run)(gan_context *ctx, const gani_run *run);
     /* Appends the gradient: dsource[k] = gradient in source k given dy, or {0} where it is zero or not defined. Uses only
