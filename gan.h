@@ -1381,7 +1381,11 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  * dummy). A node names its op, its sources, its shape and its attributes; everything that an op needs to know
  * is there, so that equal nodes (same op, sources, attributes) have equal values.
  *
- * Holds:  types of nodes, op rows, parameters, graphs.
+ * A parameter is memory with a name, in a store that several graphs may share. Its node in a graph stands for that
+ * memory: an op reads the value that the parameter has when the op's turn comes, so ops that stand before an effect in the
+ * list see the old value and ops behind it the new one.
+ *
+ * Holds:  types of nodes, op rows, parameters, graphs; shapes; the parameter store; adding a node, its label.
  * Uses:   >>platform        Knows nothing of: particular ops.
  * ========================================================================= */
 
@@ -1391,54 +1395,65 @@ typedef struct gani_attr {
     float f[4];
 } gani_attr;
 
+/* Places with the same meaning in every op. */
+enum {
+    GANI_ATTR_SHAPE = 7,  /* attr.i: rank, then GAN_MAX_RANK extents, of ops whose sources do not determine the shape */
+    GANI_ATTR_ALSO = 13,  /* attr.i: store index + 1 of up to two parameters that an effect writes beside node->param */
+    GANI_ATTR_ACT = 15,   /* attr.i: gan_activation, of an activation op or folded into another op */
+    GANI_ATTR_SLOPE = 3   /* attr.f: its slope */
+};
+
 typedef struct gani_node {
     int op;           /* row of the op table */
-    int name;         /* offset into graph->text of the scope it was built in (or, for leaves, its full name) */
+    int name;         /* offset into graph->text: the scope it was built in (leaves: the full name) */
     int source_first; /* sources are graph->sources[source_first ... +source_count-1], each the id of an earlier node or 0 (left out) */
     int source_count;
-    int param;        /* leaves: index in the parameter store; effects: the parameter written; else -1 */
-    gan_shape shape;
+    int param;        /* a parameter, or an effect (the first one it writes): index in the store; else -1 */
+    gan_shape shape;  /* of an effect: that of the parameter */
     gani_attr attr;
 } gani_node;
 
 /* What an op's run function gets. */
 typedef struct gani_run {
     const gani_node *node;
-    const float *const *source;     /* values, NULL where left out */
+    const float *const *source; /* values, NULL where left out */
     const gan_shape *source_shape;
-    float *out;                     /* the node's value; for an effect the parameter's data */
-    float *also[2];                 /* data of the parameters at attr.i[GANI_ATTR_ALSO ...], NULL where none */
-    uint64_t seed, step;            /* for random ops */
+    float *out;          /* the node's value; for an effect the parameter's data */
+    float *also[2];      /* data of the parameters at attr.i[GANI_ATTR_ALSO ...], NULL where none */
+    uint64_t seed, step; /* for random ops */
 } gani_run;
 
 enum {
-    GANI_OP_LEAF = 1,      /* holds memory of its own: input, parameter */
-    GANI_OP_VIEW = 2,      /* same elements in the same order as source 0: no work, shares its memory */
-    GANI_OP_INPLACE = 4,   /* out may be the memory of source 0 if that has the same size and nobody needs it later;
-                              GANI_OP_INPLACE_1 the same for source 1 */
-    GANI_OP_INPLACE_1 = 8,
-    GANI_OP_EFFECT = 16,   /* writes parameter node->param; is never dropped or shared */
-    GANI_OP_CONSTANT = 32, /* computed once, when the program is made */
-    GANI_OP_FUSES_ACT = 64 /* the planner may move a following activation into attr.i[GANI_ATTR_ACT], attr.f[GANI_ATTR_SLOPE] */
+    GANI_FLAG_LEAF = 1,       /* holds memory of its own: input, parameter */
+    GANI_FLAG_VIEW = 2,       /* same elements in the same order as source 0: no work, shares its memory */
+    GANI_FLAG_INPLACE = 4,    /* out may be the memory of source 0, which has the same number of elements; the same */
+    GANI_FLAG_INPLACE_1 = 8,  /* for source 1. The planner sees to it that nobody needs the source afterwards. */
+    GANI_FLAG_EFFECT = 16,    /* writes parameters; is never dropped or shared, and is nobody's source */
+    GANI_FLAG_CONSTANT = 32,  /* without sources, always the same value */
+    GANI_FLAG_RANDOM = 64,    /* value depends on seed and step too, and on a stream among the attributes */
+    GANI_FLAG_ACT = 128,      /* an activation of source 0, kind and slope in attr at GANI_ATTR_ACT, GANI_ATTR_SLOPE */
+    GANI_FLAG_FUSES_ACT = 256 /* the planner may put a following activation into attr at the same places */
 };
-/* Fixed places in attributes. i[]: a shape (rank, then GAN_MAX_RANK extents), for ops whose sources do not determine it and for
- * leaves; store index + 1 of up to two parameters that an effect writes beside node->param; activation. f[]: its slope. */
-enum { GANI_ATTR_SHAPE = 7, GANI_ATTR_ALSO = 13, GANI_ATTR_ACT = 15, GANI_ATTR_SLOPE = 3 };
 
+/* One op. Functions that do not apply are NULL. */
 typedef struct gani_op_row {
     const char *name;
     unsigned flags;
     int required; /* so many sources, from the first, may not be left out; checked before shape is called */
-    /* Checks sources and attributes, sets node->shape; on a misfit returns gani_error with the text of gani_node_label in front.
-     * The node's sources stand in graph->sources already. An effect's source 0 is the parameter it writes: its shape
-     * function sets node->param and attr.i[GANI_ATTR_ALSO]; gani_add_node then adds the node to graph->effects. */
+    /* Checks sources and attributes, sets node->shape. On a misfit returns gani_error(...) that says what was expected and
+     * found; gani_add_node puts the node's label in front. An effect's source 0 is the parameter it writes: its shape function
+     * sets node->param and attr.i[GANI_ATTR_ALSO]. Must not add nodes. NULL: leaves. */
     gan_status (*shape)(gan_graph *graph, gani_node *node);
+    /* Computes the value. An error is returned as from shape; gan_program_run puts the label in front. NULL: leaves, views. */
     gan_status (*run)(gan_context *ctx, const gani_run *run);
-    /* Appends the gradient: dsource[k] = gradient in source k given dy, or {0} where it is zero or not defined. Uses only
-     * the public builder functions and gani_add_node. */
+    /* Appends the gradient: dsource[k], {0} on entry, becomes the gradient in source k given dy; it stays {0} where that is zero or
+     * not defined. Uses only the public builder functions and gani_add_node, and holds no pointer to a node across them: the array
+     * of nodes may move. NULL: gradient zero. */
     void (*grad)(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource);
-    size_t (*workspace)(gan_context *ctx, const gani_node *node, const gan_shape *source_shape); /* bytes of gani_workspace; NULL: none */
-    double (*multiply_adds)(const gani_node *node, const gan_shape *source_shape); /* NULL: not counted */
+    /* Bytes that run takes from gani_workspace. NULL: none. */
+    size_t (*workspace)(gan_context *ctx, const gani_node *node, const gan_shape *source_shape);
+    /* Multiplications with addition, counted directly. NULL: not counted. */
+    double (*multiply_adds)(const gani_node *node, const gan_shape *source_shape);
 } gani_op_row;
 
 typedef struct gani_param {
@@ -1452,41 +1467,933 @@ struct gan_params {
     gan_context *ctx;
     gani_param *items;
     int count, capacity;
+    int *slots; /* hash table over names, open addressing: index + 1, or 0 where free; size a power of two, at most half full */
+    int slot_count;
     uint64_t seed, step;
 };
+
+#define GANI_MAX_NAME 256 /* bytes of a full name with its final zero */
+#define GANI_MAX_SCOPES 32
+
+typedef struct gani_scope {
+    int length; /* of graph->scope */
+    int name;   /* offset of its text in graph->text; -1: not stored yet */
+} gani_scope;
 
 struct gan_graph {
     gan_context *ctx;
     gan_params *params;
-    gan_status status; /* the first error sticks */
+    const gani_op_row *ops;
+    gan_status status; /* the first error sticks, with its message */
+    char error[512];
     gani_node *nodes;
     int node_count, node_capacity;
     int *sources;
     int source_count, source_capacity;
-    char *text; /* names, each ended by a zero */
+    char *text; /* names, each ended by a zero; "" at 0 */
     int text_size, text_capacity;
-    char scope[256]; /* "generator.main." */
-    int scope_length;
+    char scope[GANI_MAX_NAME]; /* "generator.main." */
+    gani_scope scopes[GANI_MAX_SCOPES];
+    int scope_depth;  /* scopes[0 ... scope_depth] are open; scopes[0] is the empty one */
+    int name_override; /* while a gradient is appended: the name of the node it belongs to; else -1 */
+    char label[GANI_MAX_NAME + 64];
+    int *param_nodes; /* node of each parameter of the store, 0 if it has none here */
+    int param_node_capacity;
     int *effects; /* nodes of effects that belong to the next program */
     int effect_count, effect_capacity;
     int stream_count; /* random ops so far: each is a stream of its own */
-    float **inputs; /* memory of input nodes, by attr.i[0] */
+    float **inputs;   /* memory of input nodes, by attr.i[0] */
     int input_count, input_capacity;
     unsigned char *arena; /* shared by the programs of this graph */
     size_t arena_bytes;
+    int program_count; /* alive */
 };
+
+/* --- shapes ---------------------------------------------------------------- */
+
+static gan_shape gani_shape_of(int rank, int a, int b, int c, int d) {
+    gan_shape shape;
+    shape.rank = rank;
+    shape.dim[0] = a;
+    shape.dim[1] = b;
+    shape.dim[2] = c;
+    shape.dim[3] = d;
+    shape.dim[4] = 0;
+    return shape;
+}
+
+GAN_API gan_shape gan_shape0(void) {
+    return gani_shape_of(0, 0, 0, 0, 0);
+}
+
+GAN_API gan_shape gan_shape1(int a) {
+    return gani_shape_of(1, a, 0, 0, 0);
+}
+
+GAN_API gan_shape gan_shape2(int a, int b) {
+    return gani_shape_of(2, a, b, 0, 0);
+}
+
+GAN_API gan_shape gan_shape3(int a, int b, int c) {
+    return gani_shape_of(3, a, b, c, 0);
+}
+
+GAN_API gan_shape gan_shape4(int a, int b, int c, int d) {
+    return gani_shape_of(4, a, b, c, d);
+}
+
+GAN_API size_t gan_shape_count(gan_shape shape) {
+    size_t count = shape.rank >= 0 && shape.rank <= GAN_MAX_RANK ? 1 : 0;
+    for (int i = 0; i < shape.rank && count != 0; i++) {
+        count = gani_mul(count, shape.dim[i] >= 1 ? (size_t)shape.dim[i] : 0);
+    }
+    return count <= PTRDIFF_MAX / sizeof(float) ? count : 0;
+}
+
+static int gani_shape_equal(const gan_shape *a, const gan_shape *b) {
+    return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)(a->rank < 0 ? 0 : a->rank) * sizeof a->dim[0]) == 0;
+}
+
+/* "[64,3,32,32]", for messages. */
+typedef struct gani_shape_text {
+    char text[64];
+} gani_shape_text;
+
+static gani_shape_text gani_print_shape(const gan_shape *shape) {
+    gani_shape_text out;
+    size_t used = 1;
+    out.text[0] = '[';
+    for (int i = 0; i < shape->rank && i < GAN_MAX_RANK; i++) {
+        used += (size_t)snprintf(out.text + used, sizeof out.text - used, i ? ",%d" : "%d", shape->dim[i]);
+    }
+    snprintf(out.text + used, sizeof out.text - used, "]");
+    return out;
+}
+
+static gan_status gani_check_shape(gan_context *ctx, const gan_shape *shape) {
+    if (gan_shape_count(*shape) == 0) {
+        const gani_shape_text text = gani_print_shape(shape);
+        return gani_error(ctx, GAN_ERR_SHAPE, "shape %s has an extent below 1, a rank above %d or too many elements", text.text,
+                          GAN_MAX_RANK);
+    }
+    return GAN_OK;
+}
+
+/* --- parameter store ------------------------------------------------------- */
+
+GAN_API gan_status gan_params_create(gan_params **out, gan_context *ctx, uint64_t seed) {
+    *out = (gan_params *)gani_calloc(ctx, 1, sizeof **out);
+    if (!*out) {
+        return GAN_ERR_MEMORY;
+    }
+    (*out)->ctx = ctx;
+    (*out)->seed = seed;
+    return GAN_OK;
+}
+
+GAN_API void gan_params_destroy(gan_params *params) {
+    if (params) {
+        for (int i = 0; i < params->count; i++) {
+            gani_free(params->ctx, params->items[i].name);
+            gani_free(params->ctx, params->items[i].data);
+        }
+        gani_free(params->ctx, params->items);
+        gani_free(params->ctx, params->slots);
+        gani_free(params->ctx, params);
+    }
+}
+
+GAN_API int gan_params_count(const gan_params *params) {
+    return params->count;
+}
+
+GAN_API gan_param_info gan_params_at(const gan_params *params, int index) {
+    gan_param_info info;
+    memset(&info, 0, sizeof info);
+    if (index >= 0 && index < params->count) {
+        const gani_param *param = &params->items[index];
+        info.name = param->name;
+        info.shape = param->shape;
+        info.kind = param->kind;
+        info.data = param->data;
+    }
+    return info;
+}
+
+/* The slot that holds the name, or the free one where it belongs. */
+static int gani_params_slot(const gan_params *params, const char *name) {
+    const unsigned mask = (unsigned)params->slot_count - 1u;
+    unsigned slot = (unsigned)gani_hash(name, strlen(name), GANI_HASH_START) & mask;
+    while (params->slots[slot] != 0 && strcmp(params->items[params->slots[slot] - 1].name, name) != 0) {
+        slot = (slot + 1u) & mask;
+    }
+    return (int)slot;
+}
+
+/* Index of the name in the store; -1 if there is none. */
+static int gani_params_index(const gan_params *params, const char *name) {
+    return params->slot_count ? params->slots[gani_params_slot(params, name)] - 1 : -1;
+}
+
+GAN_API gan_param_info gan_params_find(const gan_params *params, const char *name) {
+    return gan_params_at(params, gani_params_index(params, name));
+}
+
+GAN_API void gan_params_set_step(gan_params *params, uint64_t step) {
+    params->step = step;
+}
+
+GAN_API uint64_t gan_params_step(const gan_params *params) {
+    return params->step;
+}
+
+GAN_API uint64_t gan_params_seed(const gan_params *params) {
+    return params->seed;
+}
+
+/* Makes room for one more item, in the array and in the hash table. */
+static int gani_params_reserve(gan_params *params) {
+    void *items = params->items;
+    int reserved = gani_grow(params->ctx, &items, &params->capacity, params->count + 1, sizeof *params->items);
+    params->items = (gani_param *)items;
+    if (!reserved || params->slot_count > 2 * params->count) {
+        return reserved;
+    }
+    int slot_count = params->slot_count ? 2 * params->slot_count : 64;
+    int *slots = (int *)gani_calloc(params->ctx, (size_t)slot_count, sizeof *slots);
+    if (!slots) {
+        return 0;
+    }
+    gani_free(params->ctx, params->slots);
+    params->slots = slots;
+    params->slot_count = slot_count;
+    for (int i = 0; i < params->count; i++) {
+        slots[gani_params_slot(params, params->items[i].name)] = i + 1;
+    }
+    return 1;
+}
+
+static void gani_param_init(const gan_params *params, const gani_param *param, gan_init init) {
+    const size_t count = gan_shape_count(param->shape);
+    const uint64_t stream = gani_hash(param->name, strlen(param->name), GANI_HASH_START);
+    float scale = 0.0f;
+    if (init.kind == GAN_INIT_NORMAL) {
+        gan_random_normal(params->seed, stream, 0, param->data, count);
+        scale = init.b;
+    } else if (init.kind == GAN_INIT_UNIFORM) {
+        gan_random_uniform(params->seed, stream, 0, param->data, count);
+        scale = init.b - init.a;
+    } else {
+        memset(param->data, 0, count * sizeof(float));
+    }
+    for (size_t i = 0; i < count; i++) {
+        param->data[i] = init.a + scale * param->data[i];
+    }
+}
+
+/* Appends a parameter that the store does not have yet. Whole or not at all. */
+static gan_status gani_params_add(gan_params *params, const char *name, gan_shape shape, gan_param_kind kind, gan_init init) {
+    if (!gani_params_reserve(params)) {
+        return GAN_ERR_MEMORY;
+    }
+    gani_param *param = &params->items[params->count];
+    param->shape = shape;
+    param->kind = kind;
+    param->name = gani_strdup(params->ctx, name);
+    param->data = (float *)gani_alloc(params->ctx, gani_mul(gan_shape_count(shape), sizeof(float)));
+    if (!param->name || !param->data) {
+        gani_free(params->ctx, param->name);
+        gani_free(params->ctx, param->data);
+        return GAN_ERR_MEMORY;
+    }
+    gani_param_init(params, param, init);
+    params->slots[gani_params_slot(params, name)] = ++params->count;
+    return GAN_OK;
+}
+
+/* --- nodes ----------------------------------------------------------------- */
+
+/* Keeps the first error of a graph, whose message the context has just got, and returns the status. */
+static gan_status gani_stick(gan_graph *graph, gan_status status) {
+    if (graph->status == GAN_OK) {
+        graph->status = status;
+        memcpy(graph->error, graph->ctx->error, sizeof graph->error);
+    }
+    return status;
+}
+
+/* Puts a label in front of the context's message. */
+static gan_status gani_prefix_error(gan_context *ctx, gan_status status, const char *label) {
+    char message[sizeof ctx->error];
+    memcpy(message, ctx->error, sizeof message);
+    return gani_error(ctx, status, "%s: %s", label, message);
+}
+
+/* Appends a text to graph->text; its offset, or -1 when out of memory. */
+static int gani_store_text(gan_graph *graph, const char *text, size_t length) {
+    void *block = graph->text;
+    const int offset = graph->text_size;
+    int reserved = length < (size_t)(INT_MAX - offset) &&
+                   gani_grow(graph->ctx, &block, &graph->text_capacity, offset + (int)length + 1, 1);
+    graph->text = (char *)block;
+    if (!reserved) {
+        return -1;
+    }
+    memcpy(graph->text + offset, text, length);
+    graph->text[offset + (int)length] = '\0';
+    graph->text_size += (int)length + 1;
+    return offset;
+}
+
+/* The name of nodes added now: the open scope without its final dot. Stored when first needed. -1 when out of memory. */
+static int gani_scope_name(gan_graph *graph) {
+    gani_scope *scope = &graph->scopes[graph->scope_depth];
+    if (graph->name_override >= 0) {
+        return graph->name_override;
+    }
+    if (scope->name < 0) {
+        scope->name = gani_store_text(graph, graph->scope, (size_t)(scope->length ? scope->length - 1 : 0));
+    }
+    return scope->name;
+}
+
+/* "discriminator.main.2 (conv2d)". Valid until the next call for this graph. */
+static const char *gani_node_label(gan_graph *graph, const gani_node *node) {
+    const char *name = graph->text + node->name;
+    const char *op = graph->ops[node->op].name;
+    if (name[0]) {
+        snprintf(graph->label, sizeof graph->label, "%s (%s)", name, op);
+    } else {
+        snprintf(graph->label, sizeof graph->label, "%s", op);
+    }
+    return graph->label;
+}
+
+/* Id and node of source k; node 0, of rank -1, where it is left out. */
+static gan_tensor gani_source(const gan_graph *graph, const gani_node *node, int k) {
+    gan_tensor source;
+    source.id = graph->sources[node->source_first + k];
+    return source;
+}
+
+static const gani_node *gani_source_node(const gan_graph *graph, const gani_node *node, int k) {
+    return &graph->nodes[gani_source(graph, node, k).id];
+}
+
+/* Appends a node as it stands, with sources that are already in graph->sources. */
+static gan_tensor gani_append_node(gan_graph *graph, const gani_node *node) {
+    gan_tensor tensor = {0};
+    void *block = graph->nodes;
+    int reserved = gani_grow(graph->ctx, &block, &graph->node_capacity, graph->node_count + 1, sizeof *node);
+    graph->nodes = (gani_node *)block;
+    if (reserved && (graph->ops[node->op].flags & GANI_FLAG_EFFECT)) {
+        block = graph->effects;
+        reserved = gani_grow(graph->ctx, &block, &graph->effect_capacity, graph->effect_count + 1, sizeof *graph->effects);
+        graph->effects = (int *)block;
+        if (reserved) {
+            graph->effects[graph->effect_count++] = graph->node_count;
+        }
+    }
+    if (!reserved) {
+        gani_stick(graph, GAN_ERR_MEMORY);
+        return tensor;
+    }
+    graph->nodes[graph->node_count] = *node;
+    tensor.id = graph->node_count++;
+    return tensor;
+}
+
+/* Appends the sources to graph->sources, for the node being made. */
+static gan_status gani_add_sources(gan_graph *graph, gani_node *node, const gan_tensor *sources, int count) {
+    void *block = graph->sources;
+    int reserved = gani_grow(graph->ctx, &block, &graph->source_capacity, graph->source_count + count, sizeof *graph->sources);
+    graph->sources = (int *)block;
+    if (!reserved) {
+        return GAN_ERR_MEMORY;
+    }
+    node->source_first = graph->source_count;
+    node->source_count = count;
+    for (int k = 0; k < count; k++) {
+        graph->sources[node->source_first + k] = sources[k].id;
+    }
+    return GAN_OK;
+}
+
+/* What holds for every op: required sources are there, and all are tensors of this graph. */
+static gan_status gani_check_sources(gan_graph *graph, const gani_node *node) {
+    for (int k = 0; k < node->source_count; k++) {
+        const int id = gani_source(graph, node, k).id;
+        if (id < 0 || id >= graph->node_count || (id == 0 && k < graph->ops[node->op].required)) {
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "source %d is not a tensor of this graph (id %d)", k, id);
+        }
+    }
+    return GAN_OK;
+}
+
+/* Appends a node of the given op. The op's shape function checks it; {0} on an error, which sticks. attr NULL: all zero. */
+static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sources, int count, const gani_attr *attr) {
+    gan_tensor tensor = {0};
+    gani_node node;
+    if (graph->status != GAN_OK) {
+        return tensor;
+    }
+    memset(&node, 0, sizeof node);
+    node.op = op;
+    node.param = -1;
+    node.name = gani_scope_name(graph);
+    if (attr) {
+        node.attr = *attr;
+    }
+    if (node.name < 0 || gani_add_sources(graph, &node, sources, count) != GAN_OK) {
+        gani_stick(graph, GAN_ERR_MEMORY);
+        return tensor;
+    }
+    gan_status status = gani_check_sources(graph, &node);
+    if (status == GAN_OK) {
+        status = graph->ops[op].shape(graph, &node);
+    }
+    if (status == GAN_OK) {
+        status = gani_check_shape(graph->ctx, &node.shape);
+    }
+    if (status != GAN_OK) {
+        gani_stick(graph, gani_prefix_error(graph->ctx, status, gani_node_label(graph, &node)));
+        return tensor;
+    }
+    return gani_append_node(graph, &node);
+}
 
 /* ============================================================================
  * >>ops  5.2  THE OP TABLE: SHAPE, RUN, GRADIENT
  * ========================================================================= */
 
+/* Ops whose shape is an attribute keep it at GANI_ATTR_SHAPE: rank, extents. */
+static void gani_attr_set_shape(gani_attr *attr, const gan_shape *shape) {
+    attr->i[GANI_ATTR_SHAPE] = shape->rank;
+    memcpy(attr->i + GANI_ATTR_SHAPE + 1, shape->dim, sizeof shape->dim);
+}
+
+static gan_status gani_attr_shape(gan_graph *graph, gani_node *node) {
+    (void)graph;
+    node->shape.rank = node->attr.i[GANI_ATTR_SHAPE];
+    memcpy(node->shape.dim, node->attr.i + GANI_ATTR_SHAPE + 1, sizeof node->shape.dim);
+    return GAN_OK;
+}
+
+static gan_status gani_constant_run(gan_context *ctx, const gani_run *run) {
+    const size_t count = gan_shape_count(run->node->shape);
+    (void)ctx;
+    for (size_t i = 0; i < count; i++) {
+        run->out[i] = run->node->attr.f[0];
+    }
+    return GAN_OK;
+}
+
+/* X(id, name, flags, required, shape, run, grad, workspace, multiply_adds) */
+#define GANI_OP_LIST(X)                                                          \
+    X(GANI_OP_INPUT, "input", GANI_FLAG_LEAF, 0, NULL, NULL, NULL, NULL, NULL)      \
+    X(GANI_OP_PARAM, "parameter", GANI_FLAG_LEAF, 0, NULL, NULL, NULL, NULL, NULL)  \
+    X(GANI_OP_CONSTANT, "constant", GANI_FLAG_CONSTANT, 0, gani_attr_shape, gani_constant_run, NULL, NULL, NULL)
+
+enum {
+#define GANI_OP_ENUM(id, name, flags, required, shape, run, grad, workspace, multiply_adds) id,
+    GANI_OP_LIST(GANI_OP_ENUM)
+#undef GANI_OP_ENUM
+    GANI_OP_COUNT
+};
+
+static const gani_op_row gani_ops[] = {
+#define GANI_OP_ROW(id, name, flags, required, shape, run, grad, workspace, multiply_adds) \
+    {name, flags, required, shape, run, grad, workspace, multiply_adds},
+    GANI_OP_LIST(GANI_OP_ROW)
+#undef GANI_OP_ROW
+};
+
 /* ============================================================================
  * >>graph  5.3  BUILDING, GRADIENTS
+ *
+ * A graph grows at its end only. Leaves are made here (inputs, parameters, constants), all else by the builder functions beside
+ * the op table.
+ *
+ * Holds:  graphs, scopes, leaves, gan_grad.
+ * Uses:   >>nodes  >>ops        Knows nothing of: how a program is run.
  * ========================================================================= */
+
+static gan_status gani_graph_begin(gan_graph *graph) {
+    gani_node none;
+    memset(&none, 0, sizeof none);
+    none.shape.rank = -1;
+    none.param = -1;
+    graph->name_override = -1;
+    if (gani_store_text(graph, "", 0) < 0 || gani_append_node(graph, &none).id != 0 || graph->status != GAN_OK) {
+        return GAN_ERR_MEMORY;
+    }
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_graph_create(gan_graph **out, gan_context *ctx, gan_params *params) {
+    gan_graph *graph = (gan_graph *)gani_calloc(ctx, 1, sizeof *graph);
+    *out = NULL;
+    if (!graph) {
+        return GAN_ERR_MEMORY;
+    }
+    graph->ctx = ctx;
+    graph->params = params;
+    graph->ops = gani_ops;
+    if (gani_graph_begin(graph) != GAN_OK) {
+        gan_graph_destroy(graph);
+        return GAN_ERR_MEMORY;
+    }
+    *out = graph;
+    return GAN_OK;
+}
+
+GAN_API void gan_graph_destroy(gan_graph *graph) {
+    if (graph) {
+        gan_context *ctx = graph->ctx;
+        GAN_ASSERT(graph->program_count == 0);
+        for (int i = 0; i < graph->input_count; i++) {
+            gani_free(ctx, graph->inputs[i]);
+        }
+        gani_free(ctx, graph->inputs);
+        gani_free(ctx, graph->nodes);
+        gani_free(ctx, graph->sources);
+        gani_free(ctx, graph->text);
+        gani_free(ctx, graph->param_nodes);
+        gani_free(ctx, graph->effects);
+        gani_free(ctx, graph->arena);
+        gani_free(ctx, graph);
+    }
+}
+
+GAN_API gan_status gan_graph_status(const gan_graph *graph) {
+    return graph->status == GAN_OK ? GAN_OK : gani_error(graph->ctx, graph->status, "%s", graph->error);
+}
+
+/* --- scopes ---------------------------------------------------------------- */
+
+GAN_API void gan_graph_push(gan_graph *graph, const char *name) {
+    const int length = graph->scopes[graph->scope_depth].length;
+    const size_t added = strlen(name);
+    if (graph->scope_depth + 1 >= GANI_MAX_SCOPES || added + 2 > (size_t)(GANI_MAX_NAME - length)) {
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_LIMIT, "scope \"%s%s\": more than %d deep or %d bytes long", graph->scope, name,
+                                     GANI_MAX_SCOPES - 1, GANI_MAX_NAME - 2));
+        return;
+    }
+    memcpy(graph->scope + length, name, added);
+    memcpy(graph->scope + length + (int)added, ".", 2);
+    graph->scope_depth++;
+    graph->scopes[graph->scope_depth].length = length + (int)added + 1;
+    graph->scopes[graph->scope_depth].name = -1;
+}
+
+GAN_API void gan_graph_pop(gan_graph *graph) {
+    if (graph->status != GAN_OK) {
+        return; /* a push may have failed */
+    }
+    if (graph->scope_depth == 0) {
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_STATE, "gan_graph_pop: no scope is open"));
+        return;
+    }
+    graph->scope_depth--;
+    graph->scope[graph->scopes[graph->scope_depth].length] = '\0';
+}
+
+/* --- leaves ---------------------------------------------------------------- */
+
+GAN_API gan_shape gan_tensor_shape(const gan_graph *graph, gan_tensor x) {
+    return graph->nodes[x.id > 0 && x.id < graph->node_count ? x.id : 0].shape;
+}
+
+/* Writes scope and name to full [GANI_MAX_NAME]. */
+static gan_status gani_full_name(gan_graph *graph, const char *name, char *full) {
+    const int length = snprintf(full, GANI_MAX_NAME, "%s%s", graph->scope, name);
+    if (length < 0 || length >= GANI_MAX_NAME) {
+        return gani_error(graph->ctx, GAN_ERR_LIMIT, "name \"%s\" is longer than %d bytes", full, GANI_MAX_NAME - 1);
+    }
+    return GAN_OK;
+}
+
+/* Appends a leaf of the given full name. */
+static gan_tensor gani_add_leaf(gan_graph *graph, int op, const char *full, gan_shape shape, int param, const gani_attr *attr) {
+    gan_tensor tensor = {0};
+    gani_node node;
+    memset(&node, 0, sizeof node);
+    node.op = op;
+    node.param = param;
+    node.shape = shape;
+    node.attr = *attr;
+    node.name = gani_store_text(graph, full, strlen(full));
+    if (node.name < 0) {
+        gani_stick(graph, GAN_ERR_MEMORY);
+        return tensor;
+    }
+    return gani_append_node(graph, &node);
+}
+
+GAN_API gan_tensor gan_input(gan_graph *graph, const char *name, gan_shape shape) {
+    gan_tensor tensor = {0};
+    char full[GANI_MAX_NAME];
+    gani_attr attr;
+    if (graph->status != GAN_OK) {
+        return tensor;
+    }
+    gan_status status = gani_full_name(graph, name, full);
+    if (status == GAN_OK && (status = gani_check_shape(graph->ctx, &shape)) != GAN_OK) {
+        status = gani_prefix_error(graph->ctx, status, full);
+    }
+    void *block = graph->inputs;
+    if (status == GAN_OK &&
+        !gani_grow(graph->ctx, &block, &graph->input_capacity, graph->input_count + 1, sizeof *graph->inputs)) {
+        status = GAN_ERR_MEMORY;
+    }
+    graph->inputs = (float **)block;
+    float *data = status == GAN_OK ? (float *)gani_calloc(graph->ctx, gan_shape_count(shape), sizeof *data) : NULL;
+    if (!data) {
+        gani_stick(graph, status == GAN_OK ? GAN_ERR_MEMORY : status);
+        return tensor;
+    }
+    memset(&attr, 0, sizeof attr);
+    attr.i[0] = graph->input_count;
+    graph->inputs[graph->input_count++] = data;
+    return gani_add_leaf(graph, GANI_OP_INPUT, full, shape, -1, &attr);
+}
+
+GAN_API float *gan_input_data(gan_graph *graph, gan_tensor input) {
+    const gani_node *node = &graph->nodes[input.id > 0 && input.id < graph->node_count ? input.id : 0];
+    return input.id > 0 && node->op == GANI_OP_INPUT ? graph->inputs[node->attr.i[0]] : NULL;
+}
+
+/* Index of the parameter in the store, which gets it if it is new. */
+static gan_status gani_param_index(gan_graph *graph, const char *full, gan_shape shape, gan_param_kind kind, gan_init init, int *index) {
+    gan_params *params = graph->params;
+    *index = gani_params_index(params, full);
+    if (*index < 0) {
+        *index = params->count;
+        gan_status status = gani_check_shape(graph->ctx, &shape);
+        return status != GAN_OK ? gani_prefix_error(graph->ctx, status, full) : gani_params_add(params, full, shape, kind, init);
+    }
+    const gani_param *param = &params->items[*index];
+    if (!gani_shape_equal(&param->shape, &shape)) {
+        const gani_shape_text had = gani_print_shape(&param->shape), asked = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "parameter \"%s\" exists with shape %s, asked for is %s", full, had.text, asked.text);
+    }
+    if (param->kind != kind) {
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "parameter \"%s\" exists as another kind", full);
+    }
+    return GAN_OK;
+}
+
+/* Room in graph->param_nodes for every parameter of the store; new entries are 0. */
+static gan_status gani_reserve_param_nodes(gan_graph *graph) {
+    const int old = graph->param_node_capacity;
+    void *block = graph->param_nodes;
+    int reserved = gani_grow(graph->ctx, &block, &graph->param_node_capacity, graph->params->count, sizeof *graph->param_nodes);
+    graph->param_nodes = (int *)block;
+    for (int i = old; i < graph->param_node_capacity; i++) {
+        graph->param_nodes[i] = 0;
+    }
+    return reserved ? GAN_OK : GAN_ERR_MEMORY;
+}
+
+GAN_API gan_tensor gan_param(gan_graph *graph, const char *name, gan_shape shape, gan_param_kind kind, gan_init init) {
+    gan_tensor tensor = {0};
+    char full[GANI_MAX_NAME];
+    gani_attr attr;
+    int index = -1;
+    if (graph->status != GAN_OK) {
+        return tensor;
+    }
+    gan_status status = gani_full_name(graph, name, full);
+    if (status == GAN_OK) {
+        status = gani_param_index(graph, full, shape, kind, init, &index);
+    }
+    if (status == GAN_OK) {
+        status = gani_reserve_param_nodes(graph);
+    }
+    if (status != GAN_OK) {
+        gani_stick(graph, status);
+        return tensor;
+    }
+    tensor.id = graph->param_nodes[index];
+    if (tensor.id == 0) {
+        memset(&attr, 0, sizeof attr);
+        tensor = gani_add_leaf(graph, GANI_OP_PARAM, full, shape, index, &attr);
+        graph->param_nodes[index] = tensor.id;
+    }
+    return tensor;
+}
+
+GAN_API gan_tensor gan_constant(gan_graph *graph, gan_shape shape, float value) {
+    gani_attr attr;
+    memset(&attr, 0, sizeof attr);
+    gani_attr_set_shape(&attr, &shape);
+    attr.f[0] = value;
+    return gani_add_node(graph, GANI_OP_CONSTANT, NULL, 0, &attr);
+}
 
 /* ============================================================================
  * >>planner  5.4  DEAD CODE, SHARING, FUSION, MEMORY; RUNNING
+ *
+ * Holds:  programs: planning and running.
+ * Uses:   >>nodes  >>ops        Knows nothing of: how the graph was built.
  * ========================================================================= */
+
+/* Where a value lives. */
+typedef enum gani_place_kind {
+    GANI_PLACE_NONE,
+    GANI_PLACE_ARENA, /* at: offset in bytes */
+    GANI_PLACE_PARAM, /* at: index in the store */
+    GANI_PLACE_INPUT  /* at: index in graph->inputs */
+} gani_place_kind;
+
+typedef struct gani_place {
+    gani_place_kind kind;
+    size_t at;
+} gani_place;
+
+/* One op of a program. */
+typedef struct gani_step {
+    gani_node node;   /* copy of the graph's node; source_first is an index into the program's tables */
+    gani_place place; /* of its value */
+} gani_step;
+
+typedef struct gani_output {
+    int id; /* node in the graph */
+    gani_place place;
+} gani_output;
+
+struct gan_program {
+    gan_graph *graph;
+    char *name;
+    gani_step *steps;
+    int step_count;
+    gani_place *source_places; /* of all steps' sources, one after the other */
+    gan_shape *source_shapes;
+    const float **source_data; /* the places as addresses, for the arena at `bound` */
+    int source_count;
+    const unsigned char *bound;
+    gani_output *outputs;
+    int output_count;
+    gan_program_info info;
+};
+
+static float *gani_place_data(const gan_graph *graph, const gani_place *place) {
+    switch (place->kind) {
+    case GANI_PLACE_ARENA:
+        return (float *)(void *)(graph->arena + place->at);
+    case GANI_PLACE_PARAM:
+        return graph->params->items[place->at].data;
+    case GANI_PLACE_INPUT:
+        return graph->inputs[place->at];
+    case GANI_PLACE_NONE:
+    default:
+        return NULL;
+    }
+}
+
+/* Marks what the outputs and the pending effects need. needed [node_count], zero on entry. */
+static void gani_mark_needed(const gan_graph *graph, const gani_output *outputs, int output_count, unsigned char *needed) {
+    for (int i = 0; i < output_count; i++) {
+        needed[outputs[i].id] = 1;
+    }
+    for (int i = 0; i < graph->effect_count; i++) {
+        needed[graph->effects[i]] = 1;
+    }
+    for (int id = graph->node_count - 1; id > 0; id--) {
+        const gani_node *node = &graph->nodes[id];
+        for (int k = 0; k < node->source_count && needed[id]; k++) {
+            needed[gani_source(graph, node, k).id] = 1;
+        }
+    }
+    needed[0] = 0;
+}
+
+/* Gives every needed node its place; returns the bytes of arena. */
+static size_t gani_place_nodes(const gan_graph *graph, const unsigned char *needed, gani_place *places) {
+    size_t top = 0;
+    for (int id = 1; id < graph->node_count; id++) {
+        const gani_node *node = &graph->nodes[id];
+        const unsigned flags = graph->ops[node->op].flags;
+        if (!needed[id]) {
+            continue;
+        }
+        if (flags & GANI_FLAG_VIEW) {
+            places[id] = places[gani_source(graph, node, 0).id];
+        } else if (node->param >= 0) {
+            places[id].kind = GANI_PLACE_PARAM;
+            places[id].at = (size_t)node->param;
+        } else if (flags & GANI_FLAG_LEAF) {
+            places[id].kind = GANI_PLACE_INPUT;
+            places[id].at = (size_t)node->attr.i[0];
+        } else {
+            places[id].kind = GANI_PLACE_ARENA;
+            places[id].at = top;
+            top += gani_round_up(gan_shape_count(node->shape) * sizeof(float), GANI_ALIGN);
+        }
+    }
+    return top;
+}
+
+static void gani_add_step(gan_program *program, int id, const gani_place *places) {
+    gan_graph *graph = program->graph;
+    gani_step *step = &program->steps[program->step_count++];
+    step->node = graph->nodes[id];
+    step->place = places[id];
+    for (int k = 0; k < step->node.source_count; k++) {
+        const int source = gani_source(graph, &graph->nodes[id], k).id;
+        program->source_places[program->source_count + k] = places[source];
+        program->source_shapes[program->source_count + k] = graph->nodes[source].shape;
+    }
+    step->node.source_first = program->source_count;
+    program->source_count += step->node.source_count;
+    const gani_op_row *row = &graph->ops[step->node.op];
+    const gan_shape *shapes = program->source_shapes + step->node.source_first;
+    const size_t workspace = row->workspace ? row->workspace(graph->ctx, &step->node, shapes) : 0;
+    program->info.ops++;
+    program->info.multiply_adds += row->multiply_adds ? row->multiply_adds(&step->node, shapes) : 0.0;
+    program->info.workspace_bytes = workspace > program->info.workspace_bytes ? workspace : program->info.workspace_bytes;
+}
+
+static gan_status gani_reserve_arena(gan_graph *graph, size_t bytes) {
+    if (bytes > graph->arena_bytes) {
+        unsigned char *arena = (unsigned char *)gani_alloc(graph->ctx, bytes);
+        if (!arena) {
+            return GAN_ERR_MEMORY;
+        }
+        gani_free(graph->ctx, graph->arena);
+        graph->arena = arena;
+        graph->arena_bytes = bytes;
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_plan(gan_program *program, unsigned char *needed, gani_place *places) {
+    gan_graph *graph = program->graph;
+    gani_mark_needed(graph, program->outputs, program->output_count, needed);
+    program->info.arena_bytes = gani_place_nodes(graph, needed, places);
+    for (int id = 1; id < graph->node_count; id++) {
+        if (needed[id] && graph->ops[graph->nodes[id].op].run) {
+            gani_add_step(program, id, places);
+        }
+    }
+    for (int i = 0; i < program->output_count; i++) {
+        program->outputs[i].place = places[program->outputs[i].id];
+    }
+    if (gani_reserve_arena(graph, program->info.arena_bytes) != GAN_OK ||
+        !gani_workspace(graph->ctx, program->info.workspace_bytes)) {
+        return GAN_ERR_MEMORY;
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_program_begin(gan_program *program, const char *name, const gan_tensor *outputs, int count) {
+    gan_graph *graph = program->graph;
+    gan_context *ctx = graph->ctx;
+    const size_t nodes = (size_t)graph->node_count, sources = (size_t)graph->source_count + 1;
+    program->name = gani_strdup(ctx, name);
+    program->steps = (gani_step *)gani_calloc(ctx, nodes, sizeof *program->steps);
+    program->source_places = (gani_place *)gani_calloc(ctx, sources, sizeof *program->source_places);
+    program->source_shapes = (gan_shape *)gani_calloc(ctx, sources, sizeof *program->source_shapes);
+    program->source_data = (const float **)gani_calloc(ctx, sources, sizeof *program->source_data);
+    program->outputs = (gani_output *)gani_calloc(ctx, (size_t)count + 1, sizeof *program->outputs);
+    if (!program->name || !program->steps || !program->source_places || !program->source_shapes || !program->source_data ||
+        !program->outputs) {
+        return GAN_ERR_MEMORY;
+    }
+    for (int i = 0; i < count; i++) {
+        if (outputs[i].id <= 0 || outputs[i].id >= graph->node_count) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT, "program \"%s\": output %d is not a tensor of this graph", name, i);
+        }
+        program->outputs[i].id = outputs[i].id;
+    }
+    program->output_count = count;
+    unsigned char *needed = (unsigned char *)gani_calloc(ctx, nodes, sizeof *needed);
+    gani_place *places = (gani_place *)gani_calloc(ctx, nodes, sizeof *places);
+    gan_status status = needed && places ? gani_plan(program, needed, places) : GAN_ERR_MEMORY;
+    gani_free(ctx, needed);
+    gani_free(ctx, places);
+    return status;
+}
+
+GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count) {
+    *out = NULL;
+    if (graph->status != GAN_OK) {
+        return gan_graph_status(graph);
+    }
+    gan_program *program = (gan_program *)gani_calloc(graph->ctx, 1, sizeof *program);
+    if (!program) {
+        return GAN_ERR_MEMORY;
+    }
+    program->graph = graph;
+    graph->program_count++;
+    gan_status status = gani_program_begin(program, name, outputs, count);
+    if (status != GAN_OK) {
+        gan_program_destroy(program);
+        return status;
+    }
+    graph->effect_count = 0;
+    *out = program;
+    return GAN_OK;
+}
+
+GAN_API void gan_program_destroy(gan_program *program) {
+    if (program) {
+        gan_context *ctx = program->graph->ctx;
+        program->graph->program_count--;
+        gani_free(ctx, program->name);
+        gani_free(ctx, program->steps);
+        gani_free(ctx, program->source_places);
+        gani_free(ctx, program->source_shapes);
+        gani_free(ctx, program->source_data);
+        gani_free(ctx, program->outputs);
+        gani_free(ctx, program);
+    }
+}
+
+static gan_status gani_run_step(const gan_program *program, const gani_step *step) {
+    gan_graph *graph = program->graph;
+    gani_run run;
+    run.node = &step->node;
+    run.source = program->source_data + step->node.source_first;
+    run.source_shape = program->source_shapes + step->node.source_first;
+    run.out = gani_place_data(graph, &step->place);
+    run.seed = graph->params->seed;
+    run.step = graph->params->step;
+    for (int k = 0; k < 2; k++) {
+        const int also = step->node.attr.i[GANI_ATTR_ALSO + k];
+        const int effect = (graph->ops[step->node.op].flags & GANI_FLAG_EFFECT) != 0;
+        run.also[k] = effect && also > 0 ? graph->params->items[also - 1].data : NULL;
+    }
+    gan_status status = graph->ops[step->node.op].run(graph->ctx, &run);
+    return status == GAN_OK ? GAN_OK : gani_prefix_error(graph->ctx, status, gani_node_label(graph, &step->node));
+}
+
+GAN_API gan_status gan_program_run(gan_program *program) {
+    gan_graph *graph = program->graph;
+    gan_status status = GAN_OK;
+    for (int i = 0; i < program->source_count; i++) {
+        program->source_data[i] = gani_place_data(graph, &program->source_places[i]);
+    }
+    gani_float_mode mode = gani_flush_denormals();
+    for (int i = 0; i < program->step_count && status == GAN_OK; i++) {
+        status = gani_run_step(program, &program->steps[i]);
+    }
+    gani_restore_float_mode(mode);
+    return status;
+}
+
+GAN_API const float *gan_program_output(const gan_program *program, gan_tensor output) {
+    for (int i = 0; i < program->output_count; i++) {
+        if (program->outputs[i].id == output.id) {
+            return gani_place_data(program->graph, &program->outputs[i].place);
+        }
+    }
+    return NULL;
+}
+
+GAN_API gan_program_info gan_program_get_info(const gan_program *program) {
+    return program->info;
+}
 
 /* ============================================================================
  * >>layers  6.1  NETWORKS' BUILDING BLOCKS OVER OPS
