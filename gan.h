@@ -378,7 +378,179 @@ GAN_API gan_program_info gan_program_get_info(const gan_program *program);
 
 /* ============================================================================
  * >>api-data  1.5  IMAGES, DATASETS, CHECKPOINTS
+ *
+ * Files come from outside, so nothing in them is trusted: every number is checked before
+ * it is used, sizes are limited before memory is asked for, and a bad file gives a status with
+ * what was expected and found. Files are written to "PATH.tmp" and renamed, so that a
+ * file under its own name is always whole.
  * ========================================================================= */
+
+/* Largest image that is read, in pixels; set it with the implementation. */
+#ifndef GAN_MAX_PIXELS
+#define GAN_MAX_PIXELS 67108864 /* 8192 x 8192 */
+#endif
+
+/* An image as its file holds it. Owned by the caller: zero it before the first use, end with
+ * gan_image_free. */
+typedef struct gan_image {
+    int width, height;
+    int channels;      /* 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha */
+    int maxval;        /* white; 1 to 65535 */
+    uint16_t *samples; /* [height,width,channels], each 0 ... maxval */
+} gan_image;
+
+/* Reads PBM, PGM, PPM (P1 to P6, ASCII and binary) and PAM (P7): any maxval, comments, 8 and 16
+ * bit. Bits of a PBM become 0 (black) and 1 (white) with maxval 1. Of several images in one file
+ * the first is read. An old content of *image is not freed; after a failure *image is empty.
+ * GAN_ERR_FORMAT: truncated or malformed; GAN_ERR_LIMIT: more than GAN_MAX_PIXELS;
+ * GAN_ERR_UNSUPPORTED: another format. */
+GAN_API gan_status gan_image_decode(gan_context *ctx, const void *bytes, size_t size_bytes,
+                                    gan_image *image);
+/* The same from a file; messages begin with the path. */
+GAN_API gan_status gan_image_load(gan_context *ctx, const char *path, gan_image *image);
+/* Frees the samples and empties the image; an empty one is allowed. */
+GAN_API void gan_image_free(gan_context *ctx, gan_image *image);
+
+/* Changes to an image in place; after a failure it is still a valid image. */
+/* To 1 (grey) or 3 (RGB) channels. Alpha is blended over white; grey = 0.299 R + 0.587 G + 0.114 B
+ * (ITU-R BT.601), in Pillow's fixed point. */
+GAN_API gan_status gan_image_convert(gan_context *ctx, gan_image *image, int channels);
+typedef enum gan_filter {
+    GAN_FILTER_BILINEAR, /* triangle, as wide as the scale when shrinking; 8-bit results equal
+                            Pillow's resize(BILINEAR) */
+    GAN_FILTER_NEAREST   /* the sample under the pixel's centre: for label maps */
+} gan_filter;
+GAN_API gan_status gan_image_resize(gan_context *ctx, gan_image *image, int width, int height,
+                                    gan_filter filter);
+/* Keeps the rectangle of width x height whose top left pixel is (left, top); it must lie inside. */
+GAN_API gan_status gan_image_crop(gan_context *ctx, gan_image *image, int left, int top, int width,
+                                  int height);
+
+/* Writes a file, its format chosen by the end of the name: .png (8 bit, any number of channels),
+ * .pgm (1 channel), .ppm (1 or 3 channels); the latter two keep maxval. GAN_ERR_FILE: cannot be
+ * written (then nothing is left behind, and an old file is as it was); GAN_ERR_ARGUMENT: another
+ * name or number of channels. */
+GAN_API gan_status gan_image_write(gan_context *ctx, const char *path, const gan_image *image);
+/* Writes count images [count,channels,height,width] as one picture, row by row, with grey lines of
+ * 2 pixels around each; low becomes black, high white. channels 1 or 3; columns 0: as many as rows,
+ * about. */
+GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, const float *images,
+                                        int count, int channels, int height, int width, int columns,
+                                        float low, float high);
+
+/* How an image is brought to the size wanted. */
+typedef enum gan_fit {
+    GAN_FIT_STRETCH, /* both sides scaled, each by its own factor */
+    GAN_FIT_CROP     /* scaled by one factor until it covers the size; the middle is kept */
+} gan_fit;
+
+/* A zero field means its default. */
+typedef struct gan_dataset_desc {
+    int height, width;           /* in a batch; default: of the first image (drawn digits: 28) */
+    int channels;                /* 1 or 3; default: as the files, which must then agree */
+    int load_height, load_width; /* scaled to this first, then cropped; default: no crop */
+    gan_fit fit;                 /* default: GAN_FIT_STRETCH */
+    int random_crop;             /* 1: the crop is taken anywhere; default: from the middle */
+    int random_flip;             /* 1: half of the images are mirrored; default: none */
+    float low, high;             /* values of black and white; both 0: -1 and 1 */
+    size_t memory_bytes;         /* for decoded images, default 512 MiB; what does not fit is
+                                    read again when needed */
+} gan_dataset_desc;
+
+typedef struct gan_dataset gan_dataset;
+
+/* Opens images for training. path is one of
+ *   - a folder of .pgm, .ppm, .pbm, .pnm, .pam files; if it has none, each subfolder that has
+ *     some is a class. Names are in natural order (2 before 10), classes are numbered so;
+ *   - a text file: a line is the path of an image, seen from the folder of the list unless
+ *     absolute, and perhaps a tab and a class number; empty lines and lines that start with #
+ *     are skipped;
+ *   - an IDX file of unsigned bytes [count,height,width] (the format of MNIST), not compressed.
+ *     Labels come from the file beside it whose name has "labels" for "images" and "idx1" for
+ *     "idx3", if there is one;
+ *   - "digits", or NULL: digits drawn by the library, endless and labelled (a folder of that
+ *     name is "./digits").
+ * desc NULL: all defaults. Files are decoded when first needed, so a damaged one is reported by
+ * gan_dataset_batch. */
+GAN_API gan_status gan_dataset_open(gan_dataset **out, gan_context *ctx, const char *path,
+                                    const gan_dataset_desc *desc);
+/* NULL is allowed. */
+GAN_API void gan_dataset_close(gan_dataset *data);
+/* Number of images: of an epoch. 60,000 for drawn digits, which do not repeat after that. */
+GAN_API int gan_dataset_count(const gan_dataset *data);
+/* Number of classes, 0 without labels; the name of one (its folder), NULL if it has none. */
+GAN_API int gan_dataset_classes(const gan_dataset *data);
+GAN_API const char *gan_dataset_class_name(const gan_dataset *data, int index);
+/* [channels,height,width] of the images. */
+GAN_API gan_shape gan_dataset_shape(const gan_dataset *data);
+
+/* Batch number step of an endless sequence: each epoch is a permutation of the images drawn from
+ * seed. Image i of the batch is number step*batch + i of the sequence. A pure function of (data,
+ * seed, step), crops and flips included, so that going on after a break needs no state.
+ *
+ *   images  [batch,channels,height,width]  written, low ... high
+ *   labels  [batch] or NULL                written: class numbers
+ *
+ * GAN_ERR_FILE, GAN_ERR_FORMAT: an image cannot be read (named in the message) or has another
+ * number of channels than the first; GAN_ERR_STATE: labels wanted from data without. */
+GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t step, int batch,
+                                     float *images, float *labels);
+/* Image index (in file order) alone, without random crop and flip. label may be NULL. */
+GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, float *label);
+
+/* Checkpoints: a list of named tensors and a list of texts under keys. The file format is
+ * safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes length of the header,
+ * the header in JSON, then the data. */
+typedef struct gan_metadata {
+    const char *key, *value; /* UTF-8 */
+} gan_metadata;
+
+/* Saves all parameters of the store, its seed and its step, and the texts of meta. The bytes depend
+ * on nothing else. GAN_ERR_ARGUMENT: a key twice, or one that begins with "params.", which are the
+ * store's own; GAN_ERR_FILE: cannot be written (then nothing is left behind). */
+GAN_API gan_status gan_params_save(const gan_params *params, const char *path,
+                                   const gan_metadata *meta, int meta_count);
+
+typedef struct gan_checkpoint gan_checkpoint;
+
+typedef struct gan_checkpoint_tensor {
+    const char *name;    /* NULL past the end; owned by the checkpoint */
+    const char *dtype;   /* as the file calls it: "F32", "F16", "BF16", "F64", "I64", ... */
+    gan_shape shape;     /* extents may be 0 here */
+    size_t count;        /* elements */
+    gan_param_kind kind; /* GAN_PARAM_WEIGHT where the file does not say */
+} gan_checkpoint_tensor;
+
+/* Opens a checkpoint and reads its list of tensors; the data stays in the file, which stays open. */
+GAN_API gan_status gan_checkpoint_open(gan_checkpoint **out, gan_context *ctx, const char *path);
+/* NULL is allowed. */
+GAN_API void gan_checkpoint_close(gan_checkpoint *checkpoint);
+/* Tensors, in the order of their data. find: index of a name, or -1. */
+GAN_API int gan_checkpoint_count(const gan_checkpoint *checkpoint);
+GAN_API gan_checkpoint_tensor gan_checkpoint_at(const gan_checkpoint *checkpoint, int index);
+GAN_API int gan_checkpoint_find(const gan_checkpoint *checkpoint, const char *name);
+/* The text under a key, NULL if there is none; all of them by index, key NULL past the end. */
+GAN_API const char *gan_checkpoint_text(const gan_checkpoint *checkpoint, const char *key);
+GAN_API gan_metadata gan_checkpoint_text_at(const gan_checkpoint *checkpoint, int index);
+/* Reads tensor index as floats; out [count], count as gan_checkpoint_at says. Integers and F64 are
+ * rounded to nearest. GAN_ERR_UNSUPPORTED: no such number format here. */
+GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, float *out,
+                                       size_t count);
+
+/* A zero field means its default. */
+typedef struct gan_load_desc {
+    int weights_only;         /* 1: optimiser state, seed and step are neither needed nor read */
+    const char *file_prefix;  /* tensor file_prefix + x of the file goes to ... */
+    const char *store_prefix; /* ... parameter store_prefix + x; others are left alone; [""] */
+} gan_load_desc;
+
+/* Fills the parameters of the store, which must exist, from the tensors of the same name and shape,
+ * and sets seed and step. desc NULL: all defaults.
+ * GAN_ERR_SHAPE: parameters that the file lacks, tensors that the store lacks, shapes that differ:
+ * the message counts them and names the first; no parameter has changed. After other errors
+ * parameters may be filled in part. */
+GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoint,
+                                   const gan_load_desc *desc);
 
 /* ============================================================================
  * >>api-models  1.6  THE SYSTEMS: CREATE, TRAIN, SAMPLE, SAVE
@@ -2409,15 +2581,3330 @@ GAN_API gan_program_info gan_program_get_info(const gan_program *program) {
 
 /* ============================================================================
  * >>images  7.1  PGM, PPM, PAM, PNG; RESIZING, GRIDS
+ *
+ * Reading: the whole file comes into memory, a cursor walks over it, and nothing is allocated
+ * for the samples before the header's numbers are checked and the file is long enough to hold
+ * them. Samples are kept as the file has them (16 bits, with the file's maxval), so that
+ * label maps are exact.
+ *
+ * Resizing works on one axis at a time: the image is seen as [outer,n,inner], and
+ *   out[o,x,e] = sum over k of in[o, first[x] + k, e] * weight[x,k]
+ * with weights of 22 fractional bits that sum to one. Nearest neighbour is the case of one
+ * weight. This is Pillow's scheme (Pillow 9.4, src/libImaging/Resample.c), rounding
+ * included: width first, rounded to samples, then height.
+ *
+ * PNG: the filter of each row is the one with the smallest sum of absolute differences (PNG
+ * specification, 12.8); the stream is LZ77 with hash chains and deflate's fixed codes (RFC 1951).
+ *
+ * Holds:  files (reading, writing by a temporary one), images.
+ * Uses:   >>platform        Knows nothing of: tensors, datasets.
  * ========================================================================= */
+
+/* --- files ----------------------------------------------------------------- */
+
+/* Puts "path: " in front of the context's message. */
+static gan_status gani_error_in(gan_context *ctx, gan_status status, const char *path) {
+    char text[sizeof ctx->error];
+    memcpy(text, ctx->error, sizeof text);
+    return gani_error(ctx, status, "%s: %s", path, text);
+}
+
+/* Reads a whole file into a block that the caller frees. By chunks, so that pipes work too. */
+static gan_status gani_read_file(gan_context *ctx, const char *path, unsigned char **bytes,
+                                 size_t *size_bytes) {
+    const int chunk = 1 << 16;
+    void *block = NULL;
+    int capacity = 0, used = 0;
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        return gani_error(ctx, GAN_ERR_FILE, "cannot open %s: %s", path, strerror(errno));
+    }
+    gan_status status = GAN_OK;
+    while (!status) {
+        if (used > INT_MAX - chunk) {
+            status = gani_error(ctx, GAN_ERR_LIMIT, "%s: more than 2 GiB", path);
+        } else if (!gani_grow(ctx, &block, &capacity, used + chunk, 1)) {
+            status = GAN_ERR_MEMORY;
+        } else {
+            size_t got = fread((unsigned char *)block + used, 1, (size_t)(capacity - used), file);
+            used += (int)got;
+            if (used < capacity) {
+                break;
+            }
+        }
+    }
+    if (!status && ferror(file)) {
+        status = gani_error(ctx, GAN_ERR_FILE, "cannot read %s: %s", path, strerror(errno));
+    }
+    fclose(file);
+    if (status) {
+        gani_free(ctx, block);
+        return status;
+    }
+    *bytes = (unsigned char *)block;
+    *size_bytes = (size_t)used;
+    return GAN_OK;
+}
+
+/* A file in the making: written under another name and renamed when whole. The first error sticks.
+ */
+typedef struct gani_writer {
+    gan_context *ctx;
+    const char *path;
+    char *temporary;
+    FILE *file;
+    gan_status status;
+} gani_writer;
+
+static gan_status gani_writer_fail(gani_writer *out, const char *what) {
+    if (!out->status) {
+        out->status = gani_error(out->ctx, GAN_ERR_FILE, "cannot %s %s: %s", what, out->path,
+                                 errno ? strerror(errno) : "unknown reason");
+    }
+    return out->status;
+}
+
+static gan_status gani_writer_open(gani_writer *out, gan_context *ctx, const char *path) {
+    size_t length = strlen(path);
+    memset(out, 0, sizeof *out);
+    out->ctx = ctx;
+    out->path = path;
+    out->temporary = (char *)gani_alloc(ctx, length + sizeof ".tmp");
+    if (!out->temporary) {
+        return out->status = GAN_ERR_MEMORY;
+    }
+    memcpy(out->temporary, path, length);
+    memcpy(out->temporary + length, ".tmp", sizeof ".tmp");
+    errno = 0;
+    out->file = fopen(out->temporary, "wb");
+    return out->file ? GAN_OK : gani_writer_fail(out, "create");
+}
+
+static void gani_writer_put(gani_writer *out, const void *bytes, size_t size_bytes) {
+    if (!out->status && fwrite(bytes, 1, size_bytes, out->file) != size_bytes) {
+        gani_writer_fail(out, "write");
+    }
+}
+
+/* Ends the file: whole under its own name, or gone. Must follow every gani_writer_open, also a
+ * failed one. */
+static gan_status gani_writer_close(gani_writer *out) {
+    if (out->file) {
+        errno = 0;
+        if (fclose(out->file) != 0) {
+            gani_writer_fail(out, "write");
+        }
+#ifdef _WIN32
+        if (!out->status) { /* rename does not replace a file there */
+            remove(out->path);
+        }
+#endif
+        if (!out->status && rename(out->temporary, out->path) != 0) {
+            gani_writer_fail(out, "rename the finished file to");
+        }
+        if (out->status) {
+            remove(out->temporary);
+        }
+    }
+    gani_free(out->ctx, out->temporary);
+    return out->status;
+}
+
+static int gani_lower(int c) {
+    return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c;
+}
+
+/* 1 if the name ends so; ending in small letters, the name in any. */
+static int gani_ends_with(const char *name, const char *ending) {
+    size_t length = strlen(name), size = strlen(ending);
+    if (length < size) {
+        return 0;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (gani_lower((unsigned char)name[length - size + i]) != ending[i]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* --- reading images -------------------------------------------------------- */
+
+typedef struct gani_cursor {
+    gan_context *ctx;
+    const unsigned char *start, *at, *end;
+} gani_cursor;
+
+static size_t gani_left(const gani_cursor *in) {
+    return (size_t)(in->end - in->at);
+}
+
+/* "WHAT expected, found ..." at the place of the cursor. */
+static gan_status gani_expected(const gani_cursor *in, const char *what) {
+    unsigned long offset = (unsigned long)(in->at - in->start);
+    if (in->at == in->end) {
+        return gani_error(in->ctx, GAN_ERR_FORMAT,
+                          "%s expected, found the end of the file (%lu bytes)", what, offset);
+    }
+    return gani_error(in->ctx, GAN_ERR_FORMAT, "%s expected at byte %lu, found 0x%02x", what,
+                      offset, (unsigned)*in->at);
+}
+
+static int gani_is_space(unsigned char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static int gani_is_digit(unsigned char c) {
+    return c >= '0' && c <= '9';
+}
+
+/* Past the end of the line. */
+static void gani_skip_line(gani_cursor *in) {
+    while (in->at < in->end && *in->at != '\n' && *in->at != '\r') {
+        in->at++;
+    }
+    if (in->at < in->end) {
+        in->at++;
+    }
+}
+
+/* White space and comments, which go from # to the end of the line. */
+static void gani_skip_space(gani_cursor *in) {
+    while (in->at < in->end && (*in->at == '#' || gani_is_space(*in->at))) {
+        if (*in->at == '#') {
+            gani_skip_line(in);
+        } else {
+            in->at++;
+        }
+    }
+}
+
+/* A decimal number of at most max (below 2^28, so that nothing overflows). */
+static gan_status gani_read_number(gani_cursor *in, const char *what, unsigned max,
+                                   unsigned *value) {
+    gani_skip_space(in);
+    if (in->at == in->end || !gani_is_digit(*in->at)) {
+        return gani_expected(in, what);
+    }
+    unsigned number = 0;
+    for (; in->at < in->end && gani_is_digit(*in->at); in->at++) {
+        number = number * 10 + (unsigned)(*in->at - '0');
+        if (number > max) {
+            return gani_error(in->ctx, GAN_ERR_FORMAT,
+                              "%s of at most %u expected before byte %lu, found more", what, max,
+                              (unsigned long)(in->at - in->start));
+        }
+    }
+    *value = number;
+    return GAN_OK;
+}
+
+#define GANI_MAX_EXTENT 0xfffffffu /* of an image: beyond any GAN_MAX_PIXELS that is sensible */
+
+/* Sets width, height, maxval; P1 and P4 have no maxval. */
+static gan_status gani_pnm_header(gani_cursor *in, int kind, gan_image *image) {
+    unsigned width, height, maxval = 1;
+    if (in->at < in->end && *in->at != '#' && !gani_is_space(*in->at)) {
+        return gani_expected(in, "white space after the magic number");
+    }
+    gan_status status = gani_read_number(in, "width", GANI_MAX_EXTENT, &width);
+    if (!status) {
+        status = gani_read_number(in, "height", GANI_MAX_EXTENT, &height);
+    }
+    if (!status && kind != 1 && kind != 4) {
+        status = gani_read_number(in, "maxval", 65535, &maxval);
+    }
+    if (status) {
+        return status;
+    }
+    image->width = (int)width;
+    image->height = (int)height;
+    image->channels = kind == 3 || kind == 6 ? 3 : 1;
+    image->maxval = (int)maxval;
+    if (kind >= 4) { /* one separator, then bytes */
+        if (in->at < in->end && *in->at == '#') {
+            gani_skip_line(in);
+        } else if (in->at < in->end && gani_is_space(*in->at)) {
+            in->at++;
+        } else {
+            return gani_expected(in, "white space after the header");
+        }
+    }
+    return GAN_OK;
+}
+
+/* 1 if the cursor stands at this word, followed by white space; moves past the word. */
+static int gani_take_word(gani_cursor *in, const char *word) {
+    size_t length = strlen(word);
+    if (gani_left(in) > length && memcmp(in->at, word, length) == 0 &&
+        gani_is_space(in->at[length])) {
+        in->at += length;
+        return 1;
+    }
+    return 0;
+}
+
+/* PAM: lines "WIDTH 3" in any order up to ENDHDR. The tuple type is not needed: the depth says as
+ * much. */
+static gan_status gani_pam_header(gani_cursor *in, gan_image *image) {
+    static const char *const words[4] = {"WIDTH", "HEIGHT", "DEPTH", "MAXVAL"};
+    static const unsigned limits[4] = {GANI_MAX_EXTENT, GANI_MAX_EXTENT, GANI_MAX_EXTENT, 65535};
+    unsigned values[4] = {0, 0, 0, 0};
+    for (;;) {
+        gani_skip_space(in);
+        if (gani_take_word(in, "ENDHDR")) {
+            gani_skip_line(in);
+            break;
+        }
+        if (gani_take_word(in, "TUPLTYPE")) {
+            gani_skip_line(in);
+            continue;
+        }
+        int field = 0;
+        while (field < 4 && !gani_take_word(in, words[field])) {
+            field++;
+        }
+        if (field == 4) {
+            return gani_expected(in, "WIDTH, HEIGHT, DEPTH, MAXVAL, TUPLTYPE or ENDHDR");
+        }
+        gan_status status = gani_read_number(in, words[field], limits[field], &values[field]);
+        if (status) {
+            return status;
+        }
+    }
+    for (int field = 0; field < 4; field++) {
+        if (values[field] == 0) {
+            return gani_error(in->ctx, GAN_ERR_FORMAT,
+                              "PAM header: %s of at least 1 expected, found none", words[field]);
+        }
+    }
+    if (values[2] > 4) {
+        return gani_error(in->ctx, GAN_ERR_UNSUPPORTED, "PAM of 1 to 4 channels expected, found %u",
+                          values[2]);
+    }
+    image->width = (int)values[0];
+    image->height = (int)values[1];
+    image->channels = (int)values[2];
+    image->maxval = (int)values[3];
+    return GAN_OK;
+}
+
+static size_t gani_image_count(const gan_image *image) {
+    return (size_t)image->width * (size_t)image->height * (size_t)image->channels;
+}
+
+/* Checks the sizes and allocates the samples. */
+static gan_status gani_image_allocate(gan_context *ctx, gan_image *image) {
+    if (image->width < 1 || image->height < 1 || image->maxval < 1) {
+        return gani_error(
+            ctx, GAN_ERR_FORMAT,
+            "image of at least 1 x 1 with maxval of at least 1 expected, found %d x %d, maxval %d",
+            image->width, image->height, image->maxval);
+    }
+    if ((size_t)image->width > (size_t)GAN_MAX_PIXELS / (size_t)image->height) {
+        return gani_error(ctx, GAN_ERR_LIMIT,
+                          "image of at most %lu pixels (GAN_MAX_PIXELS) expected, found %d x %d",
+                          (unsigned long)GAN_MAX_PIXELS, image->width, image->height);
+    }
+    image->samples =
+        (uint16_t *)gani_alloc(ctx, gani_mul(gani_image_count(image), sizeof(uint16_t)));
+    return image->samples ? GAN_OK : GAN_ERR_MEMORY;
+}
+
+/* P1, P2, P3. The digits of P1 may stand without space between them. */
+static gan_status gani_read_ascii(gani_cursor *in, int kind, gan_image *image) {
+    const size_t count = gani_image_count(image);
+    for (size_t i = 0; i < count; i++) {
+        unsigned value = 0;
+        if (kind == 1) {
+            gani_skip_space(in);
+            if (in->at == in->end || (*in->at != '0' && *in->at != '1')) {
+                return gani_expected(in, "0 or 1");
+            }
+            value = *in->at++ == '0';
+        } else {
+            gan_status status = gani_read_number(in, "sample", (unsigned)image->maxval, &value);
+            if (status) {
+                return status;
+            }
+        }
+        image->samples[i] = (uint16_t)value;
+    }
+    return GAN_OK;
+}
+
+/* P4: eight pixels a byte, the leftmost in the highest bit, rows start at a byte; 1 is black. */
+static void gani_read_bits(gani_cursor *in, gan_image *image) {
+    for (int y = 0; y < image->height; y++) {
+        for (int x = 0; x < image->width; x++) {
+            int bit = in->at[x / 8] >> (7 - x % 8) & 1;
+            image->samples[(size_t)y * (size_t)image->width + (size_t)x] = (uint16_t)!bit;
+        }
+        in->at += ((size_t)image->width + 7) / 8;
+    }
+}
+
+/* P5, P6, P7: one byte a sample, or two (the high one first) where maxval is above 255. */
+static gan_status gani_read_binary(gani_cursor *in, gan_image *image) {
+    const size_t count = gani_image_count(image);
+    for (size_t i = 0; i < count; i++) {
+        unsigned value = *in->at++;
+        if (image->maxval > 255) {
+            value = value << 8 | *in->at++;
+        }
+        if (value > (unsigned)image->maxval) {
+            return gani_error(in->ctx, GAN_ERR_FORMAT,
+                              "samples of at most %d (maxval) expected, found %u", image->maxval,
+                              value);
+        }
+        image->samples[i] = (uint16_t)value;
+    }
+    return GAN_OK;
+}
+
+/* The bytes that the samples need at least in the file; 0 if that overflows. */
+static size_t gani_raster_bytes(const gan_image *image, int kind) {
+    const size_t row = gani_mul((size_t)image->width, (size_t)image->channels);
+    const size_t samples = gani_mul(row, (size_t)image->height);
+    switch (kind) {
+    case 1:
+        return samples;
+    case 2:
+    case 3:
+        return gani_mul(samples, 2) ? gani_mul(samples, 2) - 1 : 0; /* a digit and a separator */
+    case 4:
+        return gani_mul((row + 7) / 8, (size_t)image->height);
+    default:
+        return image->maxval > 255 ? gani_mul(samples, 2) : samples;
+    }
+}
+
+static gan_status gani_read_samples(gani_cursor *in, int kind, gan_image *image) {
+    const size_t need = gani_raster_bytes(image, kind);
+    if (need > gani_left(in)) {
+        return gani_error(
+            in->ctx, GAN_ERR_FORMAT,
+            "%d x %d image of %d channels, maxval %d: %s%lu bytes of samples expected, found %lu",
+            image->width, image->height, image->channels, image->maxval,
+            kind <= 3 ? "at least " : "", (unsigned long)need, (unsigned long)gani_left(in));
+    }
+    gan_status status = gani_image_allocate(in->ctx, image);
+    if (status) {
+        return status;
+    }
+    if (kind <= 3) {
+        return gani_read_ascii(in, kind, image);
+    }
+    if (kind == 4) {
+        gani_read_bits(in, image);
+        return GAN_OK;
+    }
+    return gani_read_binary(in, image);
+}
+
+GAN_API void gan_image_free(gan_context *ctx, gan_image *image) {
+    gani_free(ctx, image->samples);
+    memset(image, 0, sizeof *image);
+}
+
+GAN_API gan_status gan_image_decode(gan_context *ctx, const void *bytes, size_t size_bytes,
+                                    gan_image *image) {
+    gani_cursor in;
+    in.ctx = ctx;
+    in.start = in.at = (const unsigned char *)bytes;
+    in.end = in.start + size_bytes;
+    memset(image, 0, sizeof *image);
+    if (size_bytes < 2 || in.at[0] != 'P' || in.at[1] < '1' || in.at[1] > '7') {
+        const int other =
+            size_bytes >= 4 &&
+            (memcmp(in.at, "\x89PNG", 4) == 0 || memcmp(in.at, "\xff\xd8\xff", 3) == 0 ||
+             memcmp(in.at, "GIF8", 4) == 0 || memcmp(in.at, "RIFF", 4) == 0);
+        return other ? gani_error(ctx, GAN_ERR_UNSUPPORTED,
+                                  "PBM, PGM, PPM or PAM expected, found PNG, JPEG, GIF or WebP; "
+                                  "convert it first")
+                     : gani_error(ctx, GAN_ERR_FORMAT,
+                                  "PBM, PGM, PPM or PAM (P1 ... P7) expected, found another file "
+                                  "of %lu bytes",
+                                  (unsigned long)size_bytes);
+    }
+    const int kind = in.at[1] - '0';
+    in.at += 2;
+    gan_status status = kind == 7 ? gani_pam_header(&in, image) : gani_pnm_header(&in, kind, image);
+    if (!status) {
+        status = gani_read_samples(&in, kind, image);
+    }
+    if (status) {
+        gan_image_free(ctx, image);
+    }
+    return status;
+}
+
+GAN_API gan_status gan_image_load(gan_context *ctx, const char *path, gan_image *image) {
+    unsigned char *bytes;
+    size_t size_bytes;
+    memset(image, 0, sizeof *image);
+    gan_status status = gani_read_file(ctx, path, &bytes, &size_bytes);
+    if (status) {
+        return status;
+    }
+    status = gan_image_decode(ctx, bytes, size_bytes, image);
+    gani_free(ctx, bytes);
+    return status ? gani_error_in(ctx, status, path) : GAN_OK;
+}
+
+/* --- changing images ------------------------------------------------------- */
+
+/* A new image of other extents takes the place of the old one's samples. */
+static void gani_image_replace(gan_context *ctx, gan_image *image, const gan_image *with) {
+    gani_free(ctx, image->samples);
+    *image = *with;
+}
+
+GAN_API gan_status gan_image_convert(gan_context *ctx, gan_image *image, int channels) {
+    if (channels != 1 && channels != 3) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_image_convert: 1 or 3 channels expected, found %d", channels);
+    }
+    if (channels == image->channels) {
+        return GAN_OK;
+    }
+    gan_image result = *image;
+    result.channels = channels;
+    gan_status status = gani_image_allocate(ctx, &result);
+    if (status) {
+        return status;
+    }
+    const size_t pixels = (size_t)image->width * (size_t)image->height;
+    const int step = image->channels, colours = step >= 3 ? 3 : 1;
+    const uint32_t maxval = (uint32_t)image->maxval;
+    const uint16_t *in = image->samples; /* [pixels,step] */
+    uint16_t *out = result.samples;      /* [pixels,channels] */
+    for (size_t p = 0; p < pixels; p++, in += step, out += channels) {
+        uint32_t rgb[3];
+        for (int c = 0; c < 3; c++) {
+            rgb[c] = in[c < colours ? c : 0];
+            if (step != colours) { /* value * alpha + white * (1 - alpha) */
+                uint32_t alpha = in[colours];
+                rgb[c] = (uint32_t)(((uint64_t)rgb[c] * alpha +
+                                     (uint64_t)maxval * (maxval - alpha) + maxval / 2) /
+                                    maxval);
+            }
+        }
+        if (channels ==
+            1) { /* the factors sum to 2^16, so this fits 32 bits and a grey stays itself */
+            out[0] =
+                (uint16_t)((rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16);
+        } else {
+            for (int c = 0; c < 3; c++) {
+                out[c] = (uint16_t)rgb[c];
+            }
+        }
+    }
+    gani_image_replace(ctx, image, &result);
+    return GAN_OK;
+}
+
+/* Weights of a resized axis: result x is made of count[x] samples from first[x] on. */
+typedef struct gani_taps {
+    int32_t *first, *count; /* [out] */
+    int32_t *weight;        /* [out,stride], GANI_TAP_ONE is 1 */
+    size_t stride;
+} gani_taps;
+
+#define GANI_TAP_BITS 22
+#define GANI_TAP_ONE  ((int32_t)1 << GANI_TAP_BITS)
+
+static void gani_bilinear_taps(gani_taps *taps, int in, int out, double support, double *triangle) {
+    const double scale = (double)in / (double)out;
+    for (int x = 0; x < out; x++) {
+        const double centre = (x + 0.5) * scale;
+        int first = (int)(centre - support + 0.5), last = (int)(centre + support + 0.5);
+        first = first < 0 ? 0 : first;
+        last = last > in ? in : last;
+        double sum = 0.0;
+        for (int k = 0; k < last - first; k++) {
+            double distance = fabs((k + first - centre + 0.5) * (1.0 / support));
+            triangle[k] = distance < 1.0 ? 1.0 - distance : 0.0;
+            sum += triangle[k];
+        }
+        for (int k = 0; k < last - first; k++) {
+            taps->weight[(size_t)x * taps->stride + (size_t)k] =
+                (int32_t)(0.5 + triangle[k] / sum * GANI_TAP_ONE);
+        }
+        taps->first[x] = first;
+        taps->count[x] = last - first;
+    }
+}
+
+/* Computes the weights in one block, which the caller frees by `first`. */
+static gan_status gani_make_taps(gan_context *ctx, gani_taps *taps, int in, int out,
+                                 gan_filter filter) {
+    const double scale = (double)in / (double)out;
+    const double support = scale > 1.0 ? scale : 1.0; /* half the width of the triangle */
+    const size_t width = (size_t)out;
+    taps->stride = filter == GAN_FILTER_NEAREST ? 1 : (size_t)ceil(support) * 2 + 1;
+    const size_t numbers =
+        gani_round_up(gani_sum(gani_mul(width, 2), gani_mul(width, taps->stride)), 2);
+    unsigned char *block = (unsigned char *)gani_alloc(
+        ctx, gani_sum(gani_mul(numbers, sizeof(int32_t)), gani_mul(taps->stride, sizeof(double))));
+    if (!block) {
+        return GAN_ERR_MEMORY;
+    }
+    taps->first = (int32_t *)(void *)block;
+    taps->count = taps->first + width;
+    taps->weight = taps->count + width;
+    if (filter != GAN_FILTER_NEAREST) {
+        gani_bilinear_taps(taps, in, out, support,
+                           (double *)(void *)(block + numbers * sizeof(int32_t)));
+        return GAN_OK;
+    }
+    for (int x = 0; x < out; x++) {
+        taps->first[x] = (int32_t)((2 * (int64_t)x + 1) * in / (2 * (int64_t)out));
+        taps->count[x] = 1;
+        taps->weight[x] = GANI_TAP_ONE;
+    }
+    return GAN_OK;
+}
+
+/* in [outer,n,inner] -> out [outer,width,inner]; samples are clamped to maxval, as rounded weights
+ * may sum to a little over one. */
+static void gani_apply_taps(const gani_taps *taps, const uint16_t *in, uint16_t *out, size_t outer,
+                            size_t n, size_t width, size_t inner, int maxval) {
+    for (size_t o = 0; o < outer; o++) {
+        for (size_t x = 0; x < width; x++) {
+            const int32_t *weight = taps->weight + x * taps->stride;
+            const uint16_t *from = in + (o * n + (size_t)taps->first[x]) * inner;
+            uint16_t *to = out + (o * width + x) * inner;
+            for (size_t e = 0; e < inner; e++) {
+                int64_t sum = GANI_TAP_ONE / 2;
+                for (int k = 0; k < taps->count[x]; k++) {
+                    sum += (int64_t)from[(size_t)k * inner + e] * weight[k];
+                }
+                sum >>= GANI_TAP_BITS;
+                to[e] = (uint16_t)(sum < maxval ? sum : maxval);
+            }
+        }
+    }
+}
+
+/* Brings one axis to `size`: height if vertical, else width. */
+static gan_status gani_resize_axis(gan_context *ctx, gan_image *image, int vertical, int size,
+                                   gan_filter filter) {
+    const int n = vertical ? image->height : image->width;
+    if (n == size) {
+        return GAN_OK;
+    }
+    gan_image result = *image;
+    if (vertical) {
+        result.height = size;
+    } else {
+        result.width = size;
+    }
+    gani_taps taps;
+    gan_status status = gani_image_allocate(ctx, &result);
+    if (status) {
+        return status;
+    }
+    status = gani_make_taps(ctx, &taps, n, size, filter);
+    if (status) {
+        gan_image_free(ctx, &result);
+        return status;
+    }
+    const size_t inner = (size_t)image->channels * (vertical ? (size_t)image->width : 1);
+    gani_apply_taps(&taps, image->samples, result.samples, vertical ? 1 : (size_t)image->height,
+                    (size_t)n, (size_t)size, inner, image->maxval);
+    gani_free(ctx, taps.first);
+    gani_image_replace(ctx, image, &result);
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_image_resize(gan_context *ctx, gan_image *image, int width, int height,
+                                    gan_filter filter) {
+    if (width < 1 || height < 1) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_image_resize: size of at least 1 x 1 expected, found %d x %d", width,
+                          height);
+    }
+    gan_status status = gani_resize_axis(ctx, image, 0, width, filter);
+    return status ? status : gani_resize_axis(ctx, image, 1, height, filter);
+}
+
+GAN_API gan_status gan_image_crop(gan_context *ctx, gan_image *image, int left, int top, int width,
+                                  int height) {
+    if (left < 0 || top < 0 || width < 1 || height < 1 || left > image->width - width ||
+        top > image->height - height) {
+        return gani_error(
+            ctx, GAN_ERR_ARGUMENT,
+            "gan_image_crop: rectangle inside %d x %d expected, found %d x %d at (%d, %d)",
+            image->width, image->height, width, height, left, top);
+    }
+    const size_t channels = (size_t)image->channels;
+    const size_t row = (size_t)width * channels;
+    for (int y = 0; y < height; y++) {
+        size_t from = ((size_t)(top + y) * (size_t)image->width + (size_t)left) * channels;
+        memmove(image->samples + (size_t)y * row, image->samples + from, row * sizeof(uint16_t));
+    }
+    image->width = width;
+    image->height = height;
+    return GAN_OK;
+}
+
+static unsigned char gani_to_byte(unsigned sample, int maxval) {
+    unsigned white = (unsigned)maxval;
+    return (unsigned char)((sample * 255u + white / 2) / white);
+}
+
+/* --- PNG ------------------------------------------------------------------- */
+
+/* CRC-32 of PNG and zlib, four bits at a time; start with 0. */
+static uint32_t gani_crc32(uint32_t crc, const unsigned char *bytes, size_t size_bytes) {
+    static const uint32_t table[16] = {0x00000000u, 0x1db71064u, 0x3b6e20c8u, 0x26d930acu,
+                                       0x76dc4190u, 0x6b6b51f4u, 0x4db26158u, 0x5005713cu,
+                                       0xedb88320u, 0xf00f9344u, 0xd6d6a3e8u, 0xcb61b38cu,
+                                       0x9b64c2b0u, 0x86d3d2d4u, 0xa00ae278u, 0xbdbdf21cu};
+    crc = ~crc;
+    for (size_t i = 0; i < size_bytes; i++) {
+        crc ^= bytes[i];
+        crc = table[crc & 15u] ^ (crc >> 4);
+        crc = table[crc & 15u] ^ (crc >> 4);
+    }
+    return ~crc;
+}
+
+static uint32_t gani_adler32(const unsigned char *bytes, size_t size_bytes) {
+    uint32_t a = 1, b = 0;
+    for (size_t i = 0; i < size_bytes;) {
+        size_t stop = size_bytes - i > 5552 ? i + 5552 : size_bytes; /* so many sums fit 32 bits */
+        for (; i < stop; i++) {
+            a += bytes[i];
+            b += a;
+        }
+        a %= 65521u;
+        b %= 65521u;
+    }
+    return b << 16 | a;
+}
+
+static void gani_put_be32(unsigned char *out, uint32_t value) {
+    for (int i = 0; i < 4; i++) {
+        out[i] = (unsigned char)(value >> (24 - 8 * i));
+    }
+}
+
+static void gani_png_chunk(gani_writer *out, const char *type, const unsigned char *data,
+                           size_t size_bytes) {
+    unsigned char head[8], tail[4];
+    gani_put_be32(head, (uint32_t)size_bytes);
+    memcpy(head + 4, type, 4);
+    gani_put_be32(tail, gani_crc32(gani_crc32(0, head + 4, 4), data, size_bytes));
+    gani_writer_put(out, head, sizeof head);
+    gani_writer_put(out, data, size_bytes);
+    gani_writer_put(out, tail, sizeof tail);
+}
+
+/* Bits on their way into IDAT chunks. */
+typedef struct gani_bit_writer {
+    gani_writer *out;
+    uint32_t bits; /* not yet written, the first in the lowest */
+    int bit_count;
+    int used;
+    unsigned char chunk[8192];
+} gani_bit_writer;
+
+static void gani_put_byte(gani_bit_writer *to, unsigned byte) {
+    if (to->used == (int)sizeof to->chunk) {
+        gani_png_chunk(to->out, "IDAT", to->chunk, sizeof to->chunk);
+        to->used = 0;
+    }
+    to->chunk[to->used++] = (unsigned char)byte;
+}
+
+/* At most 16 bits, the lowest first. */
+static void gani_put_bits(gani_bit_writer *to, unsigned value, int count) {
+    to->bits |= (uint32_t)value << to->bit_count;
+    to->bit_count += count;
+    while (to->bit_count >= 8) {
+        gani_put_byte(to, to->bits & 255u);
+        to->bits >>= 8;
+        to->bit_count -= 8;
+    }
+}
+
+/* Huffman codes go with their highest bit first. */
+static void gani_put_code(gani_bit_writer *to, unsigned code, int count) {
+    unsigned reversed = 0;
+    for (int i = 0; i < count; i++) {
+        reversed |= (code >> i & 1u) << (count - 1 - i);
+    }
+    gani_put_bits(to, reversed, count);
+}
+
+/* Fixed code of a literal (0 to 255), the end (256) or a length (257 to 285): RFC 1951, 3.2.6. */
+static void gani_put_symbol(gani_bit_writer *to, unsigned symbol) {
+    if (symbol < 144) {
+        gani_put_code(to, 0x30 + symbol, 8);
+    } else if (symbol < 256) {
+        gani_put_code(to, 0x190 + symbol - 144, 9);
+    } else if (symbol < 280) {
+        gani_put_code(to, symbol - 256, 7);
+    } else {
+        gani_put_code(to, 0xc0 + symbol - 280, 8);
+    }
+}
+
+/* A value >= base of a table of RFC 1951, 3.2.5: row r starts at base and its rows come in groups
+ * of `group` with one more extra bit each. Returns the row and gives the extra bits. */
+static int gani_bucket(unsigned value, unsigned first, int group, int *extra_count,
+                       unsigned *extra) {
+    unsigned base = first;
+    for (int row = 0;; row++) {
+        int bits = row < 2 * group ? 0 : row / group - 1;
+        if (value - base < 1u << bits) {
+            *extra_count = bits;
+            *extra = value - base;
+            return row;
+        }
+        base += 1u << bits;
+    }
+}
+
+/* Repeats `length` (3 to 258) bytes from `distance` (1 to 32768) back. */
+static void gani_put_match(gani_bit_writer *to, unsigned length, unsigned distance) {
+    int extra_count;
+    unsigned extra;
+    if (length == 258) { /* a symbol of its own, without extra bits */
+        gani_put_symbol(to, 285);
+    } else {
+        gani_put_symbol(to, 257 + (unsigned)gani_bucket(length, 3, 4, &extra_count, &extra));
+        gani_put_bits(to, extra, extra_count);
+    }
+    gani_put_code(to, (unsigned)gani_bucket(distance, 1, 2, &extra_count, &extra), 5);
+    gani_put_bits(to, extra, extra_count);
+}
+
+#define GANI_LZ_WINDOW 32768 /* also the number of hash values */
+#define GANI_LZ_TRIES  48    /* candidates looked at for a match */
+
+/* Positions of earlier strings: head by hash of three bytes, chained by prev; plus 1, so that 0 is
+ * "none". */
+typedef struct gani_lz {
+    uint32_t head[GANI_LZ_WINDOW], prev[GANI_LZ_WINDOW];
+} gani_lz;
+
+static void gani_lz_insert(gani_lz *lz, const unsigned char *data, size_t at) {
+    uint32_t three =
+        (uint32_t)data[at] | (uint32_t)data[at + 1] << 8 | (uint32_t)data[at + 2] << 16;
+    uint32_t hash = three * 0x9E3779B1u >> 17;
+    lz->prev[at % GANI_LZ_WINDOW] = lz->head[hash];
+    lz->head[hash] = (uint32_t)at + 1;
+}
+
+/* Longest match for the string at `at`, which has just been inserted; its length, 0 if below 3. */
+static unsigned gani_lz_find(const gani_lz *lz, const unsigned char *data, size_t size_bytes,
+                             size_t at, unsigned *distance) {
+    const unsigned most = size_bytes - at < 258 ? (unsigned)(size_bytes - at) : 258;
+    unsigned best = 2;
+    uint32_t next = lz->prev[at % GANI_LZ_WINDOW];
+    for (int tries = 0; tries < GANI_LZ_TRIES && next != 0; tries++) {
+        const size_t from = next - 1;
+        if (at - from > GANI_LZ_WINDOW - 1) {
+            break;
+        }
+        unsigned length = 0;
+        while (length < most && data[from + length] == data[at + length]) {
+            length++;
+        }
+        if (length > best) {
+            best = length;
+            *distance = (unsigned)(at - from);
+        }
+        next = lz->prev[from % GANI_LZ_WINDOW];
+    }
+    return best >= 3 ? best : 0;
+}
+
+/* zlib stream (RFC 1950) of one deflate block. lz: cleared. */
+static void gani_deflate(gani_bit_writer *to, gani_lz *lz, const unsigned char *data,
+                         size_t size_bytes) {
+    gani_put_byte(to, 0x78);
+    gani_put_byte(to, 0x01);
+    gani_put_bits(to, 1, 1); /* the last block */
+    gani_put_bits(to, 1, 2); /* with fixed codes */
+    for (size_t at = 0; at < size_bytes;) {
+        unsigned length = 0, distance = 0;
+        if (size_bytes - at >= 3) {
+            gani_lz_insert(lz, data, at);
+            length = gani_lz_find(lz, data, size_bytes, at, &distance);
+        }
+        if (length == 0) {
+            gani_put_symbol(to, data[at++]);
+            continue;
+        }
+        gani_put_match(to, length, distance);
+        for (size_t stop = at + length; ++at < stop;) {
+            if (size_bytes - at >= 3) {
+                gani_lz_insert(lz, data, at);
+            }
+        }
+    }
+    gani_put_symbol(to, 256);
+    gani_put_bits(to, 0, (8 - to->bit_count) % 8);
+    unsigned char sum[4];
+    gani_put_be32(sum, gani_adler32(data, size_bytes));
+    for (int i = 0; i < 4; i++) {
+        gani_put_byte(to, sum[i]);
+    }
+    gani_png_chunk(to->out, "IDAT", to->chunk, (size_t)to->used);
+}
+
+/* Writes filter type and filtered row to out [1 + size]; returns the sum of absolute differences.
+ * step: bytes a pixel. PNG specification, 9.2: none, sub, up, average, Paeth. */
+static unsigned long gani_png_filter(int type, const unsigned char *row, const unsigned char *above,
+                                     size_t size_bytes, size_t step, unsigned char *out) {
+    unsigned long sum = 0;
+    out[0] = (unsigned char)type;
+    for (size_t i = 0; i < size_bytes; i++) {
+        const int a = i >= step ? row[i - step] : 0, b = above[i],
+                  c = i >= step ? above[i - step] : 0;
+        int guess = 0;
+        if (type == 1) {
+            guess = a;
+        } else if (type == 2) {
+            guess = b;
+        } else if (type == 3) {
+            guess = (a + b) / 2;
+        } else if (type == 4) { /* whichever is nearest to a + b - c */
+            const int da = abs(b - c), db = abs(a - c), dc = abs(a + b - 2 * c);
+            guess = da <= db && da <= dc ? a : db <= dc ? b : c;
+        }
+        const unsigned difference = (unsigned)(row[i] - guess) & 255u;
+        sum += difference < 128 ? difference : 256 - difference;
+        out[1 + i] = (unsigned char)difference;
+    }
+    return sum;
+}
+
+/* All rows, filtered, to out [height, 1 + row bytes]; rows: scratch [3, 1 + row bytes]. */
+static void gani_png_rows(const gan_image *image, unsigned char *out, unsigned char *rows) {
+    const size_t size_bytes = (size_t)image->width * (size_t)image->channels,
+                 stride = size_bytes + 1;
+    unsigned char *row = rows, *above = rows + stride, *attempt = rows + 2 * stride;
+    memset(above, 0, stride);
+    for (int y = 0; y < image->height; y++) {
+        unsigned char *line = out + (size_t)y * stride;
+        for (size_t i = 0; i < size_bytes; i++) {
+            row[i] = gani_to_byte(image->samples[(size_t)y * size_bytes + i], image->maxval);
+        }
+        unsigned long best =
+            gani_png_filter(0, row, above, size_bytes, (size_t)image->channels, line);
+        for (int type = 1; type < 5; type++) {
+            unsigned long sum =
+                gani_png_filter(type, row, above, size_bytes, (size_t)image->channels, attempt);
+            if (sum < best) {
+                best = sum;
+                memcpy(line, attempt, stride);
+            }
+        }
+        unsigned char *swap = row;
+        row = above;
+        above = swap;
+    }
+}
+
+static gan_status gani_write_png(gani_writer *out, const gan_image *image) {
+    static const unsigned char colour_type[5] = {0, 0, 4, 2, 6}; /* by channels */
+    const size_t stride = (size_t)image->width * (size_t)image->channels + 1;
+    const size_t size_bytes = gani_mul(stride, (size_t)image->height);
+    gani_lz *lz = (gani_lz *)gani_calloc(out->ctx, 1, sizeof *lz);
+    unsigned char *data =
+        (unsigned char *)gani_alloc(out->ctx, gani_sum(size_bytes, gani_mul(3, stride)));
+    if (lz && data && size_bytes <= 0x7fffffffu) {
+        unsigned char header[13];
+        gani_bit_writer to;
+        gani_put_be32(header, (uint32_t)image->width);
+        gani_put_be32(header + 4, (uint32_t)image->height);
+        header[8] = 8; /* bits a sample */
+        header[9] = colour_type[image->channels];
+        header[10] = header[11] = header[12] = 0;
+        memset(&to, 0, sizeof to);
+        to.out = out;
+        gani_png_rows(image, data, data + size_bytes);
+        gani_writer_put(out, "\x89PNG\r\n\x1a\n", 8);
+        gani_png_chunk(out, "IHDR", header, sizeof header);
+        gani_deflate(&to, lz, data, size_bytes);
+        gani_png_chunk(out, "IEND", data, 0);
+    } else if (lz && data) {
+        out->status = gani_error(out->ctx, GAN_ERR_LIMIT,
+                                 "%s: PNG of at most 2 GiB of pixels expected", out->path);
+    } else {
+        out->status = GAN_ERR_MEMORY;
+    }
+    gani_free(out->ctx, data);
+    gani_free(out->ctx, lz);
+    return out->status;
+}
+
+/* --- writing images -------------------------------------------------------- */
+
+/* Binary PGM or PPM; channels as wanted in the file, a grey image may go into a PPM. */
+static gan_status gani_write_pnm(gani_writer *out, const gan_image *image, int channels) {
+    char header[64];
+    int length = snprintf(header, sizeof header, "P%d\n%d %d\n%d\n", channels == 3 ? 6 : 5,
+                          image->width, image->height, image->maxval);
+    gani_writer_put(out, header, (size_t)length);
+    const size_t pixels = (size_t)image->width * (size_t)image->height;
+    unsigned char block[6 * 512];
+    size_t used = 0;
+    for (size_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < channels; c++) {
+            unsigned value =
+                image
+                    ->samples[p * (size_t)image->channels + (size_t)(image->channels == 1 ? 0 : c)];
+            if (image->maxval > 255) {
+                block[used++] = (unsigned char)(value >> 8);
+            }
+            block[used++] = (unsigned char)(value & 255u);
+        }
+        if (used > sizeof block - 6) {
+            gani_writer_put(out, block, used);
+            used = 0;
+        }
+    }
+    gani_writer_put(out, block, used);
+    return out->status;
+}
+
+GAN_API gan_status gan_image_write(gan_context *ctx, const char *path, const gan_image *image) {
+    const int png = gani_ends_with(path, ".png"), pgm = gani_ends_with(path, ".pgm");
+    if (!png && !pgm && !gani_ends_with(path, ".ppm")) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "%s: a name that ends in .png, .pgm or .ppm expected", path);
+    }
+    if (!image->samples || (pgm && image->channels != 1) ||
+        (!png && image->channels != 1 && image->channels != 3)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: cannot hold an image of %d channels", path,
+                          image->channels);
+    }
+    gani_writer out;
+    if (!gani_writer_open(&out, ctx, path)) {
+        if (png) {
+            gani_write_png(&out, image);
+        } else {
+            gani_write_pnm(&out, image, pgm ? 1 : 3);
+        }
+    }
+    return gani_writer_close(&out);
+}
+
+#define GANI_GRID_BORDER 2
+#define GANI_GRID_GREY   128
+
+/* Copies image [channels,height,width] into the picture, its top left pixel at (left, top). */
+static void gani_grid_place(gan_image *grid, const float *image, int height, int width, int left,
+                            int top, float low, float high) {
+    const float scale = 255.0f / (high - low);
+    for (int c = 0; c < grid->channels; c++) {
+        for (int y = 0; y < height; y++) {
+            for (int x = 0; x < width; x++) {
+                float value = (*image++ - low) * scale + 0.5f;
+                value = value > 0.0f ? value : 0.0f; /* NaN too */
+                value = value < 255.0f ? value : 255.0f;
+                size_t pixel = (size_t)(top + y) * (size_t)grid->width + (size_t)(left + x);
+                grid->samples[pixel * (size_t)grid->channels + (size_t)c] = (uint16_t)value;
+            }
+        }
+    }
+}
+
+GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, const float *images,
+                                        int count, int channels, int height, int width, int columns,
+                                        float low, float high) {
+    if (count < 1 || (channels != 1 && channels != 3) || height < 1 || width < 1 || columns < 0 ||
+        !(low < high)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "%s: at least 1 image of 1 or 3 channels and low < high expected, found "
+                          "[%d,%d,%d,%d], %g, %g",
+                          path, count, channels, height, width, (double)low, (double)high);
+    }
+    if (columns == 0) {
+        for (columns = 1; (int64_t)columns * columns < count;) {
+            columns++;
+        }
+    }
+    columns = columns < count ? columns : count;
+    const int rows = (count - 1) / columns + 1;
+    const int64_t grid_width =
+        (int64_t)columns * ((int64_t)width + GANI_GRID_BORDER) + GANI_GRID_BORDER;
+    const int64_t grid_height =
+        (int64_t)rows * ((int64_t)height + GANI_GRID_BORDER) + GANI_GRID_BORDER;
+    if (grid_width > GAN_MAX_PIXELS || grid_height > GAN_MAX_PIXELS) {
+        return gani_error(ctx, GAN_ERR_LIMIT,
+                          "%s: grid of at most %lu pixels (GAN_MAX_PIXELS) expected", path,
+                          (unsigned long)GAN_MAX_PIXELS);
+    }
+    gan_image grid;
+    grid.width = (int)grid_width;
+    grid.height = (int)grid_height;
+    grid.channels = channels;
+    grid.maxval = 255;
+    gan_status status = gani_image_allocate(ctx, &grid);
+    if (status) {
+        return gani_error_in(ctx, status, path);
+    }
+    for (size_t i = 0; i < gani_image_count(&grid); i++) {
+        grid.samples[i] = GANI_GRID_GREY;
+    }
+    const size_t size = (size_t)channels * (size_t)height * (size_t)width;
+    for (int i = 0; i < count; i++) {
+        int left = GANI_GRID_BORDER + i % columns * (width + GANI_GRID_BORDER);
+        int top = GANI_GRID_BORDER + i / columns * (height + GANI_GRID_BORDER);
+        gani_grid_place(&grid, images + (size_t)i * size, height, width, left, top, low, high);
+    }
+    status = gan_image_write(ctx, path, &grid);
+    gan_image_free(ctx, &grid);
+    return status;
+}
 
 /* ============================================================================
  * >>datasets  7.2  FOLDERS, LISTS, IDX, DRAWN DIGITS
+ *
+ * A dataset is a list of samples. A sample says where its image is and holds its pixels once they
+ * are decoded, at load size [load_height,load_width,channels], 8 bits, while the memory limit
+ * allows. A batch picks samples by the permutation of the epoch, and cuts, flips and maps them to
+ * floats.
+ *
+ * Position p of the endless sequence is sample order(seed, p / count)[p % count], where order is
+ * a permutation drawn from (seed, epoch); crop and flip are drawn from (seed, p). So a batch
+ * depends on (seed, step) alone.
+ *
+ * Drawn digits: a digit is one or more pen strokes, each a smooth curve (Catmull and Rom 1974)
+ * through a few control points. The points are jittered, slanted, turned, scaled and moved, the
+ * curve is cut into segments, and a pixel's ink is its distance to the nearest segment compared
+ * with half the width of the pen.
+ *
+ * Holds:  listing of folders, readers of lists and IDX, drawn digits, batches.
+ * Uses:   >>platform  >>images        Knows nothing of: graphs, models.
  * ========================================================================= */
+
+#ifndef GAN_NO_DIRENT
+#if defined(_WIN32)
+#include <io.h>
+#else
+#include <dirent.h>
+#include <sys/stat.h>
+#endif
+#endif
+
+/* Streams of random numbers; an epoch, a position or a digit is added. */
+#define GANI_STREAM_ORDER   ((uint64_t)0x6f72646572 << 24)
+#define GANI_STREAM_AUGMENT ((uint64_t)0x6175676d65 << 24)
+#define GANI_STREAM_DIGITS  ((uint64_t)1 << 63)
+
+#define GANI_DIGITS_EPOCH        60000
+#define GANI_DIGITS_SIZE         28
+#define GANI_DEFAULT_DATA_MEMORY ((size_t)512 << 20)
+#define GANI_MAX_CLASS           16777215u /* class numbers are floats: exact up to here */
+
+enum { GANI_DATA_FILES, GANI_DATA_IDX, GANI_DATA_DIGITS };
+
+typedef struct gani_sample {
+    int path; /* offset of the file's name in text; IDX: number of the image in the file */
+    int label;
+    unsigned char *pixels; /* [load_height,load_width,channels] once decoded, NULL before or where
+                              memory is used up */
+} gani_sample;
+
+struct gan_dataset {
+    gan_context *ctx;
+    gan_dataset_desc desc; /* with defaults filled in */
+    int kind;              /* GANI_DATA_... */
+    int same_channels;     /* files must agree: the description left the number open */
+    gani_sample *samples;
+    int count, capacity;
+    char *text; /* names of files and classes, each ended by a zero */
+    int text_size, text_capacity;
+    int *class_names; /* offsets in text; NULL if classes are numbers only */
+    int class_count, class_capacity;
+    FILE *idx;
+    int idx_height, idx_width;
+    size_t cached_bytes;
+    unsigned char *scratch; /* [load_height,load_width,channels]: an image that is not kept */
+    float *distance;        /* [load_height,load_width]: drawn digits */
+    uint32_t *order;        /* permutation of the epoch below */
+    uint64_t order_seed, order_epoch;
+    int has_order;
+    float value[256]; /* of each 8-bit sample */
+};
+
+/* Appends a text; its offset, or -1 without memory. */
+static int gani_add_text(gan_dataset *data, const char *text, size_t length) {
+    if (length >= (size_t)(INT_MAX - data->text_size)) {
+        gani_error(data->ctx, GAN_ERR_LIMIT, "names of files of at most 2 GiB in all expected");
+        return -1;
+    }
+    void *items = data->text;
+    int ok =
+        gani_grow(data->ctx, &items, &data->text_capacity, data->text_size + (int)length + 1, 1);
+    data->text = (char *)items;
+    if (!ok) {
+        return -1;
+    }
+    const int at = data->text_size;
+    memcpy(data->text + at, text, length);
+    data->text[at + (int)length] = '\0';
+    data->text_size += (int)length + 1;
+    return at;
+}
+
+static int gani_add_sample(gan_dataset *data, int path, int label) {
+    void *items = data->samples;
+    int ok = gani_grow(data->ctx, &items, &data->capacity, data->count + 1, sizeof *data->samples);
+    data->samples = (gani_sample *)items;
+    if (!ok || path < 0) {
+        return 0;
+    }
+    gani_sample *sample = &data->samples[data->count++];
+    sample->path = path;
+    sample->label = label;
+    sample->pixels = NULL;
+    return 1;
+}
+
+/* --- folders --------------------------------------------------------------- */
+
+static const char *const gani_image_endings[] = {".pgm", ".ppm", ".pbm", ".pnm", ".pam", NULL};
+
+static int gani_is_image_name(const char *name) {
+    for (int i = 0; gani_image_endings[i]; i++) {
+        if (gani_ends_with(name, gani_image_endings[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Numbers inside names compare as numbers: "a2" < "a10". Names that differ by leading zeros only
+ * compare as text. */
+static int gani_natural_order(const char *a, const char *b) {
+    const unsigned char *p = (const unsigned char *)a, *q = (const unsigned char *)b;
+    while (*p && *q) {
+        if (gani_is_digit(*p) && gani_is_digit(*q)) {
+            size_t m = 0, n = 0;
+            for (; *p == '0'; p++) {
+            }
+            for (; *q == '0'; q++) {
+            }
+            while (gani_is_digit(p[m])) {
+                m++;
+            }
+            while (gani_is_digit(q[n])) {
+                n++;
+            }
+            const int order = m != n ? (m < n ? -1 : 1) : memcmp(p, q, m);
+            if (order) {
+                return order;
+            }
+            p += m;
+            q += n;
+        } else if (*p != *q) {
+            break;
+        } else {
+            p++;
+            q++;
+        }
+    }
+    return *p != *q ? (*p < *q ? -1 : 1) : strcmp(a, b);
+}
+
+static int gani_compare_names(const void *a, const void *b) {
+    return gani_natural_order(*(char *const *)a, *(char *const *)b);
+}
+
+/* Full paths, in natural order. */
+typedef struct gani_names {
+    char **items;
+    int count, capacity;
+} gani_names;
+
+typedef struct gani_listing {
+    gani_names images, folders;
+    int others; /* files that are not images */
+} gani_listing;
+
+static void gani_free_names(gan_context *ctx, gani_names *names) {
+    for (int i = 0; i < names->count; i++) {
+        gani_free(ctx, names->items[i]);
+    }
+    gani_free(ctx, names->items);
+    memset(names, 0, sizeof *names);
+}
+
+static void gani_free_listing(gan_context *ctx, gani_listing *listing) {
+    gani_free_names(ctx, &listing->images);
+    gani_free_names(ctx, &listing->folders);
+}
+
+/* folder + "/" + name, to be freed by the caller. */
+static char *gani_join_path(gan_context *ctx, const char *folder, const char *name) {
+    const size_t head = strlen(folder), tail = strlen(name) + 1;
+    const size_t slash = head > 0 && folder[head - 1] != '/' ? 1 : 0;
+    char *path = (char *)gani_alloc(ctx, head + slash + tail);
+    if (path) {
+        memcpy(path, folder, head);
+        path[head] = '/';
+        memcpy(path + head + slash, name, tail);
+    }
+    return path;
+}
+
+#ifndef GAN_NO_DIRENT
+#if defined(_WIN32)
+
+typedef struct gani_folder {
+    intptr_t handle;
+    struct _finddata_t entry;
+    int started;
+} gani_folder;
+
+static int gani_folder_open(gan_context *ctx, gani_folder *folder, const char *path) {
+    char *pattern = gani_join_path(ctx, path, "*");
+    folder->handle = pattern ? _findfirst(pattern, &folder->entry) : -1;
+    folder->started = 0;
+    gani_free(ctx, pattern);
+    return folder->handle != -1;
+}
+
+static const char *gani_folder_next(gani_folder *folder) {
+    if (folder->started++ && _findnext(folder->handle, &folder->entry) != 0) {
+        return NULL;
+    }
+    return folder->entry.name;
+}
+
+static int gani_entry_is_folder(const gani_folder *folder, const char *path) {
+    (void)path;
+    return (folder->entry.attrib & _A_SUBDIR) != 0;
+}
+
+static void gani_folder_close(gani_folder *folder) {
+    _findclose(folder->handle);
+}
+
+#else
+
+typedef struct gani_folder {
+    DIR *handle;
+} gani_folder;
+
+static int gani_folder_open(gan_context *ctx, gani_folder *folder, const char *path) {
+    (void)ctx;
+    folder->handle = opendir(path);
+    return folder->handle != NULL;
+}
+
+static const char *gani_folder_next(gani_folder *folder) {
+    struct dirent *entry = readdir(folder->handle);
+    return entry ? entry->d_name : NULL;
+}
+
+static int gani_entry_is_folder(const gani_folder *folder, const char *path) {
+    struct stat info;
+    (void)folder;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+static void gani_folder_close(gani_folder *folder) {
+    closedir(folder->handle);
+}
+
+#endif
+
+/* Takes over the path. */
+static int gani_add_name(gan_context *ctx, gani_names *names, char *path) {
+    void *items = names->items;
+    int ok = gani_grow(ctx, &items, &names->capacity, names->count + 1, sizeof *names->items);
+    names->items = (char **)items;
+    if (!ok) {
+        gani_free(ctx, path);
+        return 0;
+    }
+    names->items[names->count++] = path;
+    return 1;
+}
+
+/* Lists an open folder, hidden names left out. 0 without memory. */
+static int gani_list_entries(gan_context *ctx, gani_folder *folder, const char *path,
+                             gani_listing *out) {
+    for (;;) {
+        const char *name = gani_folder_next(folder);
+        if (!name) {
+            return 1;
+        }
+        if (name[0] == '.') {
+            continue;
+        }
+        char *full = gani_join_path(ctx, path, name);
+        if (!full) {
+            return 0;
+        }
+        gani_names *list = gani_is_image_name(name)             ? &out->images
+                           : gani_entry_is_folder(folder, full) ? &out->folders
+                                                                : NULL;
+        if (!list) {
+            out->others++;
+            gani_free(ctx, full);
+        } else if (!gani_add_name(ctx, list, full)) {
+            return 0;
+        }
+    }
+}
+
+/* 1 if path is a folder; *status is then the result of listing it. */
+static int gani_list_folder(gan_context *ctx, const char *path, gani_listing *out,
+                            gan_status *status) {
+    gani_folder folder;
+    memset(out, 0, sizeof *out);
+    if (!gani_folder_open(ctx, &folder, path)) {
+        return 0;
+    }
+    *status = gani_list_entries(ctx, &folder, path, out) ? GAN_OK : GAN_ERR_MEMORY;
+    gani_folder_close(&folder);
+    if (*status) {
+        gani_free_listing(ctx, out);
+        return 1;
+    }
+    if (out->images.count > 1) {
+        qsort(out->images.items, (size_t)out->images.count, sizeof(char *), gani_compare_names);
+    }
+    if (out->folders.count > 1) {
+        qsort(out->folders.items, (size_t)out->folders.count, sizeof(char *), gani_compare_names);
+    }
+    return 1;
+}
+
+#else
+
+static int gani_list_folder(gan_context *ctx, const char *path, gani_listing *out,
+                            gan_status *status) {
+    (void)ctx;
+    (void)path;
+    (void)out;
+    (void)status;
+    return 0;
+}
+
+#endif
+
+static gan_status gani_add_images(gan_dataset *data, const gani_listing *listing, int label) {
+    for (int i = 0; i < listing->images.count; i++) {
+        const char *path = listing->images.items[i];
+        if (!gani_add_sample(data, gani_add_text(data, path, strlen(path)), label)) {
+            return data->ctx->status;
+        }
+    }
+    return GAN_OK;
+}
+
+/* The images of a subfolder become the next class, if it has any. */
+static gan_status gani_add_class(gan_dataset *data, const char *path) {
+    gani_listing listing;
+    gan_status status = GAN_OK;
+    if (!gani_list_folder(data->ctx, path, &listing, &status) || status) {
+        return status ? status
+                      : gani_error(data->ctx, GAN_ERR_FILE, "cannot list the folder %s: %s", path,
+                                   strerror(errno));
+    }
+    if (listing.images.count > 0) {
+        const char *name = strrchr(path, '/') + 1;
+        void *items = data->class_names;
+        int ok = gani_grow(data->ctx, &items, &data->class_capacity, data->class_count + 1,
+                           sizeof *data->class_names);
+        data->class_names = (int *)items;
+        int text = ok ? gani_add_text(data, name, strlen(name)) : -1;
+        if (text >= 0) {
+            data->class_names[data->class_count] = text;
+            status = gani_add_images(data, &listing, data->class_count++);
+        } else {
+            status = data->ctx->status;
+        }
+    }
+    gani_free_listing(data->ctx, &listing);
+    return status;
+}
+
+static gan_status gani_open_folder(gan_dataset *data, const char *path,
+                                   const gani_listing *listing) {
+    gan_status status = gani_add_images(data, listing, 0);
+    if (data->count > 0 && listing->folders.count > 0) {
+        gani_log(data->ctx, "%s: images beside folders; the %d folders are left out", path,
+                 listing->folders.count);
+    }
+    for (int i = 0; i < listing->folders.count && listing->images.count == 0 && !status; i++) {
+        status = gani_add_class(data, listing->folders.items[i]);
+    }
+    if (!status && data->count == 0) {
+        return gani_error(data->ctx, GAN_ERR_FILE,
+                          "%s: .pgm, .ppm, .pbm, .pnm or .pam images expected, in the folder or "
+                          "its subfolders; found none, "
+                          "%d other files and %d folders",
+                          path, listing->others, listing->folders.count);
+    }
+    return status;
+}
+
+/* --- lists ----------------------------------------------------------------- */
+
+static int gani_is_absolute(const char *path, size_t length) {
+    return length > 0 && (path[0] == '/' || path[0] == '\\' || (length > 2 && path[1] == ':'));
+}
+
+/* Length of the folder part of a path, its last separator included. */
+static size_t gani_folder_length(const char *path) {
+    size_t length = strlen(path);
+    while (length > 0 && path[length - 1] != '/' && path[length - 1] != '\\') {
+        length--;
+    }
+    return length;
+}
+
+/* Class number of a line: digits only. */
+static gan_status gani_list_label(gan_dataset *data, const char *list, int line, const char *text,
+                                  size_t length, int *label) {
+    unsigned value = 0;
+    size_t i = 0;
+    for (; i < length && gani_is_digit((unsigned char)text[i]) && value <= GANI_MAX_CLASS; i++) {
+        value = value * 10 + (unsigned)(text[i] - '0');
+    }
+    if (length == 0 || i < length || value > GANI_MAX_CLASS) {
+        return gani_error(
+            data->ctx, GAN_ERR_FORMAT,
+            "%s: line %d: class number 0 ... %u expected after the tab, found \"%.*s\"", list, line,
+            GANI_MAX_CLASS, (int)(length < 40 ? length : 40), text);
+    }
+    *label = (int)value;
+    return GAN_OK;
+}
+
+/* One line without its end. labelled: -1 before the first line, then whether lines have class
+ * numbers. */
+static gan_status gani_list_line(gan_dataset *data, const char *list, int line, const char *text,
+                                 size_t length, int *labelled) {
+    const char *tab = (const char *)memchr(text, '\t', length);
+    const size_t name_length = tab ? (size_t)(tab - text) : length;
+    int label = 0;
+    if (*labelled >= 0 && *labelled != (tab != NULL)) {
+        return gani_error(data->ctx, GAN_ERR_FORMAT,
+                          "%s: line %d: %s class number expected as in the lines before", list,
+                          line, *labelled ? "a tab and a" : "no");
+    }
+    *labelled = tab != NULL;
+    if (tab) {
+        gan_status status =
+            gani_list_label(data, list, line, tab + 1, length - name_length - 1, &label);
+        if (status) {
+            return status;
+        }
+        data->class_count = label >= data->class_count ? label + 1 : data->class_count;
+    }
+    const size_t folder = gani_is_absolute(text, name_length) ? 0 : gani_folder_length(list);
+    if (name_length == 0 || name_length > 4096) {
+        return gani_error(data->ctx, GAN_ERR_FORMAT,
+                          "%s: line %d: path of 1 to 4096 bytes expected, found %lu", list, line,
+                          (unsigned long)name_length);
+    }
+    int path = gani_add_text(data, list, folder);
+    if (path < 0) {
+        return data->ctx->status;
+    }
+    data->text_size--; /* the name goes on where the folder ends */
+    return gani_add_text(data, text, name_length) >= 0 && gani_add_sample(data, path, label)
+               ? GAN_OK
+               : data->ctx->status;
+}
+
+static gan_status gani_open_list(gan_dataset *data, const char *list, const unsigned char *bytes,
+                                 size_t size_bytes) {
+    const char *text = (const char *)bytes;
+    int labelled = -1;
+    if (memchr(text, '\0', size_bytes)) {
+        return gani_error(data->ctx, GAN_ERR_FORMAT,
+                          "%s: a folder, a text file of image paths or an IDX file expected, found "
+                          "another binary file",
+                          list);
+    }
+    for (int line = 1; size_bytes > 0; line++) {
+        const char *newline = (const char *)memchr(text, '\n', size_bytes);
+        const size_t full = newline ? (size_t)(newline - text) + 1 : size_bytes;
+        size_t length = newline ? full - 1 : full;
+        length -= length > 0 && text[length - 1] == '\r' ? 1 : 0;
+        if (length > 0 && text[0] != '#') {
+            gan_status status = gani_list_line(data, list, line, text, length, &labelled);
+            if (status) {
+                return status;
+            }
+        }
+        text += full;
+        size_bytes -= full;
+    }
+    return data->count > 0 ? GAN_OK
+                           : gani_error(data->ctx, GAN_ERR_FORMAT,
+                                        "%s: at least one image path expected, found none", list);
+}
+
+/* --- IDX ------------------------------------------------------------------- */
+
+/* http://yann.lecun.com/exdb/mnist, "File formats": two zero bytes, type (8: unsigned bytes),
+ * number of extents, extents (32 bits, high byte first), data. */
+#define GANI_IDX_HEADER 4
+
+static uint32_t gani_get_be32(const unsigned char *bytes) {
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+/* Reads the header and checks that the file is long enough for its data. */
+static gan_status gani_idx_header(gan_context *ctx, FILE *file, const char *path, int rank,
+                                  int *extents) {
+    unsigned char bytes[GANI_IDX_HEADER + 4 * 3];
+    const size_t size = GANI_IDX_HEADER + 4 * (size_t)rank;
+    size_t got = fread(bytes, 1, size, file);
+    if (got < GANI_IDX_HEADER || bytes[0] != 0 || bytes[1] != 0 || bytes[2] != 8 ||
+        bytes[3] != rank) {
+        return gani_error(ctx, GAN_ERR_FORMAT,
+                          "%s: IDX file of unsigned bytes with %d extents expected, found %s", path,
+                          rank, got < GANI_IDX_HEADER ? "a shorter file" : "another beginning");
+    }
+    uint64_t need = 1;
+    for (int i = 0; i < rank && got == size; i++) {
+        const uint32_t extent = gani_get_be32(bytes + GANI_IDX_HEADER + 4 * i);
+        if (extent == 0 || extent > INT_MAX) {
+            return gani_error(ctx, GAN_ERR_FORMAT, "%s: IDX extents of 1 to %d expected, found %lu",
+                              path, INT_MAX, (unsigned long)extent);
+        }
+        extents[i] = (int)extent;
+        need = need > UINT64_MAX / extent ? UINT64_MAX : need * extent;
+    }
+    const long end = got == size && fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1;
+    if (end < 0 || (uint64_t)end - size < need) {
+        return gani_error(ctx, GAN_ERR_FORMAT,
+                          "%s: IDX file: %lu bytes of data expected, found %ld", path,
+                          (unsigned long)need, end < (long)size ? 0 : end - (long)size);
+    }
+    return GAN_OK;
+}
+
+/* Path of the labels: the last "images" and "idx3" of the name changed to "labels" and "idx1".
+ * Freed by the caller; NULL where the name does not have both (status GAN_OK) or without memory. */
+static char *gani_idx_label_path(gan_context *ctx, const char *images, gan_status *status) {
+    char *path = gani_strdup(ctx, images);
+    *status = path ? GAN_OK : GAN_ERR_MEMORY;
+    if (!path) {
+        return NULL;
+    }
+    char *name = path + gani_folder_length(path);
+    char *word = strstr(name, "images"), *rank = strstr(name, "idx3");
+    if (!word || !rank) {
+        gani_free(ctx, path);
+        return NULL;
+    }
+    memcpy(word, "labels", 6);
+    rank[3] = '1';
+    return path;
+}
+
+/* Labels of all samples, if there is such a file. */
+static gan_status gani_idx_labels(gan_dataset *data, const char *images) {
+    gan_context *ctx = data->ctx;
+    gan_status status;
+    char *path = gani_idx_label_path(ctx, images, &status);
+    FILE *file = path ? fopen(path, "rb") : NULL;
+    int count = 0;
+    if (file) {
+        status = gani_idx_header(ctx, file, path, 1, &count);
+        if (!status && count != data->count) {
+            status = gani_error(ctx, GAN_ERR_FORMAT,
+                                "%s: %d labels expected, as many as images, found %d", path,
+                                data->count, count);
+        }
+        if (!status && fseek(file, GANI_IDX_HEADER + 4, SEEK_SET) != 0) {
+            status = gani_error(ctx, GAN_ERR_FILE, "cannot read %s: %s", path, strerror(errno));
+        }
+        for (int i = 0; i < data->count && !status; i++) {
+            const int label = getc(file);
+            if (label == EOF) {
+                status = gani_error(ctx, GAN_ERR_FILE, "cannot read %s: it ended early", path);
+            }
+            data->samples[i].label = label;
+            data->class_count = label >= data->class_count ? label + 1 : data->class_count;
+        }
+        fclose(file);
+    }
+    gani_free(ctx, path);
+    return status;
+}
+
+static gan_status gani_open_idx(gan_dataset *data, const char *path) {
+    int extents[3];
+    data->kind = GANI_DATA_IDX;
+    data->idx = fopen(path, "rb");
+    if (!data->idx) {
+        return gani_error(data->ctx, GAN_ERR_FILE, "cannot open %s: %s", path, strerror(errno));
+    }
+    gan_status status = gani_idx_header(data->ctx, data->idx, path, 3, extents);
+    if (status) {
+        return status;
+    }
+    data->idx_height = extents[1];
+    data->idx_width = extents[2];
+    for (int i = 0; i < extents[0]; i++) {
+        if (!gani_add_sample(data, i, 0)) {
+            return data->ctx->status;
+        }
+    }
+    if (gani_add_text(data, path, strlen(path)) < 0) { /* the only text: messages name the file */
+        return data->ctx->status;
+    }
+    return gani_idx_labels(data, path);
+}
+
+/* Image number `index` of the file, as an image. */
+static gan_status gani_load_idx(gan_dataset *data, int index, gan_image *image) {
+    const size_t size = (size_t)data->idx_height * (size_t)data->idx_width;
+    image->width = data->idx_width;
+    image->height = data->idx_height;
+    image->channels = 1;
+    image->maxval = 255;
+    gan_status status = gani_image_allocate(data->ctx, image);
+    if (status) {
+        return gani_error_in(data->ctx, status, data->text);
+    }
+    unsigned char *bytes =
+        (unsigned char *)image->samples; /* read into the first half, widened from the end */
+    const long offset = GANI_IDX_HEADER + 4 * 3 + (long)index * (long)size;
+    if (fseek(data->idx, offset, SEEK_SET) != 0 || fread(bytes, 1, size, data->idx) != size) {
+        return gani_error(data->ctx, GAN_ERR_FILE, "cannot read image %d of %s", index, data->text);
+    }
+    for (size_t i = size; i-- > 0;) {
+        image->samples[i] = bytes[i];
+    }
+    return GAN_OK;
+}
+
+/* --- drawn digits ---------------------------------------------------------- */
+
+enum { GANI_PEN_UP = 254, GANI_GLYPH_END = 255, GANI_GLYPH_BYTES = 64 };
+
+typedef struct gani_glyph {
+    int digit;
+    unsigned char points[GANI_GLYPH_BYTES]; /* x, y in a box of 100 x 100, y down; a corner is a
+                                               pen-up and the same point again */
+} gani_glyph;
+
+#define GANI_UP GANI_PEN_UP, GANI_PEN_UP
+static const gani_glyph gani_glyphs[] = {
+    {0, {54, 0, 30, 10, 18, 42, 24, 82, 46, 100, 70, 88, 82, 52, 74, 14, 54, 0, GANI_GLYPH_END}},
+    {1, {50, 0, 50, 50, 50, 100, GANI_GLYPH_END}},
+    {1, {32, 24, 44, 14, 54, 0, GANI_UP, 54, 0, 54, 50, 54, 100, GANI_GLYPH_END}},
+    {1,
+     {34, 22, 44, 13, 52, 0, GANI_UP, 52, 0, 52, 100, GANI_UP, 30, 100, 74, 100, GANI_GLYPH_END}},
+    {2, {22, 24, 30, 6,  52,      0,  72, 10, 76, 30, 62,  54,
+         40, 76, 18, 98, GANI_UP, 18, 98, 50, 97, 84, 100, GANI_GLYPH_END}},
+    {3, {22, 12, 46, 0,  70, 8,  72, 28, 58, 44,  40, 48, GANI_UP,
+         40, 48, 64, 52, 78, 70, 70, 90, 46, 100, 20, 90, GANI_GLYPH_END}},
+    {3, {20, 2,  74, 2,  GANI_UP, 74, 2,   46, 42, GANI_UP,       46, 42, 68,
+         46, 80, 66, 72, 90,      46, 100, 20, 90, GANI_GLYPH_END}},
+    {4, {30, 0,  24, 30, 18, 56,  GANI_UP,       18, 56, 50, 56, 84, 53, GANI_UP,
+         66, 10, 64, 55, 62, 100, GANI_GLYPH_END}},
+    {4,
+     {64, 0, 40, 34, 14, 68, GANI_UP, 14, 68, 86, 68, GANI_UP, 64, 0, 64, 50, 64, 100,
+      GANI_GLYPH_END}},
+    {5, {76, 0,  32, 2,  GANI_UP, 32, 2,   26, 44, GANI_UP,       26, 44, 48, 37, 70,
+         44, 79, 66, 68, 90,      44, 100, 20, 90, GANI_GLYPH_END}},
+    {6, {66, 0,  44, 16, 28, 42, 22, 68, 30, 92, 50, 100,           70,
+         92, 78, 72, 70, 54, 50, 48, 32, 58, 23, 74, GANI_GLYPH_END}},
+    {7, {18, 3, 50, 2, 82, 0, GANI_UP, 82, 0, 60, 44, 42, 100, GANI_GLYPH_END}},
+    {7,
+     {18, 3, 50, 2, 82, 0, GANI_UP, 82, 0, 60, 44, 42, 100, GANI_UP, 32, 52, 74, 48,
+      GANI_GLYPH_END}},
+    {8, {74, 14, 50, 0,  28, 10, 30,  32, 50,
+         46, 72, 62, 76, 84, 52, 100, 26, 88,
+         28, 64, 50, 46, 70, 32, 74,  14, GANI_GLYPH_END}},
+    {9, {76, 28, 68, 8,  48, 0,       28, 10, 22, 32, 32, 50,  52,
+         52, 70, 42, 76, 28, GANI_UP, 76, 28, 76, 56, 70, 100, GANI_GLYPH_END}},
+    {9, {76, 28, 68, 8,  48,      0,  28, 10, 22, 32, 32, 50, 52, 52,
+         70, 42, 76, 28, GANI_UP, 76, 28, 74, 62, 62, 90, 34, 98, GANI_GLYPH_END}},
+};
+#undef GANI_UP
+#define GANI_GLYPH_COUNT ((int)(sizeof gani_glyphs / sizeof gani_glyphs[0]))
+#define GANI_CURVE_STEPS 6 /* segments between two control points */
+
+/* How one digit is written: from the box of the glyph, -0.5 ... 0.5 on both sides, to pixels. */
+typedef struct gani_hand {
+    float wave[2][4];         /* displacement of x and of y: size, frequency in x and y, phase */
+    float xx, xy, yx, yy;     /* slant, turn and scale in one matrix */
+    float centre_x, centre_y; /* pixels */
+    float radius;             /* half the width of the pen, pixels */
+} gani_hand;
+
+static float gani_between(float unit, float low, float high) {
+    return low + (high - low) * unit;
+}
+
+/* u [16]: uniform numbers that decide; size: the smaller side of the image. */
+static void gani_make_hand(gani_hand *hand, const float *u, int height, int width) {
+    const float size = (float)(height < width ? height : width);
+    for (int axis = 0; axis < 2; axis++) {
+        hand->wave[axis][0] = gani_between(u[4 * axis], 0.0f, 0.045f);
+        hand->wave[axis][1] = gani_between(u[4 * axis + 1], -7.0f, 7.0f);
+        hand->wave[axis][2] = gani_between(u[4 * axis + 2], -7.0f, 7.0f);
+        hand->wave[axis][3] = gani_between(u[4 * axis + 3], 0.0f, 6.2831853f);
+    }
+    const float slant = gani_between(u[8], -0.1f, 0.4f), turn = gani_between(u[9], -0.15f, 0.15f);
+    const float tall = size * gani_between(u[10], 0.62f, 0.76f),
+                wide = tall * gani_between(u[11], 0.75f, 1.05f);
+    hand->xx = cosf(turn) * wide;
+    hand->yx = sinf(turn) * wide;
+    hand->xy = -slant * hand->xx - sinf(turn) * tall;
+    hand->yy = -slant * hand->yx + cosf(turn) * tall;
+    hand->centre_x = 0.5f * (float)width + size * gani_between(u[12], -0.05f, 0.05f);
+    hand->centre_y = 0.5f * (float)height + size * gani_between(u[13], -0.05f, 0.05f);
+    hand->radius = size * gani_between(u[14], 0.032f, 0.06f);
+}
+
+/* The smooth displacement moves equal points alike, so strokes that meet still do. */
+static void gani_hand_point(const gani_hand *hand, float x, float y, float *out) {
+    const float *a = hand->wave[0], *b = hand->wave[1];
+    const float u = x + a[0] * sinf(a[1] * x + a[2] * y + a[3]);
+    const float v = y + b[0] * sinf(b[1] * x + b[2] * y + b[3]);
+    out[0] = hand->centre_x + hand->xx * u + hand->xy * v;
+    out[1] = hand->centre_y + hand->yx * u + hand->yy * v;
+}
+
+/* distance [height,width] holds squared distances to the ink so far; pixels further than `reach`
+ * from the segment a b are left out. Pixel (x, y) has its centre at x + 0.5, y + 0.5. */
+static void gani_draw_segment(float *distance, int height, int width, const float *a,
+                              const float *b, float reach) {
+    const float dx = b[0] - a[0], dy = b[1] - a[1], length = dx * dx + dy * dy;
+    const int left = (int)fmaxf(fminf(a[0], b[0]) - reach, 0.0f),
+              top = (int)fmaxf(fminf(a[1], b[1]) - reach, 0.0f);
+    const int right = (int)fminf(fmaxf(a[0], b[0]) + reach, (float)(width - 1));
+    const int bottom = (int)fminf(fmaxf(a[1], b[1]) + reach, (float)(height - 1));
+    for (int y = top; y <= bottom; y++) {
+        for (int x = left; x <= right; x++) {
+            const float px = (float)x + 0.5f - a[0], py = (float)y + 0.5f - a[1];
+            float along = length > 0.0f ? (px * dx + py * dy) / length
+                                        : 0.0f; /* nearest point: a + along*(b - a) */
+            along = along < 0.0f ? 0.0f : along > 1.0f ? 1.0f : along;
+            const float ex = px - along * dx, ey = py - along * dy, square = ex * ex + ey * ey;
+            float *pixel = &distance[(size_t)y * (size_t)width + (size_t)x];
+            *pixel = square < *pixel ? square : *pixel;
+        }
+    }
+}
+
+/* Catmull-Rom between p[1] and p[2]. */
+static float gani_curve(const float p[4], float t) {
+    return p[1] + 0.5f * t *
+                      (p[2] - p[0] +
+                       t * (2.0f * p[0] - 5.0f * p[1] + 4.0f * p[2] - p[3] +
+                            t * (3.0f * (p[1] - p[2]) + p[3] - p[0])));
+}
+
+/* points [count,2] bytes of one stroke. It is closed if it ends where it starts; else the end
+ * points count twice. */
+static void gani_draw_stroke(float *distance, int height, int width, const unsigned char *points,
+                             int count, const gani_hand *hand) {
+    const int last = count - 1;
+    const int closed = points[0] == points[2 * last] && points[1] == points[2 * last + 1];
+    float from[2], to[2];
+    for (int i = 0; i < last; i++) {
+        const int before = i > 0    ? i - 1
+                           : closed ? last - 1
+                                    : 0,
+                  after = i + 2 <= last ? i + 2
+                          : closed      ? 1
+                                        : last;
+        const int at[4] = {before, i, i + 1, after};
+        float x[4], y[4];
+        for (int k = 0; k < 4; k++) {
+            x[k] = (float)points[2 * at[k]] * 0.01f - 0.5f;
+            y[k] = (float)points[2 * at[k] + 1] * 0.01f - 0.5f;
+        }
+        gani_hand_point(hand, x[1], y[1], from);
+        for (int step = 1; step <= GANI_CURVE_STEPS; step++) {
+            const float t = (float)step * (1.0f / GANI_CURVE_STEPS);
+            gani_hand_point(hand, gani_curve(x, t), gani_curve(y, t), to);
+            gani_draw_segment(distance, height, width, from, to, hand->radius + 1.0f);
+            from[0] = to[0];
+            from[1] = to[1];
+        }
+    }
+}
+
+/* Digit number `index` of the sequence `seed`, white on black, to pixels [height,width]; returns
+ * which digit it is. distance [height,width]: scratch. */
+static int gani_draw_digit(uint64_t seed, uint64_t index, int height, int width, float *distance,
+                           unsigned char *pixels) {
+    float u[20];
+    gani_hand hand;
+    gan_random_uniform(seed, GANI_STREAM_DIGITS + index, 0, u, 20);
+    gani_make_hand(&hand, u, height, width);
+    const int digit = (int)(u[16] * 10.0f);
+    int variants = 0;
+    for (int i = 0; i < GANI_GLYPH_COUNT; i++) {
+        variants += gani_glyphs[i].digit == digit;
+    }
+    int skip = (int)(u[17] * (float)variants), row = 0;
+    while (gani_glyphs[row].digit != digit || skip-- > 0) {
+        row++;
+    }
+    const size_t count = (size_t)height * (size_t)width;
+    for (size_t i = 0; i < count; i++) {
+        distance[i] = FLT_MAX;
+    }
+    const unsigned char *points = gani_glyphs[row].points;
+    for (int first = 0, i = 0;; i += 2) {
+        if (points[i] >= GANI_PEN_UP) {
+            gani_draw_stroke(distance, height, width, points + first, (i - first) / 2, &hand);
+            first = i + 2;
+            if (points[i] == GANI_GLYPH_END) {
+                break;
+            }
+        }
+    }
+    for (size_t i = 0; i < count; i++) { /* ink fades over one pixel */
+        float ink = hand.radius + 0.5f - sqrtf(distance[i]);
+        ink = ink < 0.0f ? 0.0f : ink > 1.0f ? 1.0f : ink;
+        pixels[i] = (unsigned char)(ink * 255.0f + 0.5f);
+    }
+    return digit;
+}
+
+/* --- opening --------------------------------------------------------------- */
+
+static gan_status gani_check_dataset_desc(gan_context *ctx, const gan_dataset_desc *desc) {
+    const int sizes[4] = {desc->height, desc->width, desc->load_height, desc->load_width};
+    for (int i = 0; i < 4; i++) {
+        if (sizes[i] < 0 || sizes[i] > 65536) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT,
+                              "gan_dataset_open: sizes of 0 to 65536 expected, found %d", sizes[i]);
+        }
+    }
+    if (desc->channels != 0 && desc->channels != 1 && desc->channels != 3) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: 1 or 3 channels (0: as the files) expected, found %d",
+                          desc->channels);
+    }
+    if (desc->fit != GAN_FIT_STRETCH && desc->fit != GAN_FIT_CROP) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "gan_dataset_open: a gan_fit expected, found %d",
+                          (int)desc->fit);
+    }
+    const float span = desc->high - desc->low;
+    if (!(span > 0.0f && span <= FLT_MAX) && !(desc->low == 0.0f && desc->high == 0.0f)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: low < high expected, found %g and %g",
+                          (double)desc->low, (double)desc->high);
+    }
+    return GAN_OK;
+}
+
+/* Decides by the first bytes what a file is. */
+static gan_status gani_open_file(gan_dataset *data, const char *path) {
+    gan_context *ctx = data->ctx;
+    unsigned char start[4] = {0, 0, 0, 0};
+    FILE *file = fopen(path, "rb");
+    if (!file) {
+        return gani_error(
+            ctx, GAN_ERR_FILE,
+            "cannot open %s: %s (a folder of images, a list, an IDX file or \"digits\" expected)",
+            path, strerror(errno));
+    }
+    const size_t got = fread(start, 1, sizeof start, file);
+    fclose(file);
+    if (got >= 2 && start[0] == 0x1f && start[1] == 0x8b) {
+        return gani_error(ctx, GAN_ERR_UNSUPPORTED,
+                          "%s: uncompressed file expected, found gzip; run gunzip on it first",
+                          path);
+    }
+    if (got == 4 && start[0] == 0 && start[1] == 0) {
+        return gani_open_idx(data, path);
+    }
+    if (got >= 3 && start[0] == 'P' && start[1] >= '1' && start[1] <= '7' &&
+        gani_is_space(start[2])) {
+        return gani_error(ctx, GAN_ERR_FORMAT,
+                          "%s: a folder or list of images expected, found one image", path);
+    }
+    unsigned char *bytes;
+    size_t size_bytes;
+    gan_status status = gani_read_file(ctx, path, &bytes, &size_bytes);
+    if (!status) {
+        status = gani_open_list(data, path, bytes, size_bytes);
+        gani_free(ctx, bytes);
+    }
+    return status;
+}
+
+static gan_status gani_open_path(gan_dataset *data, const char *path) {
+    gani_listing listing;
+    gan_status status = GAN_OK;
+    if (!path || strcmp(path, "digits") == 0) {
+        data->kind = GANI_DATA_DIGITS;
+        data->count = GANI_DIGITS_EPOCH;
+        data->class_count = 10;
+        return GAN_OK;
+    }
+    if (!gani_list_folder(data->ctx, path, &listing, &status)) {
+        return gani_open_file(data, path);
+    }
+    if (!status) {
+        status = gani_open_folder(data, path, &listing);
+        gani_free_listing(data->ctx, &listing);
+    }
+    return status;
+}
+
+/* Fills in what was left open of the description; sizes and channels are those of the first image.
+ */
+static gan_status gani_complete_desc(gan_dataset *data) {
+    gan_dataset_desc *desc = &data->desc;
+    gan_image first;
+    memset(&first, 0, sizeof first);
+    first.height = data->kind == GANI_DATA_IDX ? data->idx_height : GANI_DIGITS_SIZE;
+    first.width = data->kind == GANI_DATA_IDX ? data->idx_width : GANI_DIGITS_SIZE;
+    first.channels = 1;
+    desc->height = desc->height ? desc->height : desc->load_height;
+    desc->width = desc->width ? desc->width : desc->load_width;
+    if (data->kind == GANI_DATA_FILES && (!desc->height || !desc->width || !desc->channels)) {
+        gan_status status = gan_image_load(data->ctx, data->text + data->samples[0].path, &first);
+        if (status) {
+            return status;
+        }
+        gani_free(data->ctx, first.samples);
+    }
+    data->same_channels = desc->channels == 0;
+    desc->channels = desc->channels ? desc->channels : first.channels >= 3 ? 3 : 1;
+    desc->height = desc->height ? desc->height : first.height;
+    desc->width = desc->width ? desc->width : first.width;
+    desc->load_height = desc->load_height ? desc->load_height : desc->height;
+    desc->load_width = desc->load_width ? desc->load_width : desc->width;
+    desc->memory_bytes = desc->memory_bytes ? desc->memory_bytes : GANI_DEFAULT_DATA_MEMORY;
+    if (desc->low == 0.0f && desc->high == 0.0f) {
+        desc->low = -1.0f;
+        desc->high = 1.0f;
+    }
+    if (desc->load_height < desc->height || desc->load_width < desc->width) {
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: load size of at least %d x %d expected, found %d x %d",
+                          desc->width, desc->height, desc->load_width, desc->load_height);
+    }
+    return GAN_OK;
+}
+
+/* Bytes of an image at load size. */
+static size_t gani_pixel_bytes(const gan_dataset *data) {
+    return gani_mul(gani_mul((size_t)data->desc.load_height, (size_t)data->desc.load_width),
+                    (size_t)data->desc.channels);
+}
+
+static gan_status gani_prepare_dataset(gan_dataset *data) {
+    gan_status status = gani_complete_desc(data);
+    if (status) {
+        return status;
+    }
+    data->scratch = (unsigned char *)gani_alloc(data->ctx, gani_pixel_bytes(data));
+    if (data->kind == GANI_DATA_DIGITS) {
+        data->distance =
+            (float *)gani_alloc(data->ctx, gani_mul(gani_pixel_bytes(data), sizeof(float)));
+    } else {
+        data->order =
+            (uint32_t *)gani_alloc(data->ctx, gani_mul((size_t)data->count, sizeof(uint32_t)));
+    }
+    if (!data->scratch || (!data->distance && !data->order)) {
+        return GAN_ERR_MEMORY;
+    }
+    for (int i = 0; i < 256; i++) {
+        data->value[i] = data->desc.low + (data->desc.high - data->desc.low) * ((float)i / 255.0f);
+    }
+    return GAN_OK;
+}
+
+GAN_API void gan_dataset_close(gan_dataset *data) {
+    if (!data) {
+        return;
+    }
+    gan_context *ctx = data->ctx;
+    for (int i = 0; data->samples && i < data->count; i++) {
+        gani_free(ctx, data->samples[i].pixels);
+    }
+    if (data->idx) {
+        fclose(data->idx);
+    }
+    gani_free(ctx, data->samples);
+    gani_free(ctx, data->text);
+    gani_free(ctx, data->class_names);
+    gani_free(ctx, data->scratch);
+    gani_free(ctx, data->distance);
+    gani_free(ctx, data->order);
+    gani_free(ctx, data);
+}
+
+GAN_API gan_status gan_dataset_open(gan_dataset **out, gan_context *ctx, const char *path,
+                                    const gan_dataset_desc *desc) {
+    *out = NULL;
+    gan_dataset *data = (gan_dataset *)gani_calloc(ctx, 1, sizeof *data);
+    if (!data) {
+        return GAN_ERR_MEMORY;
+    }
+    data->ctx = ctx;
+    if (desc) {
+        data->desc = *desc;
+    }
+    gan_status status = gani_check_dataset_desc(ctx, &data->desc);
+    if (!status) {
+        status = gani_open_path(data, path);
+    }
+    if (!status) {
+        status = gani_prepare_dataset(data);
+    }
+    if (status) {
+        gan_dataset_close(data);
+        return status;
+    }
+    *out = data;
+    return GAN_OK;
+}
+
+GAN_API int gan_dataset_count(const gan_dataset *data) {
+    return data->count;
+}
+
+GAN_API int gan_dataset_classes(const gan_dataset *data) {
+    return data->class_count;
+}
+
+GAN_API const char *gan_dataset_class_name(const gan_dataset *data, int index) {
+    return data->class_names && index >= 0 && index < data->class_count
+               ? data->text + data->class_names[index]
+               : NULL;
+}
+
+GAN_API gan_shape gan_dataset_shape(const gan_dataset *data) {
+    gan_shape shape;
+    memset(&shape, 0, sizeof shape);
+    shape.rank = 3;
+    shape.dim[0] = data->desc.channels;
+    shape.dim[1] = data->desc.height;
+    shape.dim[2] = data->desc.width;
+    return shape;
+}
+
+/* --- batches --------------------------------------------------------------- */
+
+/* Brings an image to load size. */
+static gan_status gani_fit_image(gan_dataset *data, gan_image *image) {
+    const int height = data->desc.load_height, width = data->desc.load_width;
+    if (data->desc.fit == GAN_FIT_STRETCH) {
+        return gan_image_resize(data->ctx, image, width, height, GAN_FILTER_BILINEAR);
+    }
+    int64_t cover_width = width, cover_height = height; /* of the image scaled by one factor */
+    if ((int64_t)width * image->height >= (int64_t)height * image->width) {
+        cover_height = (int64_t)image->height * width / image->width;
+    } else {
+        cover_width = (int64_t)image->width * height / image->height;
+    }
+    if (cover_width > GAN_MAX_PIXELS || cover_height > GAN_MAX_PIXELS) {
+        return gani_error(data->ctx, GAN_ERR_LIMIT,
+                          "image of %d x %d is too narrow to be scaled to cover %d x %d",
+                          image->width, image->height, width, height);
+    }
+    gan_status status = gan_image_resize(data->ctx, image, (int)cover_width, (int)cover_height,
+                                         GAN_FILTER_BILINEAR);
+    return status ? status
+                  : gan_image_crop(data->ctx, image, ((int)cover_width - width) / 2,
+                                   ((int)cover_height - height) / 2, width, height);
+}
+
+/* Reads the image of a sample and brings it to the form in which it is kept. */
+static gan_status gani_decode_sample(gan_dataset *data, int index, unsigned char *pixels) {
+    const gani_sample *sample = &data->samples[index];
+    const char *path = data->text + (data->kind == GANI_DATA_IDX ? 0 : sample->path);
+    gan_image image;
+    memset(&image, 0, sizeof image);
+    gan_status status = data->kind == GANI_DATA_IDX ? gani_load_idx(data, sample->path, &image)
+                                                    : gan_image_load(data->ctx, path, &image);
+    if (status) {
+        gan_image_free(data->ctx, &image);
+        return status;
+    }
+    const int colours = image.channels >= 3 ? 3 : 1;
+    if (data->same_channels && colours != data->desc.channels) {
+        status = gani_error(data->ctx, GAN_ERR_FORMAT,
+                            "%d channels expected as in the first image, found %d (channels of the "
+                            "description brings all to one number)",
+                            data->desc.channels, colours);
+    }
+    if (!status) {
+        status = gan_image_convert(data->ctx, &image, data->desc.channels);
+    }
+    if (!status) {
+        status = gani_fit_image(data, &image);
+    }
+    for (size_t i = 0; !status && i < gani_image_count(&image); i++) {
+        pixels[i] = gani_to_byte(image.samples[i], image.maxval);
+    }
+    gan_image_free(data->ctx, &image);
+    return status ? gani_error_in(data->ctx, status, path) : GAN_OK;
+}
+
+/* Pixels of a sample, kept ones or read into scratch. */
+static gan_status gani_sample_pixels(gan_dataset *data, int index, const unsigned char **pixels) {
+    gani_sample *sample = &data->samples[index];
+    const size_t size_bytes = gani_pixel_bytes(data), cost = size_bytes + 2 * GANI_ALIGN;
+    if (sample->pixels) {
+        *pixels = sample->pixels;
+        return GAN_OK;
+    }
+    if (cost > data->desc.memory_bytes || data->cached_bytes > data->desc.memory_bytes - cost) {
+        *pixels = data->scratch;
+        return gani_decode_sample(data, index, data->scratch);
+    }
+    unsigned char *block = (unsigned char *)gani_alloc(data->ctx, size_bytes);
+    if (!block) {
+        return GAN_ERR_MEMORY;
+    }
+    gan_status status = gani_decode_sample(data, index, block);
+    if (status) {
+        gani_free(data->ctx, block);
+        return status;
+    }
+    sample->pixels = block;
+    data->cached_bytes += cost;
+    *pixels = block;
+    return GAN_OK;
+}
+
+/* A drawn digit, repeated for each channel. */
+static int gani_digit_pixels(gan_dataset *data, uint64_t seed, uint64_t index) {
+    const int channels = data->desc.channels;
+    const int digit = gani_draw_digit(seed, index, data->desc.load_height, data->desc.load_width,
+                                      data->distance, data->scratch);
+    for (size_t i = gani_pixel_bytes(data); channels > 1 && i-- > 0;) {
+        data->scratch[i] = data->scratch[i / (size_t)channels];
+    }
+    return digit;
+}
+
+/* Cuts, flips and maps pixels [load_height,load_width,channels] to out [channels,height,width]. */
+static void gani_emit_sample(const gan_dataset *data, const unsigned char *pixels, int top,
+                             int left, int flip, float *out) {
+    const gan_dataset_desc *desc = &data->desc;
+    const size_t channels = (size_t)desc->channels;
+    for (size_t c = 0; c < channels; c++) {
+        for (int y = 0; y < desc->height; y++) {
+            const unsigned char *row =
+                pixels + ((size_t)(top + y) * (size_t)desc->load_width + (size_t)left) * channels +
+                c;
+            for (int x = 0; x < desc->width; x++) {
+                *out++ = data->value[row[(size_t)(flip ? desc->width - 1 - x : x) * channels]];
+            }
+        }
+    }
+}
+
+/* Sample at a position of the sequence. */
+static int gani_sample_at(gan_dataset *data, uint64_t seed, uint64_t position) {
+    const uint64_t epoch = position / (uint64_t)data->count;
+    if (!data->has_order || data->order_seed != seed || data->order_epoch != epoch) {
+        gan_random_permutation(seed, GANI_STREAM_ORDER + epoch, data->order, (uint32_t)data->count);
+        data->has_order = 1;
+        data->order_seed = seed;
+        data->order_epoch = epoch;
+    }
+    return (int)data->order[position % (uint64_t)data->count];
+}
+
+/* A number below count, from 32 random bits. */
+static int gani_pick(uint32_t bits, int count) {
+    return (int)((uint64_t)bits * (uint64_t)count >> 32);
+}
+
+GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t step, int batch,
+                                     float *images, float *labels) {
+    const gan_dataset_desc *desc = &data->desc;
+    const size_t size = (size_t)desc->channels * (size_t)desc->height * (size_t)desc->width;
+    if (batch < 1) {
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_batch: batch of at least 1 expected, found %d", batch);
+    }
+    if (labels && data->class_count == 0) {
+        return gani_error(data->ctx, GAN_ERR_STATE,
+                          "gan_dataset_batch: labelled images expected, these have no classes");
+    }
+    for (int i = 0; i < batch; i++) {
+        const uint64_t position = step * (uint64_t)batch + (uint64_t)i;
+        const unsigned char *pixels = data->scratch;
+        int label;
+        if (data->kind == GANI_DATA_DIGITS) {
+            label = gani_digit_pixels(data, seed, position);
+        } else {
+            const int index = gani_sample_at(data, seed, position);
+            gan_status status = gani_sample_pixels(data, index, &pixels);
+            if (status) {
+                return status;
+            }
+            label = data->samples[index].label;
+        }
+        uint32_t bits[4];
+        gani_philox(seed, GANI_STREAM_AUGMENT, position, bits);
+        const int spare_y = desc->load_height - desc->height,
+                  spare_x = desc->load_width - desc->width;
+        const int top = desc->random_crop ? gani_pick(bits[0], spare_y + 1) : spare_y / 2;
+        const int left = desc->random_crop ? gani_pick(bits[1], spare_x + 1) : spare_x / 2;
+        gani_emit_sample(data, pixels, top, left, desc->random_flip && gani_pick(bits[2], 2),
+                         images + (size_t)i * size);
+        if (labels) {
+            labels[i] = (float)label;
+        }
+    }
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, float *label) {
+    const gan_dataset_desc *desc = &data->desc;
+    const unsigned char *pixels = data->scratch;
+    if (index < 0 || index >= data->count) {
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_get: index 0 ... %d expected, found %d", data->count - 1,
+                          index);
+    }
+    if (label && data->class_count == 0) {
+        return gani_error(data->ctx, GAN_ERR_STATE,
+                          "gan_dataset_get: labelled images expected, these have no classes");
+    }
+    int number;
+    if (data->kind == GANI_DATA_DIGITS) {
+        number = gani_digit_pixels(data, 0, (uint64_t)index);
+    } else {
+        gan_status status = gani_sample_pixels(data, index, &pixels);
+        if (status) {
+            return status;
+        }
+        number = data->samples[index].label;
+    }
+    gani_emit_sample(data, pixels, (desc->load_height - desc->height) / 2,
+                     (desc->load_width - desc->width) / 2, 0, image);
+    if (label) {
+        *label = (float)number;
+    }
+    return GAN_OK;
+}
 
 /* ============================================================================
  * >>checkpoints  7.3  SAFETENSORS
+ *
+ * File: 8 bytes length n of the header (low byte first), n bytes of JSON, data. The header is one
+ * object:
+ *   {"__metadata__": {"key": "text", ...},
+ *    "name": {"dtype": "F32", "shape": [2,3], "data_offsets": [0,24]}, ...}      offsets count from
+ * the start of the data The data of all tensors must lie one after the other, without holes, up to
+ * the end of the file; that also rules out overlaps. We pad the header with spaces to a multiple
+ * of 8.
+ *
+ * The store adds texts of its own: "params.seed" and "params.step" (decimal), and "params.kinds", a
+ * letter for each tensor in order: w weight, b buffer, s optimiser state.
+ *
+ * The reader parses the header in place (a decoded string is never longer than its JSON), accepts
+ * exactly the grammar above, and keeps a list of tensors that says nothing of the container, so
+ * that other containers can fill the same list.
+ *
+ * Holds:  reader and writer of checkpoints.
+ * Uses:   >>platform  >>nodes (parameters)  >>images (file writer)        Knows nothing of: models.
  * ========================================================================= */
+
+#define GANI_MAX_HEADER_BYTES 100000000u /* as the reference implementation */
+
+/* --- number formats -------------------------------------------------------- */
+
+static uint32_t gani_get_le32(const unsigned char *bytes) {
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
+}
+
+static uint64_t gani_get_le64(const unsigned char *bytes) {
+    return (uint64_t)gani_get_le32(bytes) | (uint64_t)gani_get_le32(bytes + 4) << 32;
+}
+
+static float gani_float_from_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static float gani_from_f32(const unsigned char *bytes) {
+    return gani_float_from_bits(gani_get_le32(bytes));
+}
+
+static float gani_from_bf16(const unsigned char *bytes) { /* the upper half of a float */
+    return gani_float_from_bits((uint32_t)bytes[0] << 16 | (uint32_t)bytes[1] << 24);
+}
+
+/* 1 sign, 5 exponent (bias 15), 10 fraction. */
+static float gani_from_f16(const unsigned char *bytes) {
+    const unsigned bits = (unsigned)bytes[0] | (unsigned)bytes[1] << 8;
+    const unsigned exponent = bits >> 10 & 31u, fraction = bits & 1023u;
+    const uint32_t sign = (uint32_t)(bits & 0x8000u) << 16;
+    if (exponent == 0) { /* below 2^-14: fraction * 2^-24 */
+        const float value = (float)fraction * (1.0f / 16777216.0f);
+        return sign ? -value : value;
+    }
+    return gani_float_from_bits(sign | (exponent == 31 ? 255u : exponent + 112u) << 23 |
+                                fraction << 13);
+}
+
+static float gani_from_f64(const unsigned char *bytes) {
+    const uint64_t bits = gani_get_le64(bytes);
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return (float)value;
+}
+
+static float gani_from_i64(const unsigned char *bytes) {
+    const uint64_t bits = gani_get_le64(bytes);
+    return bits >> 63 ? -(float)(~bits + 1) : (float)bits;
+}
+
+static float gani_from_i32(const unsigned char *bytes) {
+    const uint32_t bits = gani_get_le32(bytes);
+    return bits >> 31 ? -(float)(~bits + 1) : (float)bits;
+}
+
+static float gani_from_i16(const unsigned char *bytes) {
+    const int bits = bytes[0] | bytes[1] << 8;
+    return (float)(bits & 0x8000 ? bits - 0x10000 : bits);
+}
+
+static float gani_from_i8(const unsigned char *bytes) {
+    return (float)(bytes[0] & 0x80 ? bytes[0] - 0x100 : bytes[0]);
+}
+
+static float gani_from_u8(const unsigned char *bytes) {
+    return (float)bytes[0];
+}
+
+/* The number formats of safetensors; those without a function are listed but not read. */
+typedef struct gani_dtype {
+    const char *name;
+    int size_bytes;
+    float (*to_float)(const unsigned char *bytes);
+} gani_dtype;
+
+static const gani_dtype gani_dtypes[] = {
+    {"F32", 4, gani_from_f32}, {"F16", 2, gani_from_f16}, {"BF16", 2, gani_from_bf16},
+    {"F64", 8, gani_from_f64}, {"I64", 8, gani_from_i64}, {"I32", 4, gani_from_i32},
+    {"I16", 2, gani_from_i16}, {"I8", 1, gani_from_i8},   {"U8", 1, gani_from_u8},
+    {"BOOL", 1, gani_from_u8}, {"U16", 2, NULL},          {"U32", 4, NULL},
+    {"U64", 8, NULL},          {"F8_E4M3", 1, NULL},      {"F8_E5M2", 1, NULL},
+};
+#define GANI_DTYPE_COUNT ((int)(sizeof gani_dtypes / sizeof gani_dtypes[0]))
+
+/* --- writing --------------------------------------------------------------- */
+
+static const char gani_kind_letters[] = "wbs"; /* by gan_param_kind */
+
+/* Text in the making. */
+typedef struct gani_text {
+    gan_context *ctx;
+    char *bytes;
+    int size, capacity;
+    int failed;
+} gani_text;
+
+static void gani_text_add(gani_text *text, const char *bytes, size_t size_bytes) {
+    if (text->failed || size_bytes > (size_t)(INT_MAX - text->size)) {
+        text->failed = 1;
+        return;
+    }
+    void *items = text->bytes;
+    text->failed = !gani_grow(text->ctx, &items, &text->capacity, text->size + (int)size_bytes, 1);
+    text->bytes = (char *)items;
+    if (!text->failed) {
+        memcpy(text->bytes + text->size, bytes, size_bytes);
+        text->size += (int)size_bytes;
+    }
+}
+
+static void gani_text_put(gani_text *text, const char *string) {
+    gani_text_add(text, string, strlen(string));
+}
+
+static void gani_text_number(gani_text *text, uint64_t number) {
+    char digits[20];
+    size_t first = sizeof digits;
+    do {
+        digits[--first] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    gani_text_add(text, digits + first, sizeof digits - first);
+}
+
+/* A JSON string. */
+static void gani_text_string(gani_text *text, const char *string) {
+    gani_text_put(text, "\"");
+    for (; *string; string++) {
+        const unsigned char c = (unsigned char)*string;
+        if (c == '"' || c == '\\') {
+            gani_text_put(text, "\\");
+            gani_text_add(text, string, 1);
+        } else if (c < 0x20) {
+            char escape[8];
+            snprintf(escape, sizeof escape, "\\u%04x", (unsigned)c);
+            gani_text_put(text, escape);
+        } else {
+            gani_text_add(text, string, 1);
+        }
+    }
+    gani_text_put(text, "\"");
+}
+
+/* "key":"value", */
+static void gani_text_pair(gani_text *text, const char *key, const char *value) {
+    gani_text_string(text, key);
+    gani_text_put(text, ":");
+    gani_text_string(text, value);
+    gani_text_put(text, ",");
+}
+
+static void gani_text_pair_number(gani_text *text, const char *key, uint64_t value) {
+    gani_text_string(text, key);
+    gani_text_put(text, ":\"");
+    gani_text_number(text, value);
+    gani_text_put(text, "\",");
+}
+
+static size_t gani_param_bytes(const gani_param *param) {
+    return gani_mul(gan_shape_count(param->shape), sizeof(float));
+}
+
+/* The header with its length in front. */
+static void gani_safetensors_header(gani_text *text, const gan_params *params,
+                                    const gan_metadata *meta, int meta_count) {
+    uint64_t offset = 0;
+    gani_text_put(text, "12345678{\"__metadata__\":{");
+    for (int i = 0; i < meta_count; i++) {
+        gani_text_pair(text, meta[i].key, meta[i].value);
+    }
+    gani_text_pair_number(text, "params.seed", params->seed);
+    gani_text_pair_number(text, "params.step", params->step);
+    gani_text_put(text, "\"params.kinds\":\"");
+    for (int i = 0; i < params->count; i++) {
+        gani_text_add(text, &gani_kind_letters[params->items[i].kind], 1);
+    }
+    gani_text_put(text, "\"}");
+    for (int i = 0; i < params->count; i++) {
+        const gani_param *param = &params->items[i];
+        gani_text_put(text, ",");
+        gani_text_string(text, param->name);
+        gani_text_put(text, ":{\"dtype\":\"F32\",\"shape\":[");
+        for (int d = 0; d < param->shape.rank; d++) {
+            gani_text_put(text, d ? "," : "");
+            gani_text_number(text, (uint64_t)param->shape.dim[d]);
+        }
+        gani_text_put(text, "],\"data_offsets\":[");
+        gani_text_number(text, offset);
+        gani_text_put(text, ",");
+        offset += gani_param_bytes(param);
+        gani_text_number(text, offset);
+        gani_text_put(text, "]}");
+    }
+    gani_text_put(text, "}");
+    while (!text->failed && text->size % 8) {
+        gani_text_put(text, " ");
+    }
+    for (int i = 0; i < 8 && !text->failed; i++) {
+        text->bytes[i] = (char)(((uint64_t)text->size - 8) >> (8 * i) & 255u);
+    }
+}
+
+/* Floats, low byte first. */
+static void gani_write_floats(gani_writer *out, const float *values, size_t count) {
+    unsigned char block[4096];
+    for (size_t i = 0; i < count;) {
+        size_t used = 0;
+        for (; used < sizeof block && i < count; i++, used += 4) {
+            uint32_t bits;
+            memcpy(&bits, &values[i], sizeof bits);
+            for (int b = 0; b < 4; b++) {
+                block[used + (size_t)b] = (unsigned char)(bits >> (8 * b) & 255u);
+            }
+        }
+        gani_writer_put(out, block, used);
+    }
+}
+
+GAN_API gan_status gan_params_save(const gan_params *params, const char *path,
+                                   const gan_metadata *meta, int meta_count) {
+    gan_context *ctx = params->ctx;
+    for (int i = 0; i < meta_count; i++) {
+        int twice = 0;
+        for (int k = 0; k < i; k++) {
+            twice |= strcmp(meta[i].key, meta[k].key) == 0;
+        }
+        if (twice || strncmp(meta[i].key, "params.", 7) == 0) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT,
+                              "gan_params_save: different keys that do not begin with \"params.\" "
+                              "expected, found \"%s\"",
+                              meta[i].key);
+        }
+    }
+    gani_text header;
+    memset(&header, 0, sizeof header);
+    header.ctx = ctx;
+    gani_safetensors_header(&header, params, meta, meta_count);
+    if (header.failed || (unsigned)header.size > GANI_MAX_HEADER_BYTES) {
+        gani_free(ctx, header.bytes);
+        return gani_error(ctx, header.failed ? GAN_ERR_MEMORY : GAN_ERR_LIMIT,
+                          "%s: cannot hold the header in memory", path);
+    }
+    gani_writer out;
+    if (!gani_writer_open(&out, ctx, path)) {
+        gani_writer_put(&out, header.bytes, (size_t)header.size);
+        for (int i = 0; i < params->count; i++) {
+            gani_write_floats(&out, params->items[i].data, gan_shape_count(params->items[i].shape));
+        }
+    }
+    gani_free(ctx, header.bytes);
+    return gani_writer_close(&out);
+}
+
+/* --- reading --------------------------------------------------------------- */
+
+typedef struct gani_entry {
+    const char *name;
+    const gani_dtype *dtype;
+    gan_shape shape;
+    size_t count;
+    gan_param_kind kind;
+    uint64_t begin, end; /* bytes of the data */
+} gani_entry;
+
+struct gan_checkpoint {
+    gan_context *ctx;
+    FILE *file;
+    char *path;
+    unsigned char *header; /* owns all strings */
+    uint64_t data_start;   /* offset in the file */
+    gani_entry *entries;   /* in the order of their data */
+    int count, capacity;
+    const gani_entry **by_name;
+    gan_metadata *texts;
+    int text_count, text_capacity;
+};
+
+/* Cursor over the header; a byte 0 stands after its end. */
+typedef struct gani_json {
+    gan_checkpoint *checkpoint;
+    unsigned char *start, *at;
+} gani_json;
+
+static gan_status gani_json_expected(const gani_json *in, const char *what) {
+    return gani_error(in->checkpoint->ctx, GAN_ERR_FORMAT,
+                      "safetensors header: %s expected at byte %lu, found 0x%02x", what,
+                      (unsigned long)(in->at - in->start), (unsigned)*in->at);
+}
+
+/* Skips white space; 1 and past it if `c` comes next. */
+static int gani_json_take(gani_json *in, int c) {
+    while (*in->at == ' ' || *in->at == '\t' || *in->at == '\n' || *in->at == '\r') {
+        in->at++;
+    }
+    if (*in->at != c) {
+        return 0;
+    }
+    in->at++;
+    return 1;
+}
+
+/* Four hexadecimal digits; -1 if they are not. */
+static int gani_json_hex(const unsigned char *at) {
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        const int c = gani_lower(at[i]);
+        if (!gani_is_digit((unsigned char)c) && !(c >= 'a' && c <= 'f')) {
+            return -1;
+        }
+        value = value * 16 + (c <= '9' ? c - '0' : c - 'a' + 10);
+    }
+    return value;
+}
+
+static unsigned char *gani_put_utf8(unsigned char *out, unsigned code) {
+    if (code < 0x80) {
+        *out++ = (unsigned char)code;
+        return out;
+    }
+    const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3; /* bytes after the first */
+    static const unsigned char lead[4] = {0, 0xc0, 0xe0, 0xf0};
+    *out++ = (unsigned char)(lead[more] | code >> (6 * more));
+    for (int i = more - 1; i >= 0; i--) {
+        *out++ = (unsigned char)(0x80u | (code >> (6 * i) & 0x3fu));
+    }
+    return out;
+}
+
+/* After a backslash: decodes one escape to *out. 0 if it is not one (or a zero byte, which our
+ * strings cannot hold). */
+static int gani_json_escape(gani_json *in, unsigned char **out) {
+    static const char letters[] = "\"\\/bfnrt", bytes[] = "\"\\/\b\f\n\r\t";
+    const char *letter = *in->at ? strchr(letters, *in->at) : NULL;
+    if (letter) {
+        *(*out)++ = (unsigned char)bytes[letter - letters];
+        in->at++;
+        return 1;
+    }
+    int code = *in->at == 'u' ? gani_json_hex(in->at + 1) : -1;
+    if (code <= 0 || (code >= 0xdc00 && code < 0xe000)) {
+        return 0;
+    }
+    in->at += 5;
+    if (code >= 0xd800 && code < 0xdc00) { /* the first half of a pair */
+        const int low = in->at[0] == '\\' && in->at[1] == 'u' ? gani_json_hex(in->at + 2) : -1;
+        if (low < 0xdc00 || low >= 0xe000) {
+            return 0;
+        }
+        in->at += 6;
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+    }
+    *out = gani_put_utf8(*out, (unsigned)code);
+    return 1;
+}
+
+/* A string, decoded in place; it stays valid as long as the header. */
+static gan_status gani_json_string(gani_json *in, const char **string) {
+    if (!gani_json_take(in, '"')) {
+        return gani_json_expected(in, "a string");
+    }
+    unsigned char *out = in->at;
+    *string = (const char *)out;
+    while (*in->at != '"') {
+        if (*in->at == '\\') {
+            in->at++;
+            if (!gani_json_escape(in, &out)) {
+                return gani_json_expected(in, "an escape");
+            }
+        } else if (*in->at < 0x20) { /* also the end */
+            return gani_json_expected(in, "the end of a string");
+        } else {
+            *out++ = *in->at++;
+        }
+    }
+    in->at++;
+    *out = 0;
+    return GAN_OK;
+}
+
+/* A whole number from 0 on, without leading zeros. */
+static gan_status gani_json_number(gani_json *in, uint64_t *value) {
+    gani_json_take(in, 0x7f); /* only skips white space: 0x7f starts nothing */
+    const unsigned char *first = in->at;
+    uint64_t number = 0;
+    for (; gani_is_digit(*in->at); in->at++) {
+        const unsigned digit = (unsigned)(*in->at - '0');
+        if (number > (UINT64_MAX - digit) / 10 || (number == 0 && in->at > first)) {
+            return gani_json_expected(in, "a whole number below 2^64");
+        }
+        number = number * 10 + digit;
+    }
+    *value = number;
+    return in->at > first ? GAN_OK : gani_json_expected(in, "a whole number");
+}
+
+/* [a,b,...] of at most `most` numbers. */
+static gan_status gani_json_numbers(gani_json *in, uint64_t *values, int most, int *count) {
+    *count = 0;
+    if (!gani_json_take(in, '[')) {
+        return gani_json_expected(in, "[");
+    }
+    if (gani_json_take(in, ']')) {
+        return GAN_OK;
+    }
+    do {
+        if (*count == most) {
+            return gani_json_expected(in,
+                                      most == 2 ? "two numbers" : "a shape of at most 5 extents");
+        }
+        gan_status status = gani_json_number(in, &values[(*count)++]);
+        if (status) {
+            return status;
+        }
+    } while (gani_json_take(in, ','));
+    return gani_json_take(in, ']') ? GAN_OK : gani_json_expected(in, "] or ,");
+}
+
+static gan_status gani_json_dtype(gani_json *in, gani_entry *entry) {
+    const char *name;
+    gan_status status = gani_json_string(in, &name);
+    for (int i = 0; i < GANI_DTYPE_COUNT && !status; i++) {
+        if (strcmp(name, gani_dtypes[i].name) == 0) {
+            entry->dtype = &gani_dtypes[i];
+        }
+    }
+    if (!status && !entry->dtype) {
+        return gani_error(in->checkpoint->ctx, GAN_ERR_UNSUPPORTED,
+                          "tensor \"%s\": a known dtype expected, found \"%s\"", entry->name, name);
+    }
+    return status;
+}
+
+/* One member of a tensor's object: dtype, shape or data_offsets; seen: bits of those that have been
+ * read. */
+static gan_status gani_json_member(gani_json *in, gani_entry *entry, unsigned *seen) {
+    static const char *const keys[3] = {"dtype", "shape", "data_offsets"};
+    uint64_t numbers[GAN_MAX_RANK];
+    const char *key;
+    int count, field = 0;
+    gan_status status = gani_json_string(in, &key);
+    if (status) {
+        return status;
+    }
+    while (field < 3 && strcmp(key, keys[field]) != 0) {
+        field++;
+    }
+    if (field == 3 || *seen >> field & 1u || !gani_json_take(in, ':')) {
+        return gani_json_expected(in,
+                                  "dtype, shape, data_offsets, each once and followed by a colon,");
+    }
+    *seen |= 1u << field;
+    if (field == 0) {
+        return gani_json_dtype(in, entry);
+    }
+    status = gani_json_numbers(in, numbers, field == 1 ? GAN_MAX_RANK : 2, &count);
+    if (status) {
+        return status;
+    }
+    if (field == 2) {
+        if (count != 2) {
+            return gani_json_expected(in, "two numbers");
+        }
+        entry->begin = numbers[0];
+        entry->end = numbers[1];
+        return GAN_OK;
+    }
+    entry->shape.rank = count;
+    for (int d = 0; d < count; d++) {
+        if (numbers[d] > INT_MAX) {
+            return gani_json_expected(in, "extents of at most 2^31 - 1");
+        }
+        entry->shape.dim[d] = (int)numbers[d];
+    }
+    return GAN_OK;
+}
+
+/* Elements from the shape, and whether the offsets hold as many. */
+static gan_status gani_check_entry(gan_checkpoint *checkpoint, gani_entry *entry) {
+    size_t bytes = (size_t)entry->dtype->size_bytes;
+    int empty = 0;
+    for (int d = 0; d < entry->shape.rank; d++) {
+        empty |= entry->shape.dim[d] == 0;
+        bytes = gani_mul(bytes, entry->shape.dim[d] ? (size_t)entry->shape.dim[d] : 1);
+    }
+    entry->count = empty ? 0 : bytes / (size_t)entry->dtype->size_bytes;
+    if (bytes == 0 || entry->begin > entry->end ||
+        entry->end - entry->begin != (empty ? 0 : bytes)) {
+        return gani_error(checkpoint->ctx, GAN_ERR_FORMAT,
+                          "tensor \"%s\": %lu bytes of data expected, found offsets %lu to %lu",
+                          entry->name, (unsigned long)(empty ? 0 : bytes),
+                          (unsigned long)entry->begin, (unsigned long)entry->end);
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_json_tensor(gani_json *in, const char *name) {
+    gan_checkpoint *checkpoint = in->checkpoint;
+    gani_entry entry;
+    unsigned seen = 0;
+    memset(&entry, 0, sizeof entry);
+    entry.name = name;
+    entry.kind = GAN_PARAM_WEIGHT;
+    if (!gani_json_take(in, '{')) {
+        return gani_json_expected(in, "{");
+    }
+    do {
+        gan_status status = gani_json_member(in, &entry, &seen);
+        if (status) {
+            return status;
+        }
+    } while (gani_json_take(in, ','));
+    if (!gani_json_take(in, '}') || seen != 7) {
+        return gani_json_expected(in, "dtype, shape and data_offsets, then }");
+    }
+    gan_status status = gani_check_entry(checkpoint, &entry);
+    if (status) {
+        return status;
+    }
+    void *items = checkpoint->entries;
+    int ok = gani_grow(checkpoint->ctx, &items, &checkpoint->capacity, checkpoint->count + 1,
+                       sizeof entry);
+    checkpoint->entries = (gani_entry *)items;
+    if (!ok) {
+        return GAN_ERR_MEMORY;
+    }
+    checkpoint->entries[checkpoint->count++] = entry;
+    return GAN_OK;
+}
+
+/* {"key":"text",...} */
+static gan_status gani_json_metadata(gani_json *in) {
+    gan_checkpoint *checkpoint = in->checkpoint;
+    if (!gani_json_take(in, '{')) {
+        return gani_json_expected(in, "{");
+    }
+    if (checkpoint->texts) {
+        return gani_json_expected(in, "__metadata__ only once");
+    }
+    if (gani_json_take(in, '}')) {
+        return GAN_OK;
+    }
+    do {
+        gan_metadata text;
+        gan_status status = gani_json_string(in, &text.key);
+        if (!status && !gani_json_take(in, ':')) {
+            status = gani_json_expected(in, ":");
+        }
+        if (!status) {
+            status = gani_json_string(in, &text.value);
+        }
+        void *items = checkpoint->texts;
+        if (!status && !gani_grow(checkpoint->ctx, &items, &checkpoint->text_capacity,
+                                  checkpoint->text_count + 1, sizeof text)) {
+            status = GAN_ERR_MEMORY;
+        }
+        checkpoint->texts = (gan_metadata *)items;
+        if (status) {
+            return status;
+        }
+        checkpoint->texts[checkpoint->text_count++] = text;
+    } while (gani_json_take(in, ','));
+    return gani_json_take(in, '}') ? GAN_OK : gani_json_expected(in, "} or ,");
+}
+
+static gan_status gani_json_header(gani_json *in, const unsigned char *end) {
+    if (*in->at != '{') {
+        return gani_json_expected(in, "{");
+    }
+    in->at++;
+    if (!gani_json_take(in, '}')) {
+        do {
+            const char *name;
+            gan_status status = gani_json_string(in, &name);
+            if (!status && !gani_json_take(in, ':')) {
+                status = gani_json_expected(in, ":");
+            }
+            if (!status) {
+                status = strcmp(name, "__metadata__") == 0 ? gani_json_metadata(in)
+                                                           : gani_json_tensor(in, name);
+            }
+            if (status) {
+                return status;
+            }
+        } while (gani_json_take(in, ','));
+        if (!gani_json_take(in, '}')) {
+            return gani_json_expected(in, "} or ,");
+        }
+    }
+    gani_json_take(in, 0x7f);
+    return in->at == end ? GAN_OK : gani_json_expected(in, "the end of the header");
+}
+
+static int gani_compare_begin(const void *a, const void *b) {
+    const gani_entry *p = (const gani_entry *)a, *q = (const gani_entry *)b;
+    if (p->begin != q->begin) {
+        return p->begin < q->begin ? -1 : 1;
+    }
+    if (p->end != q->end) { /* empty tensors before the one that starts at the same place */
+        return p->end < q->end ? -1 : 1;
+    }
+    return strcmp(p->name, q->name);
+}
+
+static int gani_compare_entry_names(const void *a, const void *b) {
+    const gani_entry *const *p = (const gani_entry *const *)a, *const *q =
+                                                                   (const gani_entry *const *)b;
+    return strcmp((*p)->name, (*q)->name);
+}
+
+static int gani_compare_texts(const void *a, const void *b) {
+    return strcmp(((const gan_metadata *)a)->key, ((const gan_metadata *)b)->key);
+}
+
+GAN_API const char *gan_checkpoint_text(const gan_checkpoint *checkpoint, const char *key) {
+    for (int i = 0; i < checkpoint->text_count; i++) {
+        if (strcmp(checkpoint->texts[i].key, key) == 0) {
+            return checkpoint->texts[i].value;
+        }
+    }
+    return NULL;
+}
+
+/* Kinds as the store wrote them; a file that has been rewritten otherwise keeps all as weights. */
+static void gani_checkpoint_kinds(gan_checkpoint *checkpoint) {
+    const char *kinds = gan_checkpoint_text(checkpoint, "params.kinds");
+    if (kinds && strlen(kinds) == (size_t)checkpoint->count &&
+        strspn(kinds, gani_kind_letters) == (size_t)checkpoint->count) {
+        for (int i = 0; i < checkpoint->count; i++) {
+            checkpoint->entries[i].kind =
+                (gan_param_kind)(strchr(gani_kind_letters, kinds[i]) - gani_kind_letters);
+        }
+    }
+}
+
+/* Orders tensors and texts, checks that data has no holes and names are different. data_bytes: in
+ * the file after the header. */
+static gan_status gani_checkpoint_index(gan_checkpoint *checkpoint, uint64_t data_bytes) {
+    gan_context *ctx = checkpoint->ctx;
+    const size_t count = (size_t)checkpoint->count;
+    uint64_t end = 0;
+    if (count > 0) {
+        qsort(checkpoint->entries, count, sizeof *checkpoint->entries, gani_compare_begin);
+        checkpoint->by_name =
+            (const gani_entry **)gani_calloc(ctx, count, sizeof *checkpoint->by_name);
+        if (!checkpoint->by_name) {
+            return GAN_ERR_MEMORY;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        const gani_entry *entry = &checkpoint->entries[i];
+        if (entry->begin != end || entry->end > data_bytes) {
+            return gani_error(ctx, GAN_ERR_FORMAT,
+                              "tensor \"%s\": data from %lu to at most %lu expected (no overlap, "
+                              "no hole), found %lu to %lu",
+                              entry->name, (unsigned long)end, (unsigned long)data_bytes,
+                              (unsigned long)entry->begin, (unsigned long)entry->end);
+        }
+        end = entry->end;
+        checkpoint->by_name[i] = entry;
+    }
+    if (end != data_bytes) {
+        return gani_error(ctx, GAN_ERR_FORMAT,
+                          "%lu bytes of data expected after the header, found %lu",
+                          (unsigned long)end, (unsigned long)data_bytes);
+    }
+    if (count > 0) {
+        qsort(checkpoint->by_name, count, sizeof *checkpoint->by_name, gani_compare_entry_names);
+    }
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(checkpoint->by_name[i - 1]->name, checkpoint->by_name[i]->name) == 0) {
+            return gani_error(ctx, GAN_ERR_FORMAT,
+                              "tensor \"%s\": different names expected, found this twice",
+                              checkpoint->by_name[i]->name);
+        }
+    }
+    if (checkpoint->text_count > 1) {
+        qsort(checkpoint->texts, (size_t)checkpoint->text_count, sizeof *checkpoint->texts,
+              gani_compare_texts);
+    }
+    for (int i = 1; i < checkpoint->text_count; i++) {
+        if (strcmp(checkpoint->texts[i - 1].key, checkpoint->texts[i].key) == 0) {
+            return gani_error(ctx, GAN_ERR_FORMAT,
+                              "__metadata__: different keys expected, found \"%s\" twice",
+                              checkpoint->texts[i].key);
+        }
+    }
+    gani_checkpoint_kinds(checkpoint);
+    return GAN_OK;
+}
+
+static gan_status gani_checkpoint_parse(gan_checkpoint *checkpoint) {
+    gan_context *ctx = checkpoint->ctx;
+    unsigned char length[8];
+    const size_t got = fread(length, 1, sizeof length, checkpoint->file);
+    const long size = fseek(checkpoint->file, 0, SEEK_END) == 0 ? ftell(checkpoint->file) : -1;
+    if (size < 0 || ferror(checkpoint->file)) {
+        return gani_error(ctx, GAN_ERR_FILE, "cannot read it: %s", strerror(errno));
+    }
+    const uint64_t header = got == sizeof length ? gani_get_le64(length) : 0;
+    if (header < 2 || header > GANI_MAX_HEADER_BYTES || header > (uint64_t)size - 8) {
+        return gani_error(ctx, GAN_ERR_FORMAT,
+                          "safetensors file expected: a header of 2 to %lu bytes, found %lu in a "
+                          "file of %ld bytes",
+                          (unsigned long)GANI_MAX_HEADER_BYTES, (unsigned long)header, size);
+    }
+    checkpoint->header = (unsigned char *)gani_alloc(ctx, (size_t)header + 1);
+    if (!checkpoint->header) {
+        return GAN_ERR_MEMORY;
+    }
+    if (fseek(checkpoint->file, 8, SEEK_SET) != 0 ||
+        fread(checkpoint->header, 1, (size_t)header, checkpoint->file) != header) {
+        return gani_error(ctx, GAN_ERR_FILE, "cannot read its header");
+    }
+    checkpoint->header[header] = 0;
+    checkpoint->data_start = 8 + header;
+    gani_json in;
+    in.checkpoint = checkpoint;
+    in.start = in.at = checkpoint->header;
+    gan_status status = gani_json_header(&in, checkpoint->header + header);
+    return status ? status
+                  : gani_checkpoint_index(checkpoint, (uint64_t)size - checkpoint->data_start);
+}
+
+GAN_API void gan_checkpoint_close(gan_checkpoint *checkpoint) {
+    if (!checkpoint) {
+        return;
+    }
+    gan_context *ctx = checkpoint->ctx;
+    if (checkpoint->file) {
+        fclose(checkpoint->file);
+    }
+    gani_free(ctx, checkpoint->path);
+    gani_free(ctx, checkpoint->header);
+    gani_free(ctx, checkpoint->entries);
+    gani_free(ctx, checkpoint->by_name);
+    gani_free(ctx, checkpoint->texts);
+    gani_free(ctx, checkpoint);
+}
+
+GAN_API gan_status gan_checkpoint_open(gan_checkpoint **out, gan_context *ctx, const char *path) {
+    *out = NULL;
+    gan_checkpoint *checkpoint = (gan_checkpoint *)gani_calloc(ctx, 1, sizeof *checkpoint);
+    if (!checkpoint) {
+        return GAN_ERR_MEMORY;
+    }
+    gan_status status = GAN_OK;
+    checkpoint->ctx = ctx;
+    checkpoint->path = gani_strdup(ctx, path);
+    checkpoint->file = fopen(path, "rb");
+    if (!checkpoint->path) {
+        status = GAN_ERR_MEMORY;
+    } else if (!checkpoint->file) {
+        status = gani_error(ctx, GAN_ERR_FILE, "cannot open %s: %s", path, strerror(errno));
+    } else {
+        status = gani_checkpoint_parse(checkpoint);
+        status = status ? gani_error_in(ctx, status, path) : GAN_OK;
+    }
+    if (status) {
+        gan_checkpoint_close(checkpoint);
+        return status;
+    }
+    *out = checkpoint;
+    return GAN_OK;
+}
+
+GAN_API int gan_checkpoint_count(const gan_checkpoint *checkpoint) {
+    return checkpoint->count;
+}
+
+GAN_API gan_checkpoint_tensor gan_checkpoint_at(const gan_checkpoint *checkpoint, int index) {
+    gan_checkpoint_tensor tensor;
+    memset(&tensor, 0, sizeof tensor);
+    if (index >= 0 && index < checkpoint->count) {
+        const gani_entry *entry = &checkpoint->entries[index];
+        tensor.name = entry->name;
+        tensor.dtype = entry->dtype->name;
+        tensor.shape = entry->shape;
+        tensor.count = entry->count;
+        tensor.kind = entry->kind;
+    }
+    return tensor;
+}
+
+GAN_API int gan_checkpoint_find(const gan_checkpoint *checkpoint, const char *name) {
+    int low = 0, high = checkpoint->count;
+    while (low < high) {
+        const int middle = low + (high - low) / 2;
+        const int order = strcmp(name, checkpoint->by_name[middle]->name);
+        if (order == 0) {
+            return (int)(checkpoint->by_name[middle] - checkpoint->entries);
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return -1;
+}
+
+GAN_API gan_metadata gan_checkpoint_text_at(const gan_checkpoint *checkpoint, int index) {
+    gan_metadata none = {NULL, NULL};
+    return index >= 0 && index < checkpoint->text_count ? checkpoint->texts[index] : none;
+}
+
+GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, float *out,
+                                       size_t count) {
+    gan_context *ctx = checkpoint->ctx;
+    if (index < 0 || index >= checkpoint->count || count != checkpoint->entries[index].count) {
+        return gani_error(
+            ctx, GAN_ERR_ARGUMENT,
+            "gan_checkpoint_read: a tensor of %s and its count expected, found %d, %lu",
+            checkpoint->path, index, (unsigned long)count);
+    }
+    const gani_entry *entry = &checkpoint->entries[index];
+    const size_t size = (size_t)entry->dtype->size_bytes;
+    unsigned char block[4096]; /* a multiple of every size */
+    if (!entry->dtype->to_float) {
+        return gani_error(ctx, GAN_ERR_UNSUPPORTED,
+                          "%s: tensor \"%s\" of type %s cannot be read as floats", checkpoint->path,
+                          entry->name, entry->dtype->name);
+    }
+    int ok = fseek(checkpoint->file, (long)(checkpoint->data_start + entry->begin), SEEK_SET) == 0;
+    for (size_t i = 0; i < count && ok;) {
+        const size_t left = (count - i) * size, want = left < sizeof block ? left : sizeof block;
+        ok = fread(block, 1, want, checkpoint->file) == want;
+        for (size_t at = 0; ok && at < want; at += size) {
+            out[i++] = entry->dtype->to_float(block + at);
+        }
+    }
+    return ok ? GAN_OK
+              : gani_error(ctx, GAN_ERR_FILE, "cannot read tensor \"%s\" of %s", entry->name,
+                           checkpoint->path);
+}
+
+/* --- loading into a store -------------------------------------------------- */
+
+/* What does not fit: a count and the first few names of each sort. */
+typedef struct gani_misfits {
+    int count, size;
+    char names[140];
+} gani_misfits;
+
+static void gani_misfit(gani_misfits *misfits, const char *name) {
+    if (misfits->count++ < 3) {
+        int room = (int)sizeof misfits->names - misfits->size;
+        int length = snprintf(misfits->names + misfits->size, (size_t)room, "%s%s",
+                              misfits->size ? ", " : "", name);
+        misfits->size += length < room ? length : room - 1;
+    }
+}
+
+static int gani_same_shape(const gan_shape *a, const gan_shape *b) {
+    if (a->rank != b->rank) {
+        return 0;
+    }
+    for (int d = 0; d < a->rank; d++) {
+        if (a->dim[d] != b->dim[d]) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+static int gani_has_prefix(const char *name, const char *prefix) {
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* prefix + rest, to be freed by the caller. */
+static char *gani_prefixed(gan_context *ctx, const char *prefix, const char *rest) {
+    const size_t head = strlen(prefix), tail = strlen(rest) + 1;
+    char *name = (char *)gani_alloc(ctx, head + tail);
+    if (name) {
+        memcpy(name, prefix, head);
+        memcpy(name + head, rest, tail);
+    }
+    return name;
+}
+
+/* Pairs of store and file: from[i] is the tensor of the file for parameter i, or -1 where none is
+ * wanted; used marks tensors that found a parameter. */
+typedef struct gani_matching {
+    int *from;           /* [parameters] */
+    unsigned char *used; /* [tensors] */
+    gani_misfits missing, unexpected, different;
+} gani_matching;
+
+static gan_status gani_match_params(gani_matching *match, const gan_params *params,
+                                    const gan_checkpoint *checkpoint, const gan_load_desc *desc) {
+    for (int i = 0; i < params->count; i++) {
+        const gani_param *param = &params->items[i];
+        match->from[i] = -1;
+        if (!gani_has_prefix(param->name, desc->store_prefix) ||
+            (desc->weights_only && param->kind == GAN_PARAM_STATE)) {
+            continue;
+        }
+        char *name =
+            gani_prefixed(params->ctx, desc->file_prefix, param->name + strlen(desc->store_prefix));
+        if (!name) {
+            return GAN_ERR_MEMORY;
+        }
+        const int index = gan_checkpoint_find(checkpoint, name);
+        gani_free(params->ctx, name);
+        if (index < 0) {
+            gani_misfit(&match->missing, param->name);
+            continue;
+        }
+        match->used[index] = 1;
+        match->from[i] = index;
+        if (!gani_same_shape(&checkpoint->entries[index].shape, &param->shape)) {
+            gani_misfit(&match->different, param->name);
+        }
+    }
+    for (int i = 0; i < checkpoint->count; i++) {
+        const gani_entry *entry = &checkpoint->entries[i];
+        if (!match->used[i] && gani_has_prefix(entry->name, desc->file_prefix) &&
+            !(desc->weights_only && entry->kind == GAN_PARAM_STATE)) {
+            gani_misfit(&match->unexpected, entry->name);
+        }
+    }
+    if (match->missing.count + match->unexpected.count + match->different.count == 0) {
+        return GAN_OK;
+    }
+    return gani_error(
+        params->ctx, GAN_ERR_SHAPE,
+        "%s does not fit: %d missing (%s), %d not expected (%s), %d of another shape (%s)",
+        checkpoint->path, match->missing.count, match->missing.names, match->unexpected.count,
+        match->unexpected.names, match->different.count, match->different.names);
+}
+
+/* A decimal text under a key. */
+static gan_status gani_text_value(const gan_checkpoint *checkpoint, const char *key,
+                                  uint64_t *value) {
+    const char *text = gan_checkpoint_text(checkpoint, key);
+    uint64_t number = 0;
+    int digits = 0;
+    for (; text && gani_is_digit((unsigned char)text[digits]) && digits < 20; digits++) {
+        number = number * 10 + (uint64_t)(text[digits] - '0');
+    }
+    if (digits == 0 || text[digits]) {
+        return gani_error(checkpoint->ctx, GAN_ERR_FORMAT,
+                          "%s: a number under \"%s\" expected, found %s", checkpoint->path, key,
+                          text ? text : "none");
+    }
+    *value = number;
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoint,
+                                   const gan_load_desc *desc) {
+    gan_context *ctx = params->ctx;
+    gan_load_desc full;
+    gani_matching match;
+    uint64_t seed = params->seed, step = params->step;
+    memset(&full, 0, sizeof full);
+    memset(&match, 0, sizeof match);
+    full = desc ? *desc : full;
+    full.file_prefix = full.file_prefix ? full.file_prefix : "";
+    full.store_prefix = full.store_prefix ? full.store_prefix : "";
+    match.from = (int *)gani_calloc(ctx, (size_t)params->count + 1, sizeof(int));
+    match.used = (unsigned char *)gani_calloc(ctx, (size_t)checkpoint->count + 1, 1);
+    gan_status status = match.from && match.used ? GAN_OK : GAN_ERR_MEMORY;
+    if (!status) {
+        status = gani_match_params(&match, params, checkpoint, &full);
+    }
+    if (!status && !full.weights_only) {
+        status = gani_text_value(checkpoint, "params.seed", &seed);
+        status = status ? status : gani_text_value(checkpoint, "params.step", &step);
+    }
+    for (int i = 0; i < params->count && !status; i++) {
+        if (match.from[i] >= 0) {
+            status = gan_checkpoint_read(checkpoint, match.from[i], params->items[i].data,
+                                         gan_shape_count(params->items[i].shape));
+        }
+    }
+    if (!status) {
+        params->seed = seed;
+        params->step = step;
+    }
+    gani_free(ctx, match.from);
+    gani_free(ctx, match.used);
+    return status;
+}
 
 /* ============================================================================
  * >>models  8.1  THE MODEL TABLE, TRAINING, SAMPLING
