@@ -266,6 +266,7 @@ GAN_API gan_tensor gan_input(gan_graph *graph, const char *name, gan_shape shape
 GAN_API float *gan_input_data(gan_graph *graph, gan_tensor input);
 GAN_API gan_tensor gan_param(gan_graph *graph, const char *name, gan_shape shape, gan_param_kind kind, gan_init init);
 GAN_API gan_tensor gan_constant(gan_graph *graph, gan_shape shape, float value);
+GAN_API gan_tensor gan_iota(gan_graph *graph, int count); /* 0, 1, ..., count-1 */
 
 /* Elementwise. Binary ops broadcast as NumPy does: shapes align at the right, extent 1 stretches. */
 GAN_API gan_tensor gan_add(gan_graph *graph, gan_tensor a, gan_tensor b);
@@ -2036,22 +2037,1875 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
 
 /* ============================================================================
  * >>ops  5.2  THE OP TABLE: SHAPE, RUN, GRADIENT
+ *
+ * A row of GANI_OP_LIST is an op: its name, its flags, how many sources it must have, and its
+ * functions. shape checks sources and attributes and sets the result's shape; run computes it; grad
+ * appends the gradient, made of ops, so that it can be differentiated again. For this the table is
+ * closed: the adjoint of a linear op is an op too (pad and slice, sum and broadcast, the three
+ * convolutions, ...), and the gradient of an activation is expressed by the activation's result y.
+ *
+ *   conv          y = conv(x, w)          dx = transpose(dy, w)     dw = weight_grad(x, dy)
+ *   transpose     x = transpose(y, w)     dy = conv(dx, w)          dw = weight_grad(dx, y)
+ *   weight_grad   w = weight_grad(x, y)   dx = transpose(y, dw)     dy = conv(x, dw)
+ *
+ * Normalisation. With rstd = 1/sqrt(var + eps) and xhat = (x - mean)*rstd in each group of N
+ * elements, g = dy*scale, and the sums S0 = sum g, S1 = sum g*xhat over the group, the whole
+ * gradient, through mean and var as well, is
+ *   dx = rstd*(g - S0/N - xhat*S1/N)
+ * so one op makes the sums (norm_sums) and one makes dx (norm_dx); without S it is the gradient for
+ * foreign moments. (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.)
+ *
+ * Holds:  the ops and the public functions that build them.
+ * Uses:   >>nodes  >>gemm  >>conv  >>instances        Knows nothing of: layers, planning.
  * ========================================================================= */
 
-/* Ops whose shape is an attribute keep it at GANI_ATTR_SHAPE: rank, extents. */
+/* X(id, name, flags, required sources, shape, run, grad, workspace, multiply_adds)
+ * A word w in one of the last five columns stands for the function gani_shape_w, gani_run_w,
+ * gani_grad_w, gani_workspace_w or gani_madds_w; what these compute is said beside them. */
+#define GANI_BOTH (GANI_FLAG_INPLACE | GANI_FLAG_INPLACE_1)
+#define GANI_OP_LIST(X)                                                                          \
+    X(INPUT, "input", GANI_FLAG_LEAF, 0, none, none, none, none, none)                           \
+    X(PARAM, "parameter", GANI_FLAG_LEAF, 0, none, none, none, none, none)                       \
+    X(CONSTANT, "constant", GANI_FLAG_CONSTANT, 0, attr, constant, none, none, none)             \
+    X(IOTA, "iota", GANI_FLAG_CONSTANT, 0, attr, none, none, none, none)                         \
+    X(ADD, "add", GANI_BOTH, 2, binary, none, add, none, none)                                   \
+    X(SUB, "sub", GANI_BOTH, 2, binary, none, sub, none, none)                                   \
+    X(MUL, "mul", GANI_BOTH, 2, binary, none, mul, none, none)                                   \
+    X(DIV, "div", GANI_BOTH, 2, binary, none, div, none, none)                                   \
+    X(MAXIMUM, "maximum", GANI_BOTH, 2, binary, none, extremum, none, none)                      \
+    X(MINIMUM, "minimum", GANI_BOTH, 2, binary, none, extremum, none, none)                      \
+    X(GREATER, "greater", GANI_BOTH, 2, binary, none, none, none, none)                          \
+    X(BCE_LOGITS, "bce_logits", GANI_BOTH, 2, binary, none, bce_logits, none, none)              \
+    X(PRELU, "prelu", GANI_FLAG_INPLACE, 2, prelu, none, prelu, none, none)                      \
+    X(PRELU_SLOPE, "prelu_slope", GANI_FLAG_INPLACE, 2, prelu, none, prelu_slope, none, none)    \
+    X(ACT_GRAD, "activation_grad", GANI_BOTH, 2, act_grad, none, act_grad, none, none)           \
+    X(AFFINE, "affine", GANI_FLAG_INPLACE, 1, same, none, affine, none, none)                    \
+    X(SQUARE, "square", GANI_FLAG_INPLACE, 1, same, none, square, none, none)                    \
+    X(SQRT, "sqrt", GANI_FLAG_INPLACE, 1, same, none, sqrt, none, none)                          \
+    X(RSQRT, "rsqrt", GANI_FLAG_INPLACE, 1, same, none, rsqrt, none, none)                       \
+    X(EXP, "exp", GANI_FLAG_INPLACE, 1, same, none, exp, none, none)                             \
+    X(LOG, "log", GANI_FLAG_INPLACE, 1, same, none, log, none, none)                             \
+    X(ABS, "abs", GANI_FLAG_INPLACE, 1, same, none, abs, none, none)                             \
+    X(SIGN, "sign", GANI_FLAG_INPLACE, 1, same, none, none, none, none)                          \
+    X(SOFTPLUS, "softplus", GANI_FLAG_INPLACE, 1, same, none, softplus, none, none)              \
+    X(CLAMP, "clamp", GANI_FLAG_INPLACE, 1, clamp, none, clamp, none, none)                      \
+    X(IN_RANGE, "in_range", GANI_FLAG_INPLACE, 1, same, none, none, none, none)                  \
+    X(ACTIVATE, "activation", GANI_FLAG_INPLACE | GANI_FLAG_ACT, 1, activate, none, activate,    \
+      none, none)                                                                                \
+    X(SUM, "sum", 0, 1, reduce, none, sum, none, none)                                           \
+    X(MAX_OVER, "max_over", 0, 1, reduce, none, max_over, none, none)                            \
+    X(MAX_MASK, "max_mask", 0, 1, same, none, none, none, none)                                  \
+    X(BROADCAST, "broadcast", 0, 1, broadcast, none, broadcast, none, none)                      \
+    X(RESHAPE, "reshape", GANI_FLAG_VIEW, 1, reshape, none, reshape, none, none)                 \
+    X(DETACH, "detach", GANI_FLAG_VIEW, 1, same, none, none, none, none)                         \
+    X(PERMUTE, "permute", 0, 1, permute, none, permute, none, none)                              \
+    X(CONCAT, "concat", 0, 1, concat, none, concat, none, none)                                  \
+    X(SLICE, "slice", 0, 1, slice, none, slice, none, none)                                      \
+    X(PAD, "pad", 0, 1, pad, none, pad, none, none)                                              \
+    X(PAD_REFLECT, "pad_reflect", 0, 1, pad_reflect, none, pad_reflect, none, none)              \
+    X(PAD_REFLECT_ADJOINT, "pad_reflect_adjoint", 0, 1, pad_reflect, none, pad_reflect, none,    \
+      none)                                                                                      \
+    X(MATMUL, "matmul", 0, 2, matmul, none, matmul, none, none)                                  \
+    X(LINEAR, "linear", GANI_FLAG_FUSES_ACT, 2, linear, none, linear, none, none)                \
+    X(CONV, "conv2d", GANI_FLAG_FUSES_ACT, 2, conv, none, conv, none, none)                      \
+    X(CONV_TRANSPOSE, "conv2d_transpose", GANI_FLAG_FUSES_ACT, 2, conv_transpose, none,          \
+      conv_transpose, none, none)                                                                \
+    X(CONV_WEIGHT_GRAD, "conv2d_weight_grad", 0, 2, conv_weight_grad, none, conv_weight_grad,    \
+      none, none)                                                                                \
+    X(AVG_POOL, "avg_pool", 0, 1, pool, none, avg_pool, none, none)                              \
+    X(AVG_POOL_ADJOINT, "avg_pool_adjoint", 0, 1, pool_adjoint, none, avg_pool, none, none)      \
+    X(MAX_POOL, "max_pool", 0, 2, pool, none, max_pool, none, none)                              \
+    X(MAX_POOL_ADJOINT, "max_pool_adjoint", 0, 2, pool_adjoint, none, max_pool, none, none)      \
+    X(UPSAMPLE, "upsample", 0, 1, upsample, none, upsample, none, none)                          \
+    X(MOMENTS, "moments", 0, 1, moments, none, moments, none, none)                              \
+    X(NORMALIZE, "normalize", GANI_FLAG_INPLACE | GANI_FLAG_FUSES_ACT, 2, normalize, none,       \
+      normalize, none, none)                                                                     \
+    X(NORM_SUMS, "norm_sums", 0, 3, norm_sums, none, norm_sums, none, none)                      \
+    X(NORM_DX, "norm_dx", GANI_BOTH, 3, norm_dx, none, norm_dx, none, none)                      \
+    X(SOFTMAX, "softmax", GANI_FLAG_INPLACE, 1, softmax, none, softmax, none, none)              \
+    X(LOG_SOFTMAX, "log_softmax", GANI_FLAG_INPLACE, 1, softmax, none, log_softmax, none, none)  \
+    X(ONE_HOT, "one_hot", 0, 1, one_hot, none, none, none, none)                                 \
+    X(GATHER_ROWS, "gather_rows", 0, 2, rows, none, rows, none, none)                            \
+    X(SCATTER_ROWS, "scatter_rows", 0, 2, rows, none, rows, none, none)                          \
+    X(DROPOUT, "dropout", GANI_FLAG_INPLACE | GANI_FLAG_RANDOM, 1, dropout, none, dropout, none, \
+      none)                                                                                      \
+    X(NOISE_NORMAL, "noise_normal", GANI_FLAG_RANDOM, 0, attr, none, none, none, none)           \
+    X(NOISE_UNIFORM, "noise_uniform", GANI_FLAG_RANDOM, 0, attr, none, none, none, none)         \
+    X(ASSIGN, "assign", GANI_FLAG_EFFECT, 2, assign, none, none, none, none)                     \
+    X(ASSIGN_LERP, "assign_lerp", GANI_FLAG_EFFECT, 2, assign, none, none, none, none)           \
+    X(SGD, "sgd", GANI_FLAG_EFFECT, 3, optimiser, none, none, none, none)                        \
+    X(RMSPROP, "rmsprop", GANI_FLAG_EFFECT, 4, optimiser, none, none, none, none)                \
+    X(ADAM, "adam", GANI_FLAG_EFFECT, 6, optimiser, none, none, none, none)
+
+enum {
+#define GANI_OP_ENUM(id, name, flags, required, shape, run, grad, workspace, madds) GANI_OP_##id,
+    GANI_OP_LIST(GANI_OP_ENUM)
+#undef GANI_OP_ENUM
+        GANI_OP_COUNT
+};
+
+/* --- helpers of all ops -------------------------------------------------- */
+
+/* Elements from axis first up to, not including, axis last. */
+static size_t gani_extent(gan_shape shape, int first, int last) {
+    size_t count = 1;
+    for (int i = first; i < last; i++) {
+        count *= (size_t)shape.dim[i];
+    }
+    return count;
+}
+
+/* In shape functions: is source k of the node being made there, and its shape (rank -1 if not). */
+static int gani_has(const gan_graph *graph, const gani_node *node, int k) {
+    return k < node->source_count && gani_source(graph, node, k).id != 0;
+}
+
+static gan_shape gani_source_shape(const gan_graph *graph, const gani_node *node, int k) {
+    return gani_has(graph, node, k) ? gani_source_node(graph, node, k)->shape
+                                    : graph->nodes[0].shape;
+}
+
+/* In gradients: source k of tensor y; {0} where left out. */
+static gan_tensor gani_source_of(const gan_graph *graph, gan_tensor y, int k) {
+    gan_tensor none = {0};
+    const gani_node *node = &graph->nodes[y.id];
+    return k < node->source_count ? gani_source(graph, node, k) : none;
+}
+
+/* Cleared attributes, to be filled in. */
+static gani_attr gani_attr_zero(void) {
+    gani_attr attr;
+    memset(&attr, 0, sizeof attr);
+    return attr;
+}
+
+static gan_tensor gani_add1(gan_graph *graph, int op, gan_tensor x, const gani_attr *attr) {
+    return gani_add_node(graph, op, &x, 1, attr);
+}
+
+static gan_tensor gani_add2(gan_graph *graph, int op, gan_tensor a, gan_tensor b,
+                            const gani_attr *attr) {
+    gan_tensor source[2];
+    source[0] = a;
+    source[1] = b;
+    return gani_add_node(graph, op, source, 2, attr);
+}
+
+static gan_tensor gani_add3(gan_graph *graph, int op, gan_tensor a, gan_tensor b, gan_tensor c,
+                            const gani_attr *attr) {
+    gan_tensor source[3];
+    source[0] = a;
+    source[1] = b;
+    source[2] = c;
+    return gani_add_node(graph, op, source, 3, attr);
+}
+
+static gan_tensor gani_negate(gan_graph *graph, gan_tensor x) {
+    return gan_affine(graph, x, -1.0f, 0.0f);
+}
+
+/* A shape among the attributes, at GANI_ATTR_SHAPE. */
 static void gani_attr_set_shape(gani_attr *attr, const gan_shape *shape) {
     attr->i[GANI_ATTR_SHAPE] = shape->rank;
     memcpy(attr->i + GANI_ATTR_SHAPE + 1, shape->dim, sizeof shape->dim);
 }
 
-static gan_status gani_attr_shape(gan_graph *graph, gani_node *node) {
+static gan_shape gani_attr_shape(const gani_attr *attr) {
+    gan_shape shape;
+    shape.rank = attr->i[GANI_ATTR_SHAPE];
+    memcpy(shape.dim, attr->i + GANI_ATTR_SHAPE + 1, sizeof shape.dim);
+    return shape;
+}
+
+/* y [shape], as its attributes say: constants, noise. */
+static gan_status gani_shape_attr(gan_graph *graph, gani_node *node) {
     (void)graph;
-    node->shape.rank = node->attr.i[GANI_ATTR_SHAPE];
-    memcpy(node->shape.dim, node->attr.i + GANI_ATTR_SHAPE + 1, sizeof node->shape.dim);
+    node->shape = gani_attr_shape(&node->attr);
     return GAN_OK;
 }
 
-static gan_status gani_constant_run(gan_context *ctx, const gani_run *run) {
+/* y has the shape of every source. */
+static gan_status gani_shape_same(gan_graph *graph, gani_node *node) {
+    gan_shape shape = gani_source_shape(graph, node, 0);
+    for (int k = 1; k < node->source_count; k++) {
+        gan_shape other = gani_source_shape(graph, node, k);
+        if (!gani_shape_equal(&shape, &other)) {
+            const gani_shape_text shape_text = gani_print_shape(&shape),
+                                  other_text = gani_print_shape(&other);
+            return gani_error(graph->ctx, GAN_ERR_SHAPE, "shapes %s and %s differ", shape_text.text,
+                              other_text.text);
+        }
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* --- constants ----------------------------------------------------------- */
+
+GAN_API gan_tensor gan_iota(gan_graph *graph, int count) {
+    gani_attr attr = gani_attr_zero();
+    gan_shape shape = gan_shape1(count);
+    gani_attr_set_shape(&attr, &shape);
+    return gani_add_node(graph, GANI_OP_IOTA, NULL, 0, &attr);
+}
+
+/* --- elementwise, two sources -------------------------------------------- */
+
+/* y [broadcast of a and b]: NumPy's rule, aligned at the last axis. */
+static gan_status gani_shape_binary(gan_graph *graph, gani_node *node) {
+    gan_shape a = gani_source_shape(graph, node, 0), b = gani_source_shape(graph, node, 1);
+    gan_shape shape = a.rank >= b.rank ? a : b;
+    for (int i = 1; i <= shape.rank; i++) {
+        int m = i <= a.rank ? a.dim[a.rank - i] : 1, n = i <= b.rank ? b.dim[b.rank - i] : 1;
+        if (m != n && m != 1 && n != 1) {
+            const gani_shape_text a_text = gani_print_shape(&a), b_text = gani_print_shape(&b);
+            return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                              "%s and %s do not broadcast (%d against %d)", a_text.text,
+                              b_text.text, m, n);
+        }
+        shape.dim[shape.rank - i] = m > n ? m : n;
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* x [n,c,...], slope [1] or [c]; y [n,c,...]. */
+static gan_status gani_shape_prelu(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), slope = gani_source_shape(graph, node, 1);
+    int channels = x.rank > 1 ? x.dim[1] : 1;
+    if (slope.rank != 1 || (slope.dim[0] != 1 && slope.dim[0] != channels)) {
+        const gani_shape_text slope_text = gani_print_shape(&slope), x_text = gani_print_shape(&x);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "slope %s does not fit input %s (expected [1] or [%d])", slope_text.text,
+                          x_text.text, channels);
+    }
+    node->shape = x;
+    return GAN_OK;
+}
+
+/* The sum of x over what broadcasting from shape had stretched: the adjoint of gan_broadcast. */
+static gan_tensor gani_sum_to(gan_graph *graph, gan_tensor x, gan_shape shape) {
+    gan_shape from = gan_tensor_shape(graph, x);
+    unsigned axes = 0;
+    for (int i = 0; i < from.rank; i++) {
+        int k = i - (from.rank - shape.rank);
+        if (k < 0 || shape.dim[k] != from.dim[i]) {
+            axes |= 1u << i;
+        }
+    }
+    return gan_reshape(graph, axes ? gan_sum(graph, x, axes) : x, shape);
+}
+
+/* An operand that was only broadcast to the shape of the other one can be taken before that. */
+static gan_tensor gani_before_broadcast(const gan_graph *graph, gan_tensor x, gan_tensor other) {
+    gan_shape from = gan_tensor_shape(graph, x), to = gan_tensor_shape(graph, other);
+    int redundant = graph->nodes[x.id].op == GANI_OP_BROADCAST && gani_shape_equal(&from, &to);
+    return redundant ? gani_source_of(graph, x, 0) : x;
+}
+
+static gan_tensor gani_binary(gan_graph *graph, int op, gan_tensor a, gan_tensor b) {
+    gan_tensor narrow = gani_before_broadcast(graph, a, b);
+    return gani_add2(graph, op, narrow, gani_before_broadcast(graph, b, narrow), NULL);
+}
+
+/* y = a + b;  da = dy, db = dy */
+static void gani_grad_add(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    for (int k = 0; k < 2; k++) {
+        dsource[k] = gani_sum_to(graph, dy, gan_tensor_shape(graph, gani_source_of(graph, y, k)));
+    }
+}
+
+/* y = a - b;  da = dy, db = -dy */
+static void gani_grad_sub(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_grad_add(graph, y, dy, dsource);
+    dsource[1] = gani_negate(graph, dsource[1]);
+}
+
+/* y = a * b;  da = dy * b, db = dy * a */
+static void gani_grad_mul(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor a = gani_source_of(graph, y, 0), b = gani_source_of(graph, y, 1);
+    dsource[0] = gani_sum_to(graph, gan_mul(graph, dy, b), gan_tensor_shape(graph, a));
+    dsource[1] = gani_sum_to(graph, gan_mul(graph, dy, a), gan_tensor_shape(graph, b));
+}
+
+/* y = a / b;  da = dy / b, db = -dy * y / b */
+static void gani_grad_div(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor a = gani_source_of(graph, y, 0), b = gani_source_of(graph, y, 1);
+    gan_tensor da = gan_div(graph, dy, b);
+    dsource[0] = gani_sum_to(graph, da, gan_tensor_shape(graph, a));
+    dsource[1] =
+        gani_negate(graph, gani_sum_to(graph, gan_mul(graph, da, y), gan_tensor_shape(graph, b)));
+}
+
+/* y = max(a, b) or min(a, b): dy goes to the one chosen, to a where they are equal. */
+static void gani_grad_extremum(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor a = gani_source_of(graph, y, 0), b = gani_source_of(graph, y, 1);
+    int is_max = graph->nodes[y.id].op == GANI_OP_MAXIMUM;
+    gan_tensor chose_b = is_max ? gan_greater(graph, b, a) : gan_greater(graph, a, b);
+    gan_tensor db = gan_mul(graph, dy, chose_b);
+    dsource[0] = gani_sum_to(graph, gan_sub(graph, dy, db), gan_tensor_shape(graph, a));
+    dsource[1] = gani_sum_to(graph, db, gan_tensor_shape(graph, b));
+}
+
+/* y = max(l,0) - l*t + log(1+exp(-|l|));  dl = dy * (sigmoid(l) - t), dt = -dy * l */
+static void gani_grad_bce_logits(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                 gan_tensor *dsource) {
+    gan_tensor l = gani_source_of(graph, y, 0), t = gani_source_of(graph, y, 1);
+    gan_tensor p = gan_activate(graph, l, GAN_ACT_SIGMOID, 0.0f);
+    gan_tensor dl = gan_mul(graph, dy, gan_sub(graph, p, t));
+    dsource[0] = gani_sum_to(graph, dl, gan_tensor_shape(graph, l));
+    dsource[1] =
+        gani_negate(graph, gani_sum_to(graph, gan_mul(graph, dy, l), gan_tensor_shape(graph, t)));
+}
+
+/* x [n,c,...] summed over all axes but the channels': [c]. */
+static gan_tensor gani_sum_channels(gan_graph *graph, gan_tensor x) {
+    gan_shape shape = gan_tensor_shape(graph, x);
+    unsigned axes = shape.rank > 1 ? ((1u << shape.rank) - 1u) & ~2u : 0u;
+    return gan_reshape(graph, gan_sum(graph, x, axes), gan_shape1(shape.dim[1]));
+}
+
+/* Gradient in the slope of prelu, [1] or [c], from the one in each element of x [n,c,...]. */
+static gan_tensor gani_sum_to_slope(gan_graph *graph, gan_tensor x, gan_tensor slope) {
+    gan_shape shape = gan_tensor_shape(graph, slope);
+    if (shape.dim[0] == 1) {
+        return gan_reshape(graph, gan_sum(graph, x, GAN_ALL_AXES), shape);
+    }
+    return gani_sum_channels(graph, x);
+}
+
+/* y = x > 0 ? x : s*x;  dx = dy * (x > 0 ? 1 : s), ds = dy * min(x, 0) */
+static void gani_grad_prelu(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor x = gani_source_of(graph, y, 0), slope = gani_source_of(graph, y, 1);
+    gan_tensor zero = gan_constant(graph, gan_shape0(), 0.0f);
+    dsource[0] = gan_mul(graph, dy, gani_add2(graph, GANI_OP_PRELU_SLOPE, x, slope, NULL));
+    gan_tensor negative = gan_minimum(graph, x, zero);
+    dsource[1] = gani_sum_to_slope(graph, gan_mul(graph, dy, negative), slope);
+}
+
+/* y = x > 0 ? 1 : s;  dx = 0, ds = dy * (x > 0 ? 0 : 1) */
+static void gani_grad_prelu_slope(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                  gan_tensor *dsource) {
+    gan_tensor x = gani_source_of(graph, y, 0), slope = gani_source_of(graph, y, 1);
+    gan_tensor positive = gan_greater(graph, x, gan_constant(graph, gan_shape0(), 0.0f));
+    gan_tensor d = gan_mul(graph, dy, gan_affine(graph, positive, -1.0f, 1.0f));
+    dsource[1] = gani_sum_to_slope(graph, d, slope);
+}
+
+GAN_API gan_tensor gan_add(gan_graph *graph, gan_tensor a, gan_tensor b) {
+    return gani_binary(graph, GANI_OP_ADD, a, b);
+}
+
+GAN_API gan_tensor gan_sub(gan_graph *graph, gan_tensor a, gan_tensor b) {
+    return gani_binary(graph, GANI_OP_SUB, a, b);
+}
+
+GAN_API gan_tensor gan_mul(gan_graph *graph, gan_tensor a, gan_tensor b) {
+    return gani_binary(graph, GANI_OP_MUL, a, b);
+}
+
+GAN_API gan_tensor gan_div(gan_graph *graph, gan_tensor a, gan_tensor b) {
+    return gani_binary(graph, GANI_OP_DIV, a, b);
+}
+
+GAN_API gan_tensor gan_maximum(gan_graph *graph, gan_tensor a, gan_tensor b) {
+    return gani_binary(graph, GANI_OP_MAXIMUM, a, b);
+}
+
+GAN_API gan_tensor gan_minimum(gan_graph *graph, gan_tensor a, gan_tensor b) {
+    return gani_binary(graph, GANI_OP_MINIMUM, a, b);
+}
+
+GAN_API gan_tensor gan_greater(gan_graph *graph, gan_tensor a, gan_tensor b) {
+    return gani_binary(graph, GANI_OP_GREATER, a, b);
+}
+
+GAN_API gan_tensor gan_bce_logits(gan_graph *graph, gan_tensor logit, gan_tensor target) {
+    return gani_binary(graph, GANI_OP_BCE_LOGITS, logit, target);
+}
+
+GAN_API gan_tensor gan_prelu(gan_graph *graph, gan_tensor x, gan_tensor slope) {
+    return gani_add2(graph, GANI_OP_PRELU, x, slope, NULL);
+}
+
+/* --- elementwise, one source --------------------------------------------- */
+
+static gan_tensor gani_unary(gan_graph *graph, int op, gan_tensor x, float p, float q) {
+    gani_attr attr = gani_attr_zero();
+    attr.f[0] = p;
+    attr.f[1] = q;
+    return gani_add1(graph, op, x, &attr);
+}
+
+static gan_status gani_shape_clamp(gan_graph *graph, gani_node *node) {
+    if (!(node->attr.f[0] <= node->attr.f[1])) {
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "low %g is above high %g",
+                          (double)node->attr.f[0], (double)node->attr.f[1]);
+    }
+    return gani_shape_same(graph, node);
+}
+
+/* y = f0 * x + f1;  dx = f0 * dy */
+static void gani_grad_affine(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    dsource[0] = gan_affine(graph, dy, graph->nodes[y.id].attr.f[0], 0.0f);
+}
+
+/* y = x^2;  dx = 2 x dy */
+static void gani_grad_square(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor x = gani_source_of(graph, y, 0);
+    dsource[0] = gan_mul(graph, dy, gan_affine(graph, x, 2.0f, 0.0f));
+}
+
+/* y = sqrt(x);  dx = dy / (2 y) */
+static void gani_grad_sqrt(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    dsource[0] = gan_div(graph, dy, gan_affine(graph, y, 2.0f, 0.0f));
+}
+
+/* y = 1/sqrt(x);  dx = -y^3/2 dy */
+static void gani_grad_rsqrt(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor cube = gan_mul(graph, gan_square(graph, y), y);
+    dsource[0] = gan_mul(graph, dy, gan_affine(graph, cube, -0.5f, 0.0f));
+}
+
+/* y = exp(x);  dx = y dy */
+static void gani_grad_exp(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    dsource[0] = gan_mul(graph, dy, y);
+}
+
+/* y = log(x);  dx = dy / x */
+static void gani_grad_log(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    dsource[0] = gan_div(graph, dy, gani_source_of(graph, y, 0));
+}
+
+/* y = |x|;  dx = sign(x) dy */
+static void gani_grad_abs(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    dsource[0] = gan_mul(graph, dy, gan_sign(graph, gani_source_of(graph, y, 0)));
+}
+
+/* y = log(1 + exp(x));  dx = sigmoid(x) dy */
+static void gani_grad_softplus(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor x = gani_source_of(graph, y, 0);
+    dsource[0] = gan_mul(graph, dy, gan_activate(graph, x, GAN_ACT_SIGMOID, 0.0f));
+}
+
+/* y = min(max(x, f0), f1);  dx = f0 <= x <= f1 ? dy : 0 */
+static void gani_grad_clamp(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    gan_tensor x = gani_source_of(graph, y, 0);
+    gan_tensor inside = gani_unary(graph, GANI_OP_IN_RANGE, x, attr.f[0], attr.f[1]);
+    dsource[0] = gan_mul(graph, dy, inside);
+}
+
+GAN_API gan_tensor gan_affine(gan_graph *graph, gan_tensor x, float scale, float shift) {
+    return gani_unary(graph, GANI_OP_AFFINE, x, scale, shift);
+}
+
+GAN_API gan_tensor gan_square(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_SQUARE, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_sqrt(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_SQRT, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_rsqrt(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_RSQRT, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_exp(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_EXP, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_log(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_LOG, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_abs(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_ABS, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_sign(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_SIGN, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_softplus(gan_graph *graph, gan_tensor x) {
+    return gani_unary(graph, GANI_OP_SOFTPLUS, x, 0.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_clamp(gan_graph *graph, gan_tensor x, float low, float high) {
+    return gani_unary(graph, GANI_OP_CLAMP, x, low, high);
+}
+
+/* --- activations --------------------------------------------------------- */
+
+/* y = act(x); kind and slope at GANI_ATTR_ACT and GANI_ATTR_SLOPE, as where it is fused into
+ * another op. The slope must not be negative: the gradient tells the sides by the sign of y. */
+static gan_status gani_shape_activate(gan_graph *graph, gani_node *node) {
+    int kind = node->attr.i[GANI_ATTR_ACT];
+    float slope = node->attr.f[GANI_ATTR_SLOPE];
+    if (kind < GAN_ACT_NONE || kind > GAN_ACT_SIGMOID || !(slope >= 0.0f)) {
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                          "activation %d with slope %g (expected a gan_activation, slope >= 0)",
+                          kind, (double)slope);
+    }
+    return gani_shape_same(graph, node);
+}
+
+/* g, y of the same shape */
+static gan_status gani_shape_act_grad(gan_graph *graph, gani_node *node) {
+    return gani_shape_activate(graph, node);
+}
+
+/* dx = dy * act'(x), from y */
+static void gani_grad_activate(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    dsource[0] = gani_add2(graph, GANI_OP_ACT_GRAD, dy, y, &attr);
+}
+
+/* z = g * act'(y): leaky g * (y > 0 ? 1 : slope), tanh g * (1 - y^2), sigmoid g * y (1 - y).
+ * dg = dz * act'(y);  dy = dz * g * (0, -2 y, 1 - 2 y) */
+static void gani_grad_act_grad(gan_graph *graph, gan_tensor z, gan_tensor dz, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[z.id].attr;
+    gan_tensor g = gani_source_of(graph, z, 0), y = gani_source_of(graph, z, 1);
+    int kind = attr.i[GANI_ATTR_ACT];
+    dsource[0] = gani_add2(graph, GANI_OP_ACT_GRAD, dz, y, &attr);
+    if (kind == GAN_ACT_TANH || kind == GAN_ACT_SIGMOID) {
+        gan_tensor slope = gan_affine(graph, y, -2.0f, kind == GAN_ACT_SIGMOID ? 1.0f : 0.0f);
+        dsource[1] = gan_mul(graph, gan_mul(graph, dz, g), slope);
+    }
+}
+
+GAN_API gan_tensor gan_activate(gan_graph *graph, gan_tensor x, gan_activation kind, float slope) {
+    if (kind == GAN_ACT_NONE) {
+        return x;
+    }
+    gani_attr attr = gani_attr_zero();
+    attr.i[GANI_ATTR_ACT] = (int)kind;
+    attr.f[GANI_ATTR_SLOPE] = kind == GAN_ACT_LEAKY_RELU ? slope : 0.0f;
+    return gani_add1(graph, GANI_OP_ACTIVATE, x, &attr);
+}
+
+/* --- reductions and broadcast -------------------------------------------- */
+
+/* The bits of axes that x has. Reduced axes keep extent 1, but all axes at once give rank 0:
+ * attr.i[1]. */
+static gan_status gani_shape_reduce(gan_graph *graph, gani_node *node) {
+    gan_shape shape = gani_source_shape(graph, node, 0);
+    unsigned axes = (unsigned)node->attr.i[0];
+    if (axes >> shape.rank) {
+        const gani_shape_text shape_text = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "axes 0x%x are not all axes of %s", axes,
+                          shape_text.text);
+    }
+    for (int i = 0; i < shape.rank; i++) {
+        if (axes >> i & 1u) {
+            shape.dim[i] = 1;
+        }
+    }
+    node->shape = node->attr.i[1] ? gan_shape0() : shape;
+    return GAN_OK;
+}
+
+/* y [shape]: x stretched, NumPy's rule. */
+static gan_status gani_shape_broadcast(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), shape = gani_attr_shape(&node->attr);
+    int fits = x.rank <= shape.rank && shape.rank <= GAN_MAX_RANK;
+    for (int i = 1; fits && i <= x.rank; i++) {
+        int extent = x.dim[x.rank - i];
+        fits = extent == 1 || extent == shape.dim[shape.rank - i];
+    }
+    if (!fits) {
+        const gani_shape_text x_text = gani_print_shape(&x), shape_text = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "%s does not broadcast to %s", x_text.text,
+                          shape_text.text);
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+static gan_tensor gani_reduce(gan_graph *graph, int op, gan_tensor x, unsigned axes) {
+    int rank = gan_tensor_shape(graph, x).rank;
+    gani_attr attr = gani_attr_zero();
+    attr.i[1] = axes == GAN_ALL_AXES;
+    attr.i[0] = (int)(axes == GAN_ALL_AXES && rank >= 0 ? (1u << rank) - 1u : axes);
+    return gani_add1(graph, op, x, &attr);
+}
+
+/* y = sum of x over axes;  dx = dy in each place summed */
+static void gani_grad_sum(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    dsource[0] = gan_broadcast(graph, dy, gan_tensor_shape(graph, gani_source_of(graph, y, 0)));
+}
+
+/* y = max of x over axes;  dx = dy at the first maximum, else 0 */
+static void gani_grad_max_over(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    dsource[0] =
+        gan_mul(graph, gani_add1(graph, GANI_OP_MAX_MASK, gani_source_of(graph, y, 0), &attr), dy);
+}
+
+/* y = x stretched;  dx = sum of dy over what was stretched */
+static void gani_grad_broadcast(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                gan_tensor *dsource) {
+    dsource[0] = gani_sum_to(graph, dy, gan_tensor_shape(graph, gani_source_of(graph, y, 0)));
+}
+
+GAN_API gan_tensor gan_sum(gan_graph *graph, gan_tensor x, unsigned axes) {
+    return gani_reduce(graph, GANI_OP_SUM, x, axes);
+}
+
+GAN_API gan_tensor gan_mean(gan_graph *graph, gan_tensor x, unsigned axes) {
+    gan_tensor sum = gan_sum(graph, x, axes);
+    double count = (double)gan_shape_count(gan_tensor_shape(graph, x)) /
+                   (double)gan_shape_count(gan_tensor_shape(graph, sum));
+    return gan_affine(graph, sum, (float)(1.0 / count), 0.0f);
+}
+
+GAN_API gan_tensor gan_max_over(gan_graph *graph, gan_tensor x, unsigned axes) {
+    return gani_reduce(graph, GANI_OP_MAX_OVER, x, axes);
+}
+
+GAN_API gan_tensor gan_broadcast(gan_graph *graph, gan_tensor x, gan_shape shape) {
+    gan_shape from = gan_tensor_shape(graph, x);
+    if (gani_shape_equal(&from, &shape)) {
+        return x;
+    }
+    gani_attr attr = gani_attr_zero();
+    gani_attr_set_shape(&attr, &shape);
+    return gani_add1(graph, GANI_OP_BROADCAST, x, &attr);
+}
+
+/* --- moving elements ----------------------------------------------------- */
+
+static gan_status gani_shape_reshape(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), shape = gani_attr_shape(&node->attr);
+    if (gan_shape_count(x) != gan_shape_count(shape)) {
+        const gani_shape_text x_text = gani_print_shape(&x), shape_text = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "%s and %s have different numbers of elements",
+                          x_text.text, shape_text.text);
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* y's axis i is x's axis attr.i[i]. */
+static gan_status gani_shape_permute(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), shape = x;
+    unsigned seen = 0;
+    for (int i = 0; i < x.rank; i++) {
+        int axis = node->attr.i[i];
+        if (axis < 0 || axis >= x.rank || (seen >> axis & 1u)) {
+            const gani_shape_text x_text = gani_print_shape(&x);
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                              "axis %d is not an axis of %s, or named twice", axis, x_text.text);
+        }
+        seen |= 1u << axis;
+        shape.dim[i] = x.dim[axis];
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* Is attr.i[0] an axis of shape? */
+static gan_status gani_check_axis(gan_graph *graph, const gani_node *node, gan_shape shape) {
+    int axis = node->attr.i[0];
+    if (axis < 0 || axis >= shape.rank) {
+        const gani_shape_text shape_text = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "axis %d is not an axis of %s", axis,
+                          shape_text.text);
+    }
+    return GAN_OK;
+}
+
+/* Sources joined along axis attr.i[0], where alone they may differ. */
+static gan_status gani_shape_concat(gan_graph *graph, gani_node *node) {
+    gan_shape shape = gani_source_shape(graph, node, 0);
+    gan_status status = gani_check_axis(graph, node, shape);
+    if (status != GAN_OK) {
+        return status;
+    }
+    int axis = node->attr.i[0];
+    for (int k = 1; k < node->source_count; k++) {
+        gan_shape part = gani_source_shape(graph, node, k), other = part;
+        if (part.rank == shape.rank) {
+            other.dim[axis] = shape.dim[axis];
+        }
+        if (!gani_has(graph, node, k) || !gani_shape_equal(&shape, &other)) {
+            const gani_shape_text part_text = gani_print_shape(&part),
+                                  shape_text = gani_print_shape(&shape);
+            return gani_error(graph->ctx, GAN_ERR_SHAPE, "part %d %s does not fit %s along axis %d",
+                              k, part_text.text, shape_text.text, axis);
+        }
+        if (part.dim[axis] > INT_MAX - shape.dim[axis]) {
+            return gani_error(graph->ctx, GAN_ERR_LIMIT, "axis %d exceeds 2^31-1", axis);
+        }
+        shape.dim[axis] += part.dim[axis];
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* y = elements i[1] ... i[1]+i[2]-1 of x along axis i[0] */
+static gan_status gani_shape_slice(gan_graph *graph, gani_node *node) {
+    gan_shape shape = gani_source_shape(graph, node, 0);
+    gan_status status = gani_check_axis(graph, node, shape);
+    if (status != GAN_OK) {
+        return status;
+    }
+    int axis = node->attr.i[0], start = node->attr.i[1], count = node->attr.i[2];
+    if (start < 0 || count < 1 || start > shape.dim[axis] - count) {
+        const gani_shape_text shape_text = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                          "%d elements from %d on are not within axis %d of %s", count, start, axis,
+                          shape_text.text);
+    }
+    shape.dim[axis] = count;
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* y = x with i[1] zeros before and i[2] after along axis i[0] */
+static gan_status gani_shape_pad(gan_graph *graph, gani_node *node) {
+    gan_shape shape = gani_source_shape(graph, node, 0);
+    gan_status status = gani_check_axis(graph, node, shape);
+    if (status != GAN_OK) {
+        return status;
+    }
+    int axis = node->attr.i[0], before = node->attr.i[1], after = node->attr.i[2];
+    if (before < 0 || after < 0 || before > INT_MAX - shape.dim[axis] ||
+        after > INT_MAX - shape.dim[axis] - before) {
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "padding %d before and %d after", before,
+                          after);
+    }
+    shape.dim[axis] += before + after;
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* The last two axes grow by 2*i[0] and 2*i[1], or shrink for the adjoint; the padding is below
+ * the smaller size. */
+static gan_status gani_shape_pad_reflect(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), shape = x;
+    int sign = node->op == GANI_OP_PAD_REFLECT ? 1 : -1;
+    for (int i = 0; i < 2; i++) {
+        int pad = node->attr.i[i], axis = x.rank - 2 + i;
+        int fits = x.rank >= 2 && pad >= 0 && pad < INT_MAX / 4 && x.dim[axis] < INT_MAX / 2;
+        if (fits) {
+            shape.dim[axis] += sign * 2 * pad;
+            fits = pad < (sign > 0 ? x.dim[axis] : shape.dim[axis]);
+        }
+        if (!fits) {
+            const gani_shape_text x_text = gani_print_shape(&x);
+            return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                              "padding %d,%d must be below the size of %s", node->attr.i[0],
+                              node->attr.i[1], x_text.text);
+        }
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+static gan_tensor gani_along(gan_graph *graph, int op, gan_tensor x, int axis, int a, int b) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = axis;
+    attr.i[1] = a;
+    attr.i[2] = b;
+    return gani_add1(graph, op, x, &attr);
+}
+
+static void gani_grad_reshape(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    dsource[0] = gan_reshape(graph, dy, gan_tensor_shape(graph, gani_source_of(graph, y, 0)));
+}
+
+static void gani_grad_permute(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    int inverse[GAN_MAX_RANK];
+    for (int i = 0; i < gan_tensor_shape(graph, y).rank; i++) {
+        inverse[attr.i[i]] = i;
+    }
+    dsource[0] = gan_permute(graph, dy, inverse);
+}
+
+static void gani_grad_concat(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    int axis = graph->nodes[y.id].attr.i[0], start = 0;
+    int count = graph->nodes[y.id].source_count;
+    for (int k = 0; k < count; k++) {
+        int extent = gan_tensor_shape(graph, gani_source_of(graph, y, k)).dim[axis];
+        dsource[k] = gan_slice(graph, dy, axis, start, extent);
+        start += extent;
+    }
+}
+
+static void gani_grad_slice(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    int extent = gan_tensor_shape(graph, gani_source_of(graph, y, 0)).dim[attr.i[0]];
+    dsource[0] = gan_pad(graph, dy, attr.i[0], attr.i[1], extent - attr.i[1] - attr.i[2]);
+}
+
+static void gani_grad_pad(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    int extent = gan_tensor_shape(graph, gani_source_of(graph, y, 0)).dim[attr.i[0]];
+    dsource[0] = gan_slice(graph, dy, attr.i[0], attr.i[1], extent);
+}
+
+/* Each of the pair is the other's adjoint. */
+static void gani_grad_pad_reflect(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                  gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    int padded = graph->nodes[y.id].op == GANI_OP_PAD_REFLECT;
+    int op = padded ? GANI_OP_PAD_REFLECT_ADJOINT : GANI_OP_PAD_REFLECT;
+    dsource[0] = gani_add1(graph, op, dy, &attr);
+}
+
+GAN_API gan_tensor gan_reshape(gan_graph *graph, gan_tensor x, gan_shape shape) {
+    gan_shape from = gan_tensor_shape(graph, x);
+    if (gani_shape_equal(&from, &shape)) {
+        return x;
+    }
+    gani_attr attr = gani_attr_zero();
+    gani_attr_set_shape(&attr, &shape);
+    return gani_add1(graph, GANI_OP_RESHAPE, x, &attr);
+}
+
+GAN_API gan_tensor gan_permute(gan_graph *graph, gan_tensor x, const int *axes) {
+    gani_attr attr = gani_attr_zero();
+    for (int i = 0; i < gan_tensor_shape(graph, x).rank; i++) {
+        attr.i[i] = axes[i];
+    }
+    return gani_add1(graph, GANI_OP_PERMUTE, x, &attr);
+}
+
+GAN_API gan_tensor gan_concat(gan_graph *graph, const gan_tensor *parts, int count, int axis) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = axis;
+    return gani_add_node(graph, GANI_OP_CONCAT, parts, count, &attr);
+}
+
+GAN_API gan_tensor gan_slice(gan_graph *graph, gan_tensor x, int axis, int start, int count) {
+    return gani_along(graph, GANI_OP_SLICE, x, axis, start, count);
+}
+
+GAN_API gan_tensor gan_pad(gan_graph *graph, gan_tensor x, int axis, int before, int after) {
+    return gani_along(graph, GANI_OP_PAD, x, axis, before, after);
+}
+
+GAN_API gan_tensor gan_pad_reflect(gan_graph *graph, gan_tensor x, int pad_h, int pad_w) {
+    return gani_along(graph, GANI_OP_PAD_REFLECT, x, pad_h, pad_w, 0);
+}
+
+GAN_API gan_tensor gan_detach(gan_graph *graph, gan_tensor x) {
+    return gani_add1(graph, GANI_OP_DETACH, x, NULL);
+}
+
+/* --- matrix products ----------------------------------------------------- */
+
+/* a [...,m,k] ([...,k,m] if attr.i[0]), b [...,k,n] ([...,n,k] if attr.i[1]), same leading axes;
+ * y [...,m,n] = a b. */
+static gan_status gani_shape_matmul(gan_graph *graph, gani_node *node) {
+    gan_shape a = gani_source_shape(graph, node, 0), b = gani_source_shape(graph, node, 1);
+    gan_shape shape = a, lead = b;
+    int fits = a.rank >= 2 && a.rank == b.rank, r = a.rank;
+    if (fits) {
+        lead.dim[r - 2] = a.dim[r - 2];
+        lead.dim[r - 1] = a.dim[r - 1];
+        fits = gani_shape_equal(&a, &lead) &&
+               a.dim[node->attr.i[0] ? r - 2 : r - 1] == b.dim[node->attr.i[1] ? r - 1 : r - 2];
+    }
+    if (!fits) {
+        const gani_shape_text a_text = gani_print_shape(&a), b_text = gani_print_shape(&b);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "%s%s and %s%s cannot be multiplied",
+                          a_text.text, node->attr.i[0] ? " transposed" : "", b_text.text,
+                          node->attr.i[1] ? " transposed" : "");
+    }
+    shape.dim[r - 2] = a.dim[node->attr.i[0] ? r - 1 : r - 2];
+    shape.dim[r - 1] = b.dim[node->attr.i[1] ? r - 2 : r - 1];
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* x [n,in], w [out,in], bias [out] or none; y [n,out] = act(x w' + bias) */
+static gan_status gani_shape_linear(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), w = gani_source_shape(graph, node, 1);
+    gan_shape bias = gani_source_shape(graph, node, 2);
+    if (x.rank != 2 || w.rank != 2 || x.dim[1] != w.dim[1]) {
+        const gani_shape_text x_text = gani_print_shape(&x), w_text = gani_print_shape(&w);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "weight %s does not fit input %s (expected [out,in] and [n,in])",
+                          w_text.text, x_text.text);
+    }
+    if (gani_has(graph, node, 2) && (bias.rank != 1 || bias.dim[0] != w.dim[0])) {
+        const gani_shape_text b_text = gani_print_shape(&bias), w_text = gani_print_shape(&w);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "bias %s does not fit weight %s (expected [%d])", b_text.text,
+                          w_text.text, w.dim[0]);
+    }
+    node->shape = gan_shape2(x.dim[0], w.dim[0]);
+    return GAN_OK;
+}
+
+/* y = A B, where A is a or its transpose:  dA = dy B', dB = A' dy, and the transpose of these */
+static void gani_grad_matmul(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    gan_tensor a = gani_source_of(graph, y, 0), b = gani_source_of(graph, y, 1);
+    int ta = attr.i[0], tb = attr.i[1];
+    dsource[0] = ta ? gan_matmul(graph, b, dy, tb, 1) : gan_matmul(graph, dy, b, 0, !tb);
+    dsource[1] = tb ? gan_matmul(graph, dy, a, 1, ta) : gan_matmul(graph, a, dy, !ta, 0);
+}
+
+/* y = x w' + bias;  dx = dy w, dw = dy' x, dbias = sum of dy over n */
+static void gani_grad_linear(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor x = gani_source_of(graph, y, 0), w = gani_source_of(graph, y, 1);
+    dsource[0] = gan_matmul(graph, dy, w, 0, 0);
+    dsource[1] = gan_matmul(graph, dy, x, 1, 0);
+    if (gani_source_of(graph, y, 2).id) {
+        dsource[2] = gani_sum_channels(graph, dy);
+    }
+}
+
+/* Without leading axes, b serves every matrix of a: these then are the rows of one. */
+GAN_API gan_tensor gan_matmul(gan_graph *graph, gan_tensor a, gan_tensor b, int transpose_a,
+                              int transpose_b) {
+    gan_shape shape = gan_tensor_shape(graph, a);
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = transpose_a != 0;
+    attr.i[1] = transpose_b != 0;
+    if (shape.rank <= 2 || gan_tensor_shape(graph, b).rank != 2) {
+        return gani_add2(graph, GANI_OP_MATMUL, a, b, &attr);
+    }
+    int r = shape.rank;
+    if (transpose_a) {
+        int axes[GAN_MAX_RANK] = {0, 1, 2, 3, 4};
+        axes[r - 2] = r - 1;
+        axes[r - 1] = r - 2;
+        a = gan_permute(graph, a, axes);
+        shape = gan_tensor_shape(graph, a);
+        attr.i[0] = 0;
+    }
+    gan_shape flat = gan_shape2((int)gani_extent(shape, 0, r - 1), shape.dim[r - 1]);
+    gan_tensor y = gani_add2(graph, GANI_OP_MATMUL, gan_reshape(graph, a, flat), b, &attr);
+    shape.dim[r - 1] = gan_tensor_shape(graph, y).dim[1];
+    return gan_reshape(graph, y, shape);
+}
+
+GAN_API gan_tensor gan_linear(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias) {
+    return gani_add3(graph, GANI_OP_LINEAR, x, w, bias, NULL);
+}
+
+/* --- convolutions -------------------------------------------------------- */
+
+/* Attributes of all three convolutions. Then h, w of the result (transposed), or kh, kw (weight
+ * gradient). */
+enum {
+    GANI_CONV_STRIDE, /* two each: along h, along w */
+    GANI_CONV_PAD = 2,
+    GANI_CONV_DILATION = 4,
+    GANI_CONV_GROUPS = 6,
+    GANI_CONV_REFLECT,
+    GANI_CONV_SIZE
+};
+
+/* Output size along one axis (0: h, 1: w) for an image of `size` and a kernel of k; below 1 if
+ * nothing fits. */
+static long long gani_conv_extent(const gani_attr *attr, int axis, int size, int k) {
+    long long reach = (long long)attr->i[GANI_CONV_DILATION + axis] * (k - 1) + 1;
+    long long room = (long long)size + 2LL * attr->i[GANI_CONV_PAD + axis] - reach;
+    return room < 0 ? 0 : room / attr->i[GANI_CONV_STRIDE + axis] + 1;
+}
+
+/* Does y [n,o,oh,ow] = conv(x [n,c,h,w], w [o,c/groups,kh,kw]) hold? With y.dim[2] = 0, oh and
+ * ow are set. The error names the pair that does not fit, x and y being called as the op calls
+ * them. */
+static gan_status gani_check_conv(gan_graph *graph, const gani_node *node, const gan_shape *x,
+                                  const gan_shape *w, gan_shape *y) {
+    const gani_attr *attr = &node->attr;
+    const int groups = attr->i[GANI_CONV_GROUPS];
+    const int transposed = node->op == GANI_OP_CONV_TRANSPOSE;
+    const gani_shape_text w_text = gani_print_shape(w);
+    const gani_shape_text x_text = gani_print_shape(transposed ? y : x);
+    const int expected = transposed ? w->dim[0] : w->dim[1] * groups;
+    const int found = transposed ? y->dim[1] : x->dim[1];
+    if (x->rank != 4 || w->rank != 4 || y->rank != 4 || expected != found) {
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "weight %s does not fit input %s (channels %d, found %d)", w_text.text,
+                          x_text.text, expected, found);
+    }
+    if (w->dim[0] % groups != 0) {
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "weight %s does not divide into %d groups",
+                          w_text.text, groups);
+    }
+    for (int i = 0; i < 2; i++) {
+        long long size = gani_conv_extent(attr, i, x->dim[2 + i], w->dim[2 + i]);
+        int known = y->dim[2 + i] != 0;
+        if (size < 1 || size > INT_MAX || (known && size != y->dim[2 + i]) ||
+            (attr->i[GANI_CONV_REFLECT] && attr->i[GANI_CONV_PAD + i] >= x->dim[2 + i])) {
+            return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                              "weight %s does not fit input %s (stride %d, padding %d%s, "
+                              "dilation %d along %s)",
+                              w_text.text, x_text.text, attr->i[GANI_CONV_STRIDE + i],
+                              attr->i[GANI_CONV_PAD + i],
+                              attr->i[GANI_CONV_REFLECT] ? " reflecting" : "",
+                              attr->i[GANI_CONV_DILATION + i], i ? "width" : "height");
+        }
+        y->dim[2 + i] = (int)size;
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_check_conv_bias(gan_graph *graph, const gani_node *node, int channels) {
+    gan_shape bias = gani_source_shape(graph, node, 2);
+    if (gani_has(graph, node, 2) && (bias.rank != 1 || bias.dim[0] != channels)) {
+        const gani_shape_text text = gani_print_shape(&bias);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "bias %s does not fit %d output channels",
+                          text.text, channels);
+    }
+    return GAN_OK;
+}
+
+/* x [n,c,h,w], w [o,c/groups,kh,kw], bias [o] or none; y [n,o,oh,ow] */
+static gan_status gani_shape_conv(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), w = gani_source_shape(graph, node, 1);
+    gan_shape y = gan_shape4(x.dim[0], w.dim[0], 0, 0);
+    gan_status status = gani_check_conv(graph, node, &x, &w, &y);
+    if (status == GAN_OK) {
+        status = gani_check_conv_bias(graph, node, w.dim[0]);
+    }
+    node->shape = y;
+    return status;
+}
+
+/* y [n,o,oh,ow], w [o,c/groups,kh,kw], bias [c] or none; x [n,c,h,w] */
+static gan_status gani_shape_conv_transpose(gan_graph *graph, gani_node *node) {
+    gan_shape y = gani_source_shape(graph, node, 0), w = gani_source_shape(graph, node, 1);
+    const int *size = node->attr.i + GANI_CONV_SIZE;
+    long long channels = (long long)w.dim[1] * node->attr.i[GANI_CONV_GROUPS];
+    gan_shape x = gan_shape4(y.dim[0], channels > INT_MAX ? 0 : (int)channels, size[0], size[1]);
+    gan_status status = gani_check_conv(graph, node, &x, &w, &y);
+    if (status == GAN_OK) {
+        status = gani_check_conv_bias(graph, node, x.dim[1]);
+    }
+    node->shape = x;
+    return status;
+}
+
+/* x [n,c,h,w], y [n,o,oh,ow]; w [o,c/groups,kh,kw] */
+static gan_status gani_shape_conv_weight_grad(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0), y = gani_source_shape(graph, node, 1);
+    const int *size = node->attr.i + GANI_CONV_SIZE;
+    gan_shape w = gan_shape4(y.dim[1], x.dim[1] / node->attr.i[GANI_CONV_GROUPS], size[0], size[1]);
+    node->shape = w;
+    return gani_check_conv(graph, node, &x, &w, &y);
+}
+
+/* Appends one of the three; a and b are the sources but bias, size is h, w or kh, kw. */
+static gan_tensor gani_conv_node(gan_graph *graph, int op, gan_tensor a, gan_tensor b,
+                                 const gani_attr *geometry, gan_shape size) {
+    gani_attr attr = gani_attr_zero();
+    memcpy(attr.i, geometry->i, GANI_CONV_SIZE * sizeof attr.i[0]);
+    if (op != GANI_OP_CONV) {
+        attr.i[GANI_CONV_SIZE] = size.dim[2];
+        attr.i[GANI_CONV_SIZE + 1] = size.dim[3];
+    }
+    return gani_add2(graph, op, a, b, &attr);
+}
+
+/* y = conv(x, w) + bias;  dx = transpose(dy, w), dw = weight_grad(x, dy), dbias = sum of dy */
+static void gani_grad_conv(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    gan_tensor x = gani_source_of(graph, y, 0), w = gani_source_of(graph, y, 1);
+    dsource[0] =
+        gani_conv_node(graph, GANI_OP_CONV_TRANSPOSE, dy, w, &attr, gan_tensor_shape(graph, x));
+    dsource[1] =
+        gani_conv_node(graph, GANI_OP_CONV_WEIGHT_GRAD, x, dy, &attr, gan_tensor_shape(graph, w));
+    if (gani_source_of(graph, y, 2).id) {
+        dsource[2] = gani_sum_channels(graph, dy);
+    }
+}
+
+/* x = transpose(y, w) + bias;  dy = conv(dx, w), dw = weight_grad(dx, y), dbias = sum of dx */
+static void gani_grad_conv_transpose(gan_graph *graph, gan_tensor x, gan_tensor dx,
+                                     gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[x.id].attr;
+    gan_tensor y = gani_source_of(graph, x, 0), w = gani_source_of(graph, x, 1);
+    dsource[0] = gani_conv_node(graph, GANI_OP_CONV, dx, w, &attr, gan_shape0());
+    dsource[1] =
+        gani_conv_node(graph, GANI_OP_CONV_WEIGHT_GRAD, dx, y, &attr, gan_tensor_shape(graph, w));
+    if (gani_source_of(graph, x, 2).id) {
+        dsource[2] = gani_sum_channels(graph, dx);
+    }
+}
+
+/* w = weight_grad(x, y);  dx = transpose(y, dw), dy = conv(x, dw) */
+static void gani_grad_conv_weight_grad(gan_graph *graph, gan_tensor w, gan_tensor dw,
+                                       gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[w.id].attr;
+    gan_tensor x = gani_source_of(graph, w, 0), y = gani_source_of(graph, w, 1);
+    dsource[0] =
+        gani_conv_node(graph, GANI_OP_CONV_TRANSPOSE, y, dw, &attr, gan_tensor_shape(graph, x));
+    dsource[1] = gani_conv_node(graph, GANI_OP_CONV, x, dw, &attr, gan_shape0());
+}
+
+/* Fills in the defaults of a descriptor. GAN_ERR_ARGUMENT sticks to the graph if a field is out
+ * of range. */
+static gani_attr gani_conv_attr(gan_graph *graph, const gan_conv_desc *desc) {
+    gani_attr attr = gani_attr_zero();
+    gan_conv_desc zero;
+    memset(&zero, 0, sizeof zero);
+    const gan_conv_desc *d = desc ? desc : &zero;
+    attr.i[GANI_CONV_STRIDE] = d->stride_h ? d->stride_h : 1;
+    attr.i[GANI_CONV_STRIDE + 1] = d->stride_w ? d->stride_w : 1;
+    attr.i[GANI_CONV_PAD] = d->pad_h;
+    attr.i[GANI_CONV_PAD + 1] = d->pad_w;
+    attr.i[GANI_CONV_DILATION] = d->dilation_h ? d->dilation_h : 1;
+    attr.i[GANI_CONV_DILATION + 1] = d->dilation_w ? d->dilation_w : 1;
+    attr.i[GANI_CONV_GROUPS] = d->groups ? d->groups : 1;
+    attr.i[GANI_CONV_REFLECT] = d->reflect != 0;
+    int valid = d->out_pad_h >= 0 && d->out_pad_w >= 0 && attr.i[GANI_CONV_GROUPS] >= 1 &&
+                d->out_pad_h < attr.i[GANI_CONV_STRIDE] &&
+                d->out_pad_w < attr.i[GANI_CONV_STRIDE + 1];
+    for (int i = 0; i < 6; i++) {
+        int pad = i / 2 == GANI_CONV_PAD / 2;
+        valid = valid && attr.i[i] >= (pad ? 0 : 1) && attr.i[i] < 1 << 15;
+    }
+    if (!valid && graph->status == GAN_OK) {
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                                     "convolution: stride %d,%d padding %d,%d dilation %d,%d "
+                                     "output padding %d,%d groups %d out of range",
+                                     d->stride_h, d->stride_w, d->pad_h, d->pad_w, d->dilation_h,
+                                     d->dilation_w, d->out_pad_h, d->out_pad_w, d->groups));
+    }
+    return attr;
+}
+
+GAN_API gan_tensor gan_conv2d(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias,
+                              const gan_conv_desc *desc) {
+    gani_attr attr = gani_conv_attr(graph, desc);
+    return gani_add3(graph, GANI_OP_CONV, x, w, bias, &attr);
+}
+
+/* Size of the result: (oh - 1)*stride - 2*pad + dilation*(kh - 1) + 1 + out_pad. */
+GAN_API gan_tensor gan_conv2d_transpose(gan_graph *graph, gan_tensor x, gan_tensor w,
+                                        gan_tensor bias, const gan_conv_desc *desc) {
+    gani_attr attr = gani_conv_attr(graph, desc);
+    gan_shape in = gan_tensor_shape(graph, x), k = gan_tensor_shape(graph, w);
+    for (int i = 0; i < 2 && in.rank == 4 && k.rank == 4; i++) {
+        int out_pad = desc ? (i ? desc->out_pad_w : desc->out_pad_h) : 0;
+        long long size = (in.dim[2 + i] - 1LL) * attr.i[GANI_CONV_STRIDE + i] -
+                         2LL * attr.i[GANI_CONV_PAD + i] +
+                         (k.dim[2 + i] - 1LL) * attr.i[GANI_CONV_DILATION + i] + 1 + out_pad;
+        attr.i[GANI_CONV_SIZE + i] = size < 1 || size > INT_MAX ? 0 : (int)size;
+    }
+    return gani_add3(graph, GANI_OP_CONV_TRANSPOSE, x, w, bias, &attr);
+}
+
+/* --- pooling and upsampling ---------------------------------------------- */
+
+/* Square windows. Average: divided by the elements within the image, or kernel^2 if count_pad;
+ * then times f[0]. */
+enum {
+    GANI_POOL_KERNEL,
+    GANI_POOL_STRIDE,
+    GANI_POOL_PAD,
+    GANI_POOL_COUNT_PAD,
+    GANI_POOL_SIZE /* h, w of the result of the adjoint */
+};
+
+static gan_status gani_check_pool(gan_graph *graph, const gani_node *node, const gan_shape *x,
+                                  gan_shape *y) {
+    const int k = node->attr.i[GANI_POOL_KERNEL], stride = node->attr.i[GANI_POOL_STRIDE];
+    const int pad = node->attr.i[GANI_POOL_PAD];
+    int fits = x->rank == 4 && k >= 1 && stride >= 1 && pad >= 0 && pad <= k / 2 && k < 1 << 15;
+    for (int i = 2; fits && i < 4; i++) {
+        long long room = (long long)x->dim[i] + 2LL * pad - k;
+        fits = room >= 0 && (y->dim[i] == 0 || y->dim[i] == room / stride + 1);
+        y->dim[i] = fits ? (int)(room / stride + 1) : 0;
+    }
+    if (!fits) {
+        const gani_shape_text text = gani_print_shape(x);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "window %d, stride %d, padding %d does not fit input %s "
+                          "(expected [n,c,h,w], padding at most half the window)",
+                          k, stride, pad, text.text);
+    }
+    return GAN_OK;
+}
+
+/* x [n,c,h,w] (for max_pool values, and keys of the same shape); y [n,c,oh,ow] */
+static gan_status gani_shape_pool(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0);
+    gan_shape y = gan_shape4(x.dim[0], x.dim[1], 0, 0);
+    gan_status status = gani_check_pool(graph, node, &x, &y);
+    node->shape = y;
+    return status;
+}
+
+/* y [n,c,oh,ow] (for max_pool, also keys [n,c,h,w]); x [n,c,h,w] */
+static gan_status gani_shape_pool_adjoint(gan_graph *graph, gani_node *node) {
+    gan_shape y = gani_source_shape(graph, node, 0);
+    const int *size = node->attr.i + GANI_POOL_SIZE;
+    gan_shape x = gan_shape4(y.dim[0], y.dim[1], size[0], size[1]);
+    node->shape = x;
+    return gani_check_pool(graph, node, &x, &y);
+}
+
+/* x [n,c,h,w]; y [n,c,h*i[0],w*i[0]] */
+static gan_status gani_shape_upsample(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0);
+    int factor = node->attr.i[0];
+    if (x.rank != 4 || factor < 1 || x.dim[2] > INT_MAX / factor || x.dim[3] > INT_MAX / factor) {
+        const gani_shape_text text = gani_print_shape(&x);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "input %s by factor %d (expected [n,c,h,w] and 1 or more)", text.text,
+                          factor);
+    }
+    node->shape = gan_shape4(x.dim[0], x.dim[1], x.dim[2] * factor, x.dim[3] * factor);
+    return GAN_OK;
+}
+
+static gani_attr gani_pool_attr(int kernel, int stride, int pad) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[GANI_POOL_KERNEL] = kernel;
+    attr.i[GANI_POOL_STRIDE] = stride;
+    attr.i[GANI_POOL_PAD] = pad;
+    attr.f[0] = 1.0f;
+    return attr;
+}
+
+/* Each of the pair is the other's adjoint. */
+static void gani_grad_avg_pool(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    gan_shape x = gan_tensor_shape(graph, gani_source_of(graph, y, 0));
+    int pooled = graph->nodes[y.id].op == GANI_OP_AVG_POOL;
+    attr.i[GANI_POOL_SIZE] = pooled ? x.dim[2] : 0;
+    attr.i[GANI_POOL_SIZE + 1] = pooled ? x.dim[3] : 0;
+    dsource[0] = gani_add1(graph, pooled ? GANI_OP_AVG_POOL_ADJOINT : GANI_OP_AVG_POOL, dy, &attr);
+}
+
+/* y = v where key is largest in each window; the adjoint puts back. Where that is does not
+ * change with small changes of key. */
+static void gani_grad_max_pool(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    gan_tensor key = gani_source_of(graph, y, 1);
+    gan_shape x = gan_tensor_shape(graph, key);
+    int pooled = graph->nodes[y.id].op == GANI_OP_MAX_POOL;
+    attr.i[GANI_POOL_SIZE] = pooled ? x.dim[2] : 0;
+    attr.i[GANI_POOL_SIZE + 1] = pooled ? x.dim[3] : 0;
+    dsource[0] =
+        gani_add2(graph, pooled ? GANI_OP_MAX_POOL_ADJOINT : GANI_OP_MAX_POOL, dy, key, &attr);
+}
+
+/* y = x in blocks of f*f;  dx = sum over each block = f*f times the average */
+static void gani_grad_upsample(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    int factor = graph->nodes[y.id].attr.i[0];
+    gani_attr attr = gani_pool_attr(factor, factor, 0);
+    attr.f[0] = (float)factor * (float)factor;
+    dsource[0] = gani_add1(graph, GANI_OP_AVG_POOL, dy, &attr);
+}
+
+GAN_API gan_tensor gan_avg_pool(gan_graph *graph, gan_tensor x, int kernel, int stride, int pad,
+                                int count_pad) {
+    gani_attr attr = gani_pool_attr(kernel, stride, pad);
+    attr.i[GANI_POOL_COUNT_PAD] = count_pad != 0;
+    return gani_add1(graph, GANI_OP_AVG_POOL, x, &attr);
+}
+
+GAN_API gan_tensor gan_max_pool(gan_graph *graph, gan_tensor x, int kernel, int stride, int pad) {
+    gani_attr attr = gani_pool_attr(kernel, stride, pad);
+    return gani_add2(graph, GANI_OP_MAX_POOL, x, x, &attr);
+}
+
+GAN_API gan_tensor gan_upsample(gan_graph *graph, gan_tensor x, int factor) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = factor;
+    return gani_add1(graph, GANI_OP_UPSAMPLE, x, &attr);
+}
+
+/* --- statistics and normalisation ---------------------------------------- */
+
+/* Attributes: i[0] the gan_norm_kind, i[1] norm_sums by channel instead of by group, f[0] eps. */
+static int gani_norm_groups(gan_shape x, int kind) {
+    return kind == GAN_NORM_BATCH   ? x.dim[1]
+           : kind == GAN_NORM_LAYER ? x.dim[0]
+                                    : x.dim[0] * x.dim[1];
+}
+
+/* Checks x [n,c,...], the kind, and that source k, if there, has the given shape. */
+static gan_status gani_check_norm(gan_graph *graph, const gani_node *node, gan_shape x) {
+    int kind = node->attr.i[0];
+    if (x.rank < 2 || kind < GAN_NORM_BATCH || kind > GAN_NORM_LAYER ||
+        !(node->attr.f[0] >= 0.0f)) {
+        const gani_shape_text text = gani_print_shape(&x);
+        return gani_error(
+            graph->ctx, GAN_ERR_SHAPE,
+            "input %s, kind %d, eps %g (expected [n,c,...], a gan_norm_kind, eps >= 0)", text.text,
+            kind, (double)node->attr.f[0]);
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_check_norm_source(gan_graph *graph, const gani_node *node, int k,
+                                         gan_shape expected, const char *what) {
+    gan_shape found = gani_source_shape(graph, node, k);
+    if (gani_has(graph, node, k) && !gani_shape_equal(&found, &expected)) {
+        const gani_shape_text found_text = gani_print_shape(&found);
+        const gani_shape_text expected_text = gani_print_shape(&expected);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "%s %s does not fit (expected %s)", what,
+                          found_text.text, expected_text.text);
+    }
+    return GAN_OK;
+}
+
+/* x [n,c,...]; y [2,groups]: means, biased variances */
+static gan_status gani_shape_moments(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0);
+    gan_status status = gani_check_norm(graph, node, x);
+    node->shape = gan_shape2(2, status == GAN_OK ? gani_norm_groups(x, node->attr.i[0]) : 0);
+    return status;
+}
+
+/* x [n,c,...], moments [2,groups], scale [c] or none, shift [c] or none; y [n,c,...] */
+static gan_status gani_shape_normalize(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 0);
+    gan_status status = gani_check_norm(graph, node, x);
+    if (status == GAN_OK) {
+        gan_shape moments = gan_shape2(2, gani_norm_groups(x, node->attr.i[0]));
+        status = gani_check_norm_source(graph, node, 1, moments, "moments");
+    }
+    if (status == GAN_OK) {
+        status = gani_check_norm_source(graph, node, 2, gan_shape1(x.dim[1]), "scale");
+    }
+    if (status == GAN_OK) {
+        status = gani_check_norm_source(graph, node, 3, gan_shape1(x.dim[1]), "shift");
+    }
+    node->shape = x;
+    return status;
+}
+
+/* g and x [n,c,...], moments [2,groups]; y [2,groups] or [2,c]: sums of g, sums of g*xhat */
+static gan_status gani_shape_norm_sums(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 1);
+    gan_status status = gani_check_norm(graph, node, x);
+    if (status == GAN_OK) {
+        status = gani_check_norm_source(graph, node, 0, x, "gradient");
+    }
+    int groups = status == GAN_OK ? gani_norm_groups(x, node->attr.i[0]) : 0;
+    if (status == GAN_OK) {
+        status = gani_check_norm_source(graph, node, 2, gan_shape2(2, groups), "moments");
+    }
+    node->shape = gan_shape2(2, node->attr.i[1] ? x.dim[1] : groups);
+    return status;
+}
+
+/* g and x [n,c,...], moments [2,groups], sums [2,groups] or none, scale [c] or none; dx
+ * [n,c,...] */
+static gan_status gani_shape_norm_dx(gan_graph *graph, gani_node *node) {
+    gan_shape x = gani_source_shape(graph, node, 1);
+    gan_status status = gani_check_norm(graph, node, x);
+    if (status == GAN_OK) {
+        status = gani_check_norm_source(graph, node, 0, x, "gradient");
+    }
+    for (int k = 2; k < 4 && status == GAN_OK; k++) {
+        gan_shape moments = gan_shape2(2, gani_norm_groups(x, node->attr.i[0]));
+        status = gani_check_norm_source(graph, node, k, moments, k == 2 ? "moments" : "sums");
+    }
+    if (status == GAN_OK) {
+        status = gani_check_norm_source(graph, node, 4, gan_shape1(x.dim[1]), "scale");
+    }
+    node->shape = x;
+    return status;
+}
+
+/* What the gradients of the four ops share. Small tensors v hold a value for each group:
+ * [1,groups] or [2,groups]. */
+typedef struct gani_norm {
+    gan_graph *graph;
+    gan_shape shape; /* of x */
+    int kind, groups;
+    float count; /* elements in a group */
+    gani_attr attr;
+    gan_tensor x, moments;
+} gani_norm;
+
+static gani_norm gani_norm_of(gan_graph *graph, gan_tensor y, gan_tensor x, gan_tensor moments) {
+    gani_norm norm;
+    norm.graph = graph;
+    norm.shape = gan_tensor_shape(graph, x);
+    norm.attr = gani_attr_zero();
+    norm.attr.i[0] = norm.kind = graph->nodes[y.id].attr.i[0];
+    norm.attr.f[0] = graph->nodes[y.id].attr.f[0];
+    norm.groups = gani_norm_groups(norm.shape, norm.kind);
+    norm.count = (float)(gani_extent(norm.shape, 0, norm.shape.rank) / (size_t)norm.groups);
+    norm.x = x;
+    norm.moments = moments;
+    return norm;
+}
+
+/* Row 0 or 1 of [2,j]: [1,j]. */
+static gan_tensor gani_norm_row(const gani_norm *norm, gan_tensor v, int row) {
+    return gan_slice(norm->graph, v, 0, row, 1);
+}
+
+/* [2,groups] of two [1,groups] */
+static gan_tensor gani_norm_rows(const gani_norm *norm, gan_tensor first, gan_tensor second) {
+    gan_tensor part[2];
+    part[0] = first;
+    part[1] = second;
+    return gan_concat(norm->graph, part, 2, 0);
+}
+
+/* [1,groups], or [1,c] where by_channel, as it broadcasts against x. */
+static gan_tensor gani_norm_expand(const gani_norm *norm, gan_tensor v, int by_channel) {
+    gan_shape shape = norm->shape;
+    for (int i = 2; i < shape.rank; i++) {
+        shape.dim[i] = 1;
+    }
+    if (by_channel || norm->kind == GAN_NORM_BATCH) {
+        shape.dim[0] = 1;
+    } else if (norm->kind == GAN_NORM_LAYER) {
+        shape.dim[1] = 1;
+    }
+    return gan_reshape(norm->graph, v, shape);
+}
+
+/* Sum over each group of t, which has the shape of x: [1,groups]. */
+static gan_tensor gani_norm_group_sum(const gani_norm *norm, gan_tensor t) {
+    unsigned axes = ((1u << norm->shape.rank) - 1u) & ~3u;
+    axes |= norm->kind == GAN_NORM_BATCH ? 1u : norm->kind == GAN_NORM_LAYER ? 2u : 0u;
+    return gan_reshape(norm->graph, gan_sum(norm->graph, t, axes), gan_shape2(1, norm->groups));
+}
+
+/* 1/sqrt(var + eps): [1,groups] */
+static gan_tensor gani_norm_rstd(const gani_norm *norm) {
+    gan_tensor var = gani_norm_row(norm, norm->moments, 1);
+    return gan_rsqrt(norm->graph, gan_affine(norm->graph, var, 1.0f, norm->attr.f[0]));
+}
+
+/* scale [c] (or none) times t, which has the shape of x. */
+static gan_tensor gani_norm_scaled(const gani_norm *norm, gan_tensor t, gan_tensor scale) {
+    return scale.id ? gan_mul(norm->graph, t, gani_norm_expand(norm, scale, 1)) : t;
+}
+
+static gan_tensor gani_norm_sums(const gani_norm *norm, gan_tensor g, int by_channel) {
+    gani_attr attr = norm->attr;
+    attr.i[1] = by_channel;
+    return gani_add3(norm->graph, GANI_OP_NORM_SUMS, g, norm->x, norm->moments, &attr);
+}
+
+/* norm_sums(g) by channel, [2,c]. A group of the other kinds lies within one channel, so its
+ * sums will do: [2,groups]. */
+static gan_tensor gani_norm_channel_sums(const gani_norm *norm, gan_tensor g, gan_tensor sums) {
+    const int channels = norm->shape.dim[1];
+    if (norm->kind == GAN_NORM_LAYER) {
+        return gani_norm_sums(norm, g, 1);
+    }
+    sums = gan_reshape(norm->graph, sums, gan_shape3(2, norm->groups / channels, channels));
+    return gan_reshape(norm->graph, gan_sum(norm->graph, sums, 2u), gan_shape2(2, channels));
+}
+
+static gan_tensor gani_norm_dx(const gani_norm *norm, gan_tensor g, gan_tensor sums,
+                               gan_tensor scale) {
+    gan_tensor source[5];
+    source[0] = g;
+    source[1] = norm->x;
+    source[2] = norm->moments;
+    source[3] = sums;
+    source[4] = scale;
+    return gani_add_node(norm->graph, GANI_OP_NORM_DX, source, 5, &norm->attr);
+}
+
+/* Gradient in moments [2,groups] of sum q*xhat, from sums = norm_sums(q) over groups:
+ *   dmean = -rstd * S0,  dvar = -rstd^2/2 * S1 */
+static gan_tensor gani_norm_dmoments(const gani_norm *norm, gan_tensor sums) {
+    gan_graph *graph = norm->graph;
+    gan_tensor rstd = gani_norm_rstd(norm);
+    gan_tensor half = gan_affine(graph, gan_square(graph, rstd), -0.5f, 0.0f);
+    return gan_mul(graph, sums, gani_norm_rows(norm, gani_negate(graph, rstd), half));
+}
+
+/* mean, var of x;  dx = (dmean + 2 (x - mean) dvar) / N */
+static void gani_grad_moments(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor x = gani_source_of(graph, y, 0);
+    gani_norm norm = gani_norm_of(graph, y, x, y);
+    gan_tensor d = gan_affine(graph, dy, 1.0f / norm.count, 0.0f);
+    gan_tensor mean = gani_norm_expand(&norm, gani_norm_row(&norm, y, 0), 0);
+    gan_tensor dmean = gani_norm_expand(&norm, gani_norm_row(&norm, d, 0), 0);
+    gan_tensor dvar = gani_norm_expand(&norm, gani_norm_row(&norm, d, 1), 0);
+    gan_tensor slope = gan_mul(graph, gan_sub(graph, x, mean), gan_affine(graph, dvar, 2.0f, 0.0f));
+    dsource[0] = gan_add(graph, slope, dmean);
+}
+
+/* y = xhat*scale + shift. If moments are those of x, dx is the whole gradient and moments get
+ * none; see the banner. */
+static void gani_grad_normalize(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                gan_tensor *dsource) {
+    gan_tensor none = {0};
+    gan_tensor x = gani_source_of(graph, y, 0), moments = gani_source_of(graph, y, 1);
+    gan_tensor scale = gani_source_of(graph, y, 2), shift = gani_source_of(graph, y, 3);
+    gani_norm norm = gani_norm_of(graph, y, x, moments);
+    const gani_node *source = &graph->nodes[moments.id];
+    int own = source->op == GANI_OP_MOMENTS && source->attr.i[0] == norm.kind &&
+              gani_source(graph, source, 0).id == x.id;
+    /* where a group has one scale, it can be applied to sums; in a layer's groups it varies */
+    gan_tensor late = norm.kind == GAN_NORM_LAYER ? none : scale;
+    gan_tensor g = late.id ? dy : gani_norm_scaled(&norm, dy, scale);
+    gan_tensor sums = gani_norm_sums(&norm, g, 0);
+    dsource[0] = gani_norm_dx(&norm, g, own ? sums : none, late);
+    if (!own) {
+        gan_tensor scaled = sums;
+        if (late.id) {
+            int rows = norm.groups / norm.shape.dim[1];
+            scaled = gan_reshape(graph, sums, gan_shape3(2, rows, norm.shape.dim[1]));
+            scaled = gan_reshape(graph, gan_mul(graph, scaled, late), gan_shape2(2, norm.groups));
+        }
+        dsource[1] = gani_norm_dmoments(&norm, scaled);
+    }
+    if (scale.id || shift.id) {
+        gan_tensor by_channel = gani_norm_channel_sums(&norm, dy, sums);
+        gan_shape channels = gan_shape1(norm.shape.dim[1]);
+        if (scale.id) {
+            dsource[2] = gan_reshape(graph, gani_norm_row(&norm, by_channel, 1), channels);
+        }
+        if (shift.id) {
+            dsource[3] = gan_reshape(graph, gani_norm_row(&norm, by_channel, 0), channels);
+        }
+    }
+}
+
+/* S0 = sum g, S1 = sum g*xhat, given d0, d1 for each:  dg = d0 + d1*xhat;  with q = d1*g:  dx =
+ * rstd*q, dmoments of sum q*xhat */
+static void gani_grad_norm_sums(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                gan_tensor *dsource) {
+    gan_tensor none = {0};
+    gan_tensor g = gani_source_of(graph, y, 0), x = gani_source_of(graph, y, 1);
+    gan_tensor moments = gani_source_of(graph, y, 2);
+    gani_norm norm = gani_norm_of(graph, y, x, moments);
+    int by_channel = graph->nodes[y.id].attr.i[1];
+    gan_tensor d0 = gani_norm_expand(&norm, gani_norm_row(&norm, dy, 0), by_channel);
+    gan_tensor d1 = gani_norm_expand(&norm, gani_norm_row(&norm, dy, 1), by_channel);
+    gan_tensor xhat =
+        gan_normalize(graph, x, moments, none, none, (gan_norm_kind)norm.kind, norm.attr.f[0]);
+    gan_tensor q = gan_mul(graph, g, d1);
+    dsource[0] = gan_add(graph, gan_mul(graph, xhat, d1), d0);
+    dsource[1] = gani_norm_dx(&norm, q, none, none);
+    dsource[2] = gani_norm_dmoments(&norm, gani_norm_sums(&norm, q, 0));
+}
+
+/* y = scale*rstd*(g - S0/N - xhat*S1/N). With h = dy, u = scale*h and T = norm_sums(u):
+ *   dg = scale*rstd*h                              dS = -rstd/N * T
+ *   dx = -u * rstd^2 S1/N                          dmean = rstd^2 S1/N * T0
+ *   dvar = -rstd^2/2 * sum(h*y) + rstd^3/2 S1/N * T1
+ *   dscale = sum by channel of h*y/scale */
+static void gani_grad_norm_dx(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor none = {0};
+    gan_tensor g = gani_source_of(graph, y, 0), x = gani_source_of(graph, y, 1);
+    gan_tensor sums = gani_source_of(graph, y, 3), scale = gani_source_of(graph, y, 4);
+    gani_norm norm = gani_norm_of(graph, y, x, gani_source_of(graph, y, 2));
+    gan_tensor rstd = gani_norm_rstd(&norm), rstd2 = gan_square(graph, rstd);
+    gan_tensor hy = gani_norm_group_sum(&norm, gan_mul(graph, dy, y));
+    gan_tensor dvar = gan_mul(graph, gan_affine(graph, rstd2, -0.5f, 0.0f), hy);
+    gan_tensor dmean = gan_constant(graph, gan_shape2(1, norm.groups), 0.0f);
+    dsource[0] = gani_norm_dx(&norm, dy, none, scale);
+    if (sums.id) {
+        gan_tensor u = gani_norm_scaled(&norm, dy, scale);
+        gan_tensor t = gani_norm_sums(&norm, u, 0);
+        gan_tensor s1 = gan_affine(graph, gani_norm_row(&norm, sums, 1), 1.0f / norm.count, 0.0f);
+        gan_tensor slope = gan_mul(graph, rstd2, s1);
+        gan_tensor t1 = gan_mul(graph, gan_mul(graph, slope, rstd), gani_norm_row(&norm, t, 1));
+        dmean = gan_mul(graph, slope, gani_norm_row(&norm, t, 0));
+        dvar = gan_add(graph, dvar, gan_affine(graph, t1, 0.5f, 0.0f));
+        dsource[1] = gani_negate(graph, gan_mul(graph, u, gani_norm_expand(&norm, slope, 0)));
+        dsource[3] = gan_mul(graph, t, gan_affine(graph, rstd, -1.0f / norm.count, 0.0f));
+    }
+    dsource[2] = gani_norm_rows(&norm, dmean, dvar);
+    if (scale.id) {
+        gan_tensor plain = gani_norm_dx(&norm, g, sums, none);
+        dsource[4] = gani_sum_channels(graph, gan_mul(graph, dy, plain));
+    }
+}
+
+GAN_API gan_tensor gan_moments(gan_graph *graph, gan_tensor x, gan_norm_kind kind) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = (int)kind;
+    return gani_add1(graph, GANI_OP_MOMENTS, x, &attr);
+}
+
+GAN_API gan_tensor gan_normalize(gan_graph *graph, gan_tensor x, gan_tensor moments,
+                                 gan_tensor scale, gan_tensor shift, gan_norm_kind kind,
+                                 float eps) {
+    gan_tensor source[4];
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = (int)kind;
+    attr.f[0] = eps;
+    source[0] = x;
+    source[1] = moments;
+    source[2] = scale;
+    source[3] = shift;
+    return gani_add_node(graph, GANI_OP_NORMALIZE, source, 4, &attr);
+}
+
+/* --- classes and indices ------------------------------------------------- */
+
+static gan_status gani_shape_softmax(gan_graph *graph, gani_node *node) {
+    node->shape = gani_source_shape(graph, node, 0);
+    return node->shape.rank >= 1 ? GAN_OK
+                                 : gani_error(graph->ctx, GAN_ERR_SHAPE, "input has no axis");
+}
+
+/* idx [...]; y [...,classes], classes at i[0] */
+static gan_status gani_shape_one_hot(gan_graph *graph, gani_node *node) {
+    gan_shape shape = gani_source_shape(graph, node, 0);
+    if (shape.rank >= GAN_MAX_RANK || node->attr.i[0] < 1) {
+        const gani_shape_text text = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "indices %s with %d classes (expected rank below %d, 1 class or more)",
+                          text.text, node->attr.i[0], GAN_MAX_RANK);
+    }
+    shape.dim[shape.rank++] = node->attr.i[0];
+    node->shape = shape;
+    return GAN_OK;
+}
+
+/* table [rows,dim], idx [n]; y [n,dim]. The same for scatter: x [n,dim], idx [n]; y [i[0],dim]. */
+static gan_status gani_shape_rows(gan_graph *graph, gani_node *node) {
+    gan_shape table = gani_source_shape(graph, node, 0), idx = gani_source_shape(graph, node, 1);
+    int gather = node->op == GANI_OP_GATHER_ROWS;
+    if (table.rank != 2 || idx.rank != 1 || (!gather && idx.dim[0] != table.dim[0])) {
+        const gani_shape_text table_text = gani_print_shape(&table);
+        const gani_shape_text idx_text = gani_print_shape(&idx);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "indices %s do not fit %s (expected %s)",
+                          idx_text.text, table_text.text,
+                          gather ? "[n] and [rows,dim]" : "[n] and [n,dim]");
+    }
+    node->shape = gan_shape2(gather ? idx.dim[0] : node->attr.i[0], table.dim[1]);
+    return GAN_OK;
+}
+
+/* Sum over the last axis, which keeps extent 1. */
+static gan_tensor gani_sum_last(gan_graph *graph, gan_tensor x) {
+    int rank = gan_tensor_shape(graph, x).rank;
+    return gan_sum(graph, x, rank > 0 ? 1u << (rank - 1) : 0u);
+}
+
+/* y = exp(x)/sum exp(x);  dx = y * (dy - sum dy*y) */
+static void gani_grad_softmax(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor sum = gani_sum_last(graph, gan_mul(graph, dy, y));
+    dsource[0] = gan_mul(graph, y, gan_sub(graph, dy, sum));
+}
+
+/* y = x - log sum exp(x);  dx = dy - exp(y) * sum dy */
+static void gani_grad_log_softmax(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                  gan_tensor *dsource) {
+    gan_tensor sum = gani_sum_last(graph, dy);
+    dsource[0] = gan_sub(graph, dy, gan_mul(graph, gan_exp(graph, y), sum));
+}
+
+/* Each of the pair is the other's adjoint. */
+static void gani_grad_rows(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gan_tensor table = gani_source_of(graph, y, 0), idx = gani_source_of(graph, y, 1);
+    if (graph->nodes[y.id].op == GANI_OP_GATHER_ROWS) {
+        dsource[0] = gan_scatter_rows(graph, dy, idx, gan_tensor_shape(graph, table).dim[0]);
+    } else {
+        dsource[0] = gan_gather_rows(graph, dy, idx);
+    }
+}
+
+GAN_API gan_tensor gan_softmax(gan_graph *graph, gan_tensor x) {
+    return gani_add1(graph, GANI_OP_SOFTMAX, x, NULL);
+}
+
+GAN_API gan_tensor gan_log_softmax(gan_graph *graph, gan_tensor x) {
+    return gani_add1(graph, GANI_OP_LOG_SOFTMAX, x, NULL);
+}
+
+GAN_API gan_tensor gan_one_hot(gan_graph *graph, gan_tensor idx, int classes) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = classes;
+    return gani_add1(graph, GANI_OP_ONE_HOT, idx, &attr);
+}
+
+GAN_API gan_tensor gan_gather_rows(gan_graph *graph, gan_tensor table, gan_tensor idx) {
+    return gani_add2(graph, GANI_OP_GATHER_ROWS, table, idx, NULL);
+}
+
+GAN_API gan_tensor gan_scatter_rows(gan_graph *graph, gan_tensor x, gan_tensor idx, int rows) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = rows;
+    return gani_add2(graph, GANI_OP_SCATTER_ROWS, x, idx, &attr);
+}
+
+/* --- random -------------------------------------------------------------- */
+
+/* Attributes: i[0] stream; dropout: i[1] channelwise, f[0] p. */
+static gan_status gani_shape_dropout(gan_graph *graph, gani_node *node) {
+    float p = node->attr.f[0];
+    gan_shape x = gani_source_shape(graph, node, 0);
+    if (!(p >= 0.0f && p < 1.0f) || (node->attr.i[1] && x.rank < 2)) {
+        const gani_shape_text text = gani_print_shape(&x);
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                          "p = %g on %s (expected 0 <= p < 1; channelwise needs [n,c,...])",
+                          (double)p, text.text);
+    }
+    node->shape = x;
+    return GAN_OK;
+}
+
+/* y = mask * x;  dx = mask * dy, the same mask drawn again */
+static void gani_grad_dropout(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
+    gani_attr attr = graph->nodes[y.id].attr;
+    dsource[0] = gani_add1(graph, GANI_OP_DROPOUT, dy, &attr);
+}
+
+static gan_tensor gani_noise(gan_graph *graph, int op, gan_shape shape) {
+    gani_attr attr = gani_attr_zero();
+    gani_attr_set_shape(&attr, &shape);
+    attr.i[0] = graph->stream_count++;
+    return gani_add_node(graph, op, NULL, 0, &attr);
+}
+
+GAN_API gan_tensor gan_dropout(gan_graph *graph, gan_tensor x, float p, int channelwise) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = graph->stream_count++;
+    attr.i[1] = channelwise != 0;
+    attr.f[0] = p;
+    return gani_add1(graph, GANI_OP_DROPOUT, x, &attr);
+}
+
+GAN_API gan_tensor gan_noise_normal(gan_graph *graph, gan_shape shape) {
+    return gani_noise(graph, GANI_OP_NOISE_NORMAL, shape);
+}
+
+GAN_API gan_tensor gan_noise_uniform(gan_graph *graph, gan_shape shape) {
+    return gani_noise(graph, GANI_OP_NOISE_UNIFORM, shape);
+}
+
+/* --- effects ------------------------------------------------------------- */
+
+/* Sources of the optimisers: parameter, gradient, learning rate [1 element], up to two states,
+ * step count [1 element]. */
+enum { GANI_SOURCE_LR = 2, GANI_SOURCE_STATE = 3, GANI_SOURCE_T = 5 };
+
+/* Store index of the parameter that source k is; -1 with the error set if it is none or has not
+ * the shape of source 0. */
+static int gani_written_param(gan_graph *graph, const gani_node *node, int k) {
+    gan_shape first = gani_source_shape(graph, node, 0), shape = gani_source_shape(graph, node, k);
+    const gani_node *source = gani_source_node(graph, node, k);
+    if (source->op != GANI_OP_PARAM || !gani_shape_equal(&first, &shape)) {
+        const gani_shape_text first_text = gani_print_shape(&first);
+        const gani_shape_text shape_text = gani_print_shape(&shape);
+        gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                   "what is written must be a parameter of shape %s (found a %s of shape %s)",
+                   first_text.text, graph->ops[source->op].name, shape_text.text);
+        return -1;
+    }
+    return source->param;
+}
+
+/* parameter, value of the same shape */
+static gan_status gani_shape_assign(gan_graph *graph, gani_node *node) {
+    node->param = gani_written_param(graph, node, 0);
+    return node->param < 0 ? GAN_ERR_ARGUMENT : gani_shape_same(graph, node);
+}
+
+static gan_status gani_shape_optimiser(gan_graph *graph, gani_node *node) {
+    gan_shape shape = gani_source_shape(graph, node, 0), grad = gani_source_shape(graph, node, 1);
+    node->param = gani_written_param(graph, node, 0);
+    if (node->param < 0) {
+        return GAN_ERR_ARGUMENT;
+    }
+    for (int k = 0; k < 2; k++) {
+        if (gani_has(graph, node, GANI_SOURCE_STATE + k)) {
+            int state = gani_written_param(graph, node, GANI_SOURCE_STATE + k);
+            if (state < 0) {
+                return GAN_ERR_ARGUMENT;
+            }
+            node->attr.i[GANI_ATTR_ALSO + k] = state + 1;
+        }
+    }
+    for (int k = GANI_SOURCE_LR; k <= GANI_SOURCE_T; k += GANI_SOURCE_T - GANI_SOURCE_LR) {
+        gan_shape scalar = gani_source_shape(graph, node, k);
+        if (gani_has(graph, node, k) && gan_shape_count(scalar) != 1) {
+            const gani_shape_text text = gani_print_shape(&scalar);
+            return gani_error(graph->ctx, GAN_ERR_SHAPE, "%s has shape %s (expected one element)",
+                              k == GANI_SOURCE_LR ? "learning rate" : "step count", text.text);
+        }
+    }
+    if (!gani_shape_equal(&shape, &grad)) {
+        const gani_shape_text shape_text = gani_print_shape(&shape);
+        const gani_shape_text grad_text = gani_print_shape(&grad);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "gradient %s does not fit parameter %s",
+                          grad_text.text, shape_text.text);
+    }
+    node->shape = shape;
+    return GAN_OK;
+}
+
+GAN_API void gan_assign(gan_graph *graph, gan_tensor param, gan_tensor value) {
+    gani_add2(graph, GANI_OP_ASSIGN, param, value, NULL);
+}
+
+GAN_API void gan_assign_lerp(gan_graph *graph, gan_tensor param, gan_tensor value, float weight) {
+    gani_attr attr = gani_attr_zero();
+    attr.f[0] = weight;
+    gani_add2(graph, GANI_OP_ASSIGN_LERP, param, value, &attr);
+}
+
+/* g = grad + decay*p;  without momentum p -= lr*g;  with it buffer = momentum*buffer + g and p
+ * -= lr*buffer, or, Nesterov's way, p -= lr*(g + momentum*buffer). As PyTorch's SGD; buffer
+ * starts at 0, none without momentum. */
+static void gani_sgd_op(gan_graph *graph, gan_tensor param, gan_tensor grad, gan_tensor lr,
+                        gan_tensor buffer, float momentum, int nesterov, float decay) {
+    gan_tensor source[4];
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = nesterov != 0;
+    attr.f[0] = momentum;
+    attr.f[1] = decay;
+    source[0] = param;
+    source[1] = grad;
+    source[GANI_SOURCE_LR] = lr;
+    source[GANI_SOURCE_STATE] = buffer;
+    gani_add_node(graph, GANI_OP_SGD, source, 4, &attr);
+}
+
+/* g = grad + decay*p;  v = alpha*v + (1 - alpha)*g^2;  p -= lr*g/(sqrt(v) + eps). As PyTorch's
+ * RMSprop. */
+static void gani_rmsprop_op(gan_graph *graph, gan_tensor param, gan_tensor grad, gan_tensor lr,
+                            gan_tensor v, float alpha, float eps, float decay) {
+    gan_tensor source[4];
+    gani_attr attr = gani_attr_zero();
+    attr.f[0] = alpha;
+    attr.f[1] = eps;
+    attr.f[2] = decay;
+    source[0] = param;
+    source[1] = grad;
+    source[GANI_SOURCE_LR] = lr;
+    source[GANI_SOURCE_STATE] = v;
+    gani_add_node(graph, GANI_OP_RMSPROP, source, 4, &attr);
+}
+
+/* g = grad + decay*p;  m = beta1*m + (1 - beta1)*g;  v = beta2*v + (1 - beta2)*g^2; p -= lr/(1 -
+ * beta1^t) * m / (sqrt(v)/sqrt(1 - beta2^t) + eps). As PyTorch's Adam (Kingma and Ba 2015,
+ * arXiv:1412.6980). t [1 element] counts the steps, this one included; the caller advances it,
+ * once for all parameters. */
+static void gani_adam_op(gan_graph *graph, gan_tensor param, gan_tensor grad, gan_tensor m,
+                         gan_tensor v, gan_tensor t, gan_tensor lr, float beta1, float beta2,
+                         float eps, float decay) {
+    gan_tensor source[6];
+    gani_attr attr = gani_attr_zero();
+    attr.f[0] = beta1;
+    attr.f[1] = beta2;
+    attr.f[2] = eps;
+    attr.f[3] = decay;
+    source[0] = param;
+    source[1] = grad;
+    source[GANI_SOURCE_LR] = lr;
+    source[GANI_SOURCE_STATE] = m;
+    source[GANI_SOURCE_STATE + 1] = v;
+    source[GANI_SOURCE_T] = t;
+    gani_add_node(graph, GANI_OP_ADAM, source, 6, &attr);
+}
+
+/* --- running: constants -------------------------------------------------- */
+
+/* y = f[0] */
+static gan_status gani_run_constant(gan_context *ctx, const gani_run *run) {
     const size_t count = gan_shape_count(run->node->shape);
     (void)ctx;
     for (size_t i = 0; i < count; i++) {
@@ -2060,22 +3914,24 @@ static gan_status gani_constant_run(gan_context *ctx, const gani_run *run) {
     return GAN_OK;
 }
 
-/* X(id, name, flags, required, shape, run, grad, workspace, multiply_adds) */
-#define GANI_OP_LIST(X)                                                          \
-    X(GANI_OP_INPUT, "input", GANI_FLAG_LEAF, 0, NULL, NULL, NULL, NULL, NULL)      \
-    X(GANI_OP_PARAM, "parameter", GANI_FLAG_LEAF, 0, NULL, NULL, NULL, NULL, NULL)  \
-    X(GANI_OP_CONSTANT, "constant", GANI_FLAG_CONSTANT, 0, gani_attr_shape, gani_constant_run, NULL, NULL, NULL)
+/* --- the table ----------------------------------------------------------- */
 
-enum {
-#define GANI_OP_ENUM(id, name, flags, required, shape, run, grad, workspace, multiply_adds) id,
-    GANI_OP_LIST(GANI_OP_ENUM)
-#undef GANI_OP_ENUM
-    GANI_OP_COUNT
-};
+#define gani_shape_none     NULL
+#define gani_run_none       NULL
+#define gani_grad_none      NULL
+#define gani_workspace_none NULL
+#define gani_madds_none     NULL
 
 static const gani_op_row gani_ops[] = {
-#define GANI_OP_ROW(id, name, flags, required, shape, run, grad, workspace, multiply_adds) \
-    {name, flags, required, shape, run, grad, workspace, multiply_adds},
+#define GANI_OP_ROW(id, name, flags, required, shape, run, grad, workspace, madds) \
+    {name,                                                                         \
+     flags,                                                                        \
+     required,                                                                     \
+     gani_shape_##shape,                                                           \
+     gani_run_##run,                                                               \
+     gani_grad_##grad,                                                             \
+     gani_workspace_##workspace,                                                   \
+     gani_madds_##madds},
     GANI_OP_LIST(GANI_OP_ROW)
 #undef GANI_OP_ROW
 };
