@@ -129,6 +129,7 @@ void my_free(void *ptr);
 absent "GAN_MALLOC replaces malloc" ' U (malloc|calloc|realloc|free)$'
 option GAN_ASSERT '#define GAN_ASSERT(condition) ((void)0)'
 absent "GAN_ASSERT replaces assert" '__assert'
+option GAN_MAX_PIXELS '#define GAN_MAX_PIXELS 65536'
 cp gan.h "$dir/renamed.h"
 option GAN_SELF '#define GAN_SELF "renamed.h"
 #include "renamed.h"'
