@@ -28,9 +28,10 @@
  *   7.1   >>images        PGM, PPM, PAM, PNG; resizing, grids
  *   7.2   >>datasets      folders, lists, IDX, drawn digits
  *   7.3   >>checkpoints   safetensors
- *   8.1   >>models        the model table, training, sampling
+ *   8.1   >>models        how a system says what it is; training, sampling, saving
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
+ *   8.4   >>systems       the table of systems; creating and loading models
  */
 
 /* While a kernel instance is compiled (>>instances), this file includes itself with GANI_INSTANCE defined, and
@@ -375,7 +376,171 @@ GAN_API gan_program_info gan_program_get_info(const gan_program *program);
 
 /* ============================================================================
  * >>api-layers  1.4  LAYERS, LOSSES, OPTIMISERS
+ *
+ * A layer is a function that makes its parameters by name and appends its ops. Names are
+ * scopes: gan_layer_linear(g, "main.0", ...) makes "main.0.weight" and "main.0.bias", the keys
+ * of a PyTorch state_dict. The same name used twice is the same layer used twice.
+ *
+ * Descriptors may be NULL and a zero field means the default in brackets; the defaults are
+ * PyTorch's. b below is 1/sqrt(fan_in), fan_in the number of inputs that one output sees.
  * ========================================================================= */
+
+/* How layers behave that differ between training and use; flags, for all layers built from then
+ * on. */
+enum {
+    GAN_TRAIN =
+        0, /* a new graph: batch statistics, running statistics are updated, dropout drops */
+    GAN_MODE_RUNNING_STATS = 1, /* batch norm uses the running statistics, and leaves them alone */
+    GAN_MODE_KEEP_STATS =
+        2, /* batch norm uses the batch's statistics and does not update the running ones */
+    GAN_MODE_KEEP_ALL_UNITS = 4, /* dropout does nothing */
+    GAN_EVALUATE = GAN_MODE_RUNNING_STATS | GAN_MODE_KEEP_ALL_UNITS
+};
+GAN_API void gan_graph_set_mode(gan_graph *graph, unsigned mode);
+
+typedef struct gan_layer_desc {
+    int no_bias;                 /* [0] 1: no parameter "bias" */
+    const gan_init *weight_init; /* [uniform in +-b; embedding: normal(0, 1)] */
+    const gan_init *bias_init;   /* [uniform in +-b] */
+    int dilation, groups;        /* [1] convolutions */
+    int reflect; /* [0] convolution: 1 mirrors the image instead of padding with zeros */
+    int out_pad; /* [0] transposed convolution: extra rows below and columns at the right */
+} gan_layer_desc;
+
+typedef struct gan_norm_desc {
+    float eps;                  /* [1e-5] added to the variance */
+    float momentum;             /* [0.1] running statistics: r += momentum * (batch - r) */
+    int no_affine;              /* [0] batch and layer norm: 1 leaves out "weight" and "bias" */
+    int affine;                 /* [0] instance norm: 1 gives it "weight" and "bias" */
+    const gan_init *scale_init; /* [1] "weight", one for each channel */
+    const gan_init *shift_init; /* [0] "bias" */
+} gan_norm_desc;
+
+/* y = x w^T + bias. x [n,in], y [n,units]; weight [units,in], bias [units]. */
+GAN_API gan_tensor gan_layer_linear(gan_graph *graph, const char *name, gan_tensor x, int units,
+                                    const gan_layer_desc *desc);
+/* Convolution with a square kernel, "kernel/stride/pad" in papers. x [n,c,h,w], y
+ * [n,channels,oh,ow], oh = (h + 2*pad - kernel)/stride + 1; weight
+ * [channels,c/groups,kernel,kernel], bias [channels]. */
+GAN_API gan_tensor gan_layer_conv(gan_graph *graph, const char *name, gan_tensor x, int channels,
+                                  int kernel, int stride, int pad, const gan_layer_desc *desc);
+/* Transposed convolution: oh = (h - 1)*stride - 2*pad + kernel + out_pad; weight
+ * [c,channels/groups,kernel,kernel]. fan_in is channels/groups * kernel^2, as PyTorch has it. */
+GAN_API gan_tensor gan_layer_conv_transpose(gan_graph *graph, const char *name, gan_tensor x,
+                                            int channels, int kernel, int stride, int pad,
+                                            const gan_layer_desc *desc);
+/* Normalisation over the batch of x [n,c,...] (Ioffe and Szegedy 2015, arXiv:1502.03167):
+ * "weight", "bias", and the buffers "running_mean", "running_var" (unbiased), all [c]. PyTorch's
+ * counter num_batches_tracked is not kept: with a fixed momentum nothing depends on it. */
+GAN_API gan_tensor gan_layer_batch_norm(gan_graph *graph, const char *name, gan_tensor x,
+                                        const gan_norm_desc *desc);
+/* Over each channel of each sample (Ulyanov et al. 2016, arXiv:1607.08022); no running statistics.
+ * */
+GAN_API gan_tensor gan_layer_instance_norm(gan_graph *graph, const char *name, gan_tensor x,
+                                           const gan_norm_desc *desc);
+/* Over each sample (Ba et al. 2016, arXiv:1607.06450), with scale and shift for each channel. */
+GAN_API gan_tensor gan_layer_layer_norm(gan_graph *graph, const char *name, gan_tensor x,
+                                        const gan_norm_desc *desc);
+/* Row idx[i] of "weight" [rows,dim]; idx [n] whole numbers, y [n,dim]. */
+GAN_API gan_tensor gan_layer_embedding(gan_graph *graph, const char *name, gan_tensor idx, int rows,
+                                       int dim, const gan_layer_desc *desc);
+/* x > 0 ? x : weight*x; "weight" starts at 0.25, [1] or (per_channel 1) [c]. */
+GAN_API gan_tensor gan_layer_prelu(gan_graph *graph, const char *name, gan_tensor x,
+                                   int per_channel);
+/* Largest of `pieces` linear functions (Goodfellow et al. 2013, arXiv:1302.4389): y[n,j] = max
+ * over p of the linear layer's output j*pieces + p. weight [units*pieces,in], bias [units*pieces].
+ * */
+GAN_API gan_tensor gan_layer_maxout(gan_graph *graph, const char *name, gan_tensor x, int units,
+                                    int pieces, const gan_layer_desc *desc);
+/* Sets elements (channelwise 1: whole channels of a sample) to 0 with probability p, scales the
+ * others by 1/(1-p). */
+GAN_API gan_tensor gan_layer_dropout(gan_graph *graph, gan_tensor x, float p, int channelwise);
+/* One step of an LSTM. x [n,in]; *h and *c [n,units] are read and replaced by their next values;
+ * {0} stands for zeros. Gates i, f, g, o as PyTorch's LSTMCell: c' = sigmoid(f)*c +
+ * sigmoid(i)*tanh(g), h' = sigmoid(o)*tanh(c'). weight_ih [4*units,in], weight_hh [4*units,units],
+ * bias_ih, bias_hh [4*units], all uniform in +-1/sqrt(units). */
+GAN_API void gan_layer_lstm(gan_graph *graph, const char *name, gan_tensor x, int units,
+                            gan_tensor *h, gan_tensor *c, const gan_layer_desc *desc);
+
+GAN_API gan_tensor gan_relu(gan_graph *graph, gan_tensor x);
+GAN_API gan_tensor gan_leaky_relu(gan_graph *graph, gan_tensor x, float slope);
+GAN_API gan_tensor gan_tanh(gan_graph *graph, gan_tensor x);
+GAN_API gan_tensor gan_sigmoid(gan_graph *graph, gan_tensor x);
+
+/* A grid of size x size Gaussian filters over an image (DRAW: Gregor et al. 2015,
+ * arXiv:1502.04623, section 3.2). Row i of fy [n,size,h]: exp(-(b - centre_i)^2 / (2 sigma^2)),
+ * divided by its sum; fx [n,size,w] likewise; centre_i = g + (i - size/2 + 0.5)*delta. */
+typedef struct gan_attention {
+    gan_tensor fx, fy;
+    gan_tensor gamma; /* [n,1,1,1] */
+} gan_attention;
+/* where [n,5]: (gx, gy, log sigma^2, log delta, log gamma), gx and gy -1 to 1 across the image.
+ * offset: pixel coordinate of the first pixel's centre; 1 is the paper's count (the image's centre
+ * at gx = 0), 0 that of some implementations. */
+GAN_API gan_attention gan_attention_window(gan_graph *graph, gan_tensor where, int size, int h,
+                                           int w, float offset);
+/* gamma * fy x fx^T: x [n,c,h,w] to [n,c,size,size]. */
+GAN_API gan_tensor gan_attention_read(gan_graph *graph, const gan_attention *window, gan_tensor x);
+/* fy^T x fx / gamma: x [n,c,size,size] to [n,c,h,w]. */
+GAN_API gan_tensor gan_attention_write(gan_graph *graph, const gan_attention *window, gan_tensor x);
+
+/* Losses. All are scalars (rank 0); "mean" is over all elements unless said otherwise. */
+
+/* mean of -(t log s(x) + (1-t) log(1-s(x))), s the sigmoid; target t in [0,1] the same for all. */
+GAN_API gan_tensor gan_loss_bce(gan_graph *graph, gan_tensor logit, float target);
+/* mean (x - target)^2, the least-squares GAN loss (Mao et al. 2016, arXiv:1611.04076, without its
+ * factor 1/2). */
+GAN_API gan_tensor gan_loss_least_squares(gan_graph *graph, gan_tensor score, float target);
+/* mean of score: -1 times (to be made high) or 1 times (low). Arjovsky et al. 2017,
+ * arXiv:1701.07875. */
+GAN_API gan_tensor gan_loss_wasserstein(gan_graph *graph, gan_tensor score, int high);
+/* mean max(0, 1 - score) (to be made high) or max(0, 1 + score) (low). */
+GAN_API gan_tensor gan_loss_hinge(gan_graph *graph, gan_tensor score, int high);
+/* mean (x - y)^2 and mean |x - y|. */
+GAN_API gan_tensor gan_loss_mse(gan_graph *graph, gan_tensor x, gan_tensor y);
+GAN_API gan_tensor gan_loss_l1(gan_graph *graph, gan_tensor x, gan_tensor y);
+/* Mean over the rows of -log softmax(logit)[label]; logit [n,classes], label [n] whole numbers. */
+GAN_API gan_tensor gan_loss_cross_entropy(gan_graph *graph, gan_tensor logit, gan_tensor label);
+/* mean of (log(2 pi) + log_var + (x - mean)^2 / exp(log_var)) / 2. */
+GAN_API gan_tensor gan_loss_gaussian_nll(gan_graph *graph, gan_tensor x, gan_tensor mean,
+                                         gan_tensor log_var);
+/* KL(N(mean, exp(log_var)) || N(0,1)) = sum of (mean^2 + exp(log_var) - log_var - 1)/2 over all
+ * axes but the first, mean over the first. */
+GAN_API gan_tensor gan_loss_kl_normal(gan_graph *graph, gan_tensor mean, gan_tensor log_var);
+/* Mean over samples of (|d score/d x|_2 - 1)^2, the norm over all elements of a sample (Gulrajani
+ * et al. 2017, arXiv:1704.00028). score is computed from x, sample by sample; the norm is sqrt(sum
+ * of squares + 1e-12). */
+GAN_API gan_tensor gan_loss_gradient_penalty(gan_graph *graph, gan_tensor score, gan_tensor x);
+
+typedef enum gan_optimiser_kind { GAN_SGD, GAN_ADAM, GAN_RMSPROP } gan_optimiser_kind;
+
+/* An update rule. Make one with gan_sgd, gan_adam or gan_rmsprop, then change fields; 0 switches
+ * an addition off. */
+typedef struct gan_optimiser {
+    gan_optimiser_kind kind;
+    float momentum;       /* sgd: v = momentum*v + g, p -= lr*v */
+    int nesterov;         /* sgd: p -= lr*(g + momentum*v) */
+    float beta1, beta2;   /* adam (Kingma and Ba 2014, arXiv:1412.6980) */
+    float alpha;          /* rmsprop: s = alpha*s + (1-alpha)*g^2, p -= lr*g/(sqrt(s) + eps) */
+    float eps;            /* adam, rmsprop: added to the root */
+    float weight_decay;   /* adds weight_decay * p to the gradient, before the rule */
+    float clip_norm;      /* scales all gradients together so that their norm is at most this */
+    float clip_each_norm; /* the same for each parameter alone */
+    float clip_weights;   /* afterwards limits every weight to +-this */
+    float ema_decay;  /* keeps averages, "ema.NAME" = decay * it + (1-decay) * p; copies buffers */
+    const char *name; /* begins the names of the state, "adam.generator.main.0.weight.m"; default
+                             the kind's. Two optimisers of the same parameters need two names. */
+} gan_optimiser;
+GAN_API gan_optimiser gan_sgd(float momentum);
+GAN_API gan_optimiser gan_adam(float beta1, float beta2); /* eps 1e-8 */
+GAN_API gan_optimiser gan_rmsprop(float alpha);           /* eps 1e-8 */
+
+/* Appends the gradient of a scalar loss in every trained parameter that the graph uses and whose
+ * name begins with one of `prefixes` (separated by blanks: "generator_a. generator_b."; "" is
+ * all), and the effects that update them. lr: a scalar tensor, so that it may change from step to
+ * step. GAN_ERR_ARGUMENT (in the graph) if no parameter fits. */
+GAN_API void gan_minimise(gan_graph *graph, gan_tensor loss, const char *prefixes, gan_tensor lr,
+                          const gan_optimiser *optimiser);
 
 /* ============================================================================
  * >>api-data  1.5  IMAGES, DATASETS, CHECKPOINTS
@@ -541,6 +706,7 @@ GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, fl
 /* A zero field means its default. */
 typedef struct gan_load_desc {
     int weights_only;         /* 1: optimiser state, seed and step are neither needed nor read */
+    int ignore_unknown;       /* 1: tensors that the store lacks are no error */
     const char *file_prefix;  /* tensor file_prefix + x of the file goes to ... */
     const char *store_prefix; /* ... parameter store_prefix + x; others are left alone; [""] */
 } gan_load_desc;
@@ -555,7 +721,114 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
 
 /* ============================================================================
  * >>api-models  1.6  THE SYSTEMS: CREATE, TRAIN, SAMPLE, SAVE
+ *
+ *     gan_model_desc desc = gan_model_defaults("dcgan");
+ *     gan_model *model;
+ *     gan_model_create(&model, ctx, &desc);
+ *     for (int step = 0; step < 2000; step++) {
+ *         gan_model_train(model, data);
+ *     }
+ *     gan_model_sample(model, images, 64, NULL, 1);
+ *     gan_model_save(model, "dcgan.safetensors");
+ *
+ * (every call returns a status). Images are [n,channels,height,width] in [-1,1] for every system. A
+ * training step is one batch of data: a pure function of the parameters, the seed and the number
+ * of the step, so that a run that was stopped and loaded again gives the same bits.
  * ========================================================================= */
+
+/* An option of a system, a number or (choices not NULL) one of several words. */
+typedef struct gan_option {
+    const char *name, *help;
+    const char *choices;        /* words separated by blanks */
+    double standard, low, high; /* default and range; for choices the number of the word, from 0 */
+    int whole;                  /* 1: a whole number */
+} gan_option;
+
+typedef struct gan_system {
+    const char *name;                   /* "dcgan" */
+    const char *title;                  /* one line */
+    const char *paper;                  /* authors, year, arXiv number */
+    int height, width, channels, batch; /* defaults */
+    const gan_option *options;
+    int option_count;
+} gan_system;
+
+/* The systems there are, in order; NULL past the end. */
+GAN_API const gan_system *gan_system_at(int index);
+/* NULL if there is none of that name. */
+GAN_API const gan_system *gan_system_find(const char *name);
+
+/* A zero field means the system's default. */
+typedef struct gan_model_desc {
+    const char *system;   /* name in the list of systems; must be set */
+    int height, width;    /* pixels of an image */
+    int channels;         /* 1 grey, 3 colour */
+    int batch;            /* images in a training step */
+    uint64_t seed;        /* [0] of the initial weights, the noise and the order of the data */
+    const char *options;  /* "ngf=32 lr=1e-4", separated by blanks; see gan_system.options */
+    int disable_training; /* [0] 1: only what sampling needs; takes much less memory */
+} gan_model_desc;
+
+typedef struct gan_model gan_model;
+
+/* All defaults of a system, written out. An unknown name is kept, for gan_model_create to complain
+ * about. */
+GAN_API gan_model_desc gan_model_defaults(const char *system);
+
+/* Builds networks, losses and updates. ctx must outlive the model. GAN_ERR_ARGUMENT: unknown
+ * system or option, value out of range; GAN_ERR_SHAPE: the networks cannot be built at this size;
+ * GAN_ERR_MEMORY. *out is NULL after a failure. */
+GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan_model_desc *desc);
+GAN_API void gan_model_destroy(gan_model *model);
+
+/* One training step: gan_model_fill and gan_model_step. Allocates nothing after the first call. */
+GAN_API gan_status gan_model_train(gan_model *model, gan_dataset *data);
+/* Fills the inputs of the next step: noise, rates, and images from data (NULL: images are left as
+ * they are). GAN_ERR_SHAPE: images of data have another size than the model's. */
+GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data);
+/* Runs a step on inputs as they are, and counts it. GAN_ERR_NUMERIC if a metric is no longer
+ * finite. */
+GAN_API gan_status gan_model_step(gan_model *model);
+/* Memory of an input of the training step, "real" or "z" for example, to look at or to overwrite
+ * between fill and step; count (may be NULL): its elements. NULL if there is none of that name. */
+GAN_API float *gan_model_feed(gan_model *model, const char *name, size_t *count);
+
+/* What a step reports: "loss_d", "loss_g". */
+typedef struct gan_metric {
+    const char *name; /* NULL past the end */
+    float value;      /* of the last step in which it was computed; 0 before */
+} gan_metric;
+GAN_API gan_metric gan_model_metric(const gan_model *model, int index);
+
+/* Draws n images [n,channels,height,width] in [-1,1]. Image i depends on the weights, the seed and
+ * i. inputs: "name=value ..." for inputs of the generator that shall have one value for all images
+ * instead of a random one (labels, codes); NULL: none. */
+GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
+                                    uint64_t seed);
+
+/* A checkpoint (safetensors): all parameters, running statistics and optimiser state, and in its
+ * metadata system, sizes, options, seed and step. Written to a temporary file that replaces path
+ * when complete. */
+GAN_API gan_status gan_model_save(const gan_model *model, const char *path);
+/* Builds the model that a checkpoint holds. desc, if not NULL, says what to change: fields that
+ * are not zero and options that are named replace those of the file. */
+GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
+                                  const gan_model_desc *desc);
+
+typedef struct gan_model_info {
+    const gan_system *system;
+    int height, width, channels, batch;
+    uint64_t seed, step;
+    const char *options;         /* all of them, written as in gan_model_desc; owned by the model */
+    size_t train_bytes;          /* all memory of a training step; 0 if training is disabled */
+    size_t sample_bytes;         /* of sampling one image */
+    double train_multiply_adds;  /* of one step */
+    double sample_multiply_adds; /* of one image */
+} gan_model_info;
+GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info);
+
+/* The store of the model's parameters; "generator.main.0.weight". */
+GAN_API gan_params *gan_model_params(gan_model *model);
 
 #ifdef __cplusplus
 }
@@ -1675,6 +1948,7 @@ struct gan_graph {
     int *effects; /* nodes of effects that belong to the next program */
     int effect_count, effect_capacity;
     int stream_count; /* random ops so far: each is a stream of its own */
+    unsigned mode;    /* GAN_TRAIN, GAN_EVALUATE ..., for layers */
     float **inputs;   /* memory of input nodes, by attr.i[0] */
     int input_count, input_capacity;
     unsigned char *arena; /* shared by the programs of this graph */
@@ -4425,15 +4699,790 @@ GAN_API gan_program_info gan_program_get_info(const gan_program *program) {
 
 /* ============================================================================
  * >>layers  6.1  NETWORKS' BUILDING BLOCKS OVER OPS
+ *
+ * Every layer does the same three things inside a scope of its name: make parameters, append ops,
+ * and (batch norm while training) append effects that update buffers.
+ *
+ * Holds:  layers, attention windows.
+ * Uses:   >>api-graph  >>nodes        Knows nothing of: losses, systems.
  * ========================================================================= */
+
+GAN_API void gan_graph_set_mode(gan_graph *graph, unsigned mode) {
+    graph->mode = mode;
+}
+
+/* 1 if the rank of x is from low to high; otherwise the graph gets an error that names the layer.
+ * */
+static int gani_check_rank(gan_graph *graph, gan_tensor x, int low, int high) {
+    if (graph->status != GAN_OK) {
+        return 0;
+    }
+    const gan_shape shape = gan_tensor_shape(graph, x);
+    if (shape.rank < low || shape.rank > high) {
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_SHAPE,
+                                     "layer %s: input must have rank %d to %d, found %s",
+                                     graph->scope, low, high, gani_print_shape(&shape).text));
+        return 0;
+    }
+    return 1;
+}
+
+static gan_init gani_init(gan_init_kind kind, double a, double b) {
+    gan_init init;
+    init.kind = kind;
+    init.a = (float)a;
+    init.b = (float)b;
+    return init;
+}
+
+/* Uniform in +-1/sqrt(fan_in): what PyTorch's linear and convolution layers start from. */
+static gan_init gani_init_fan_in(double fan_in) {
+    const double bound = 1.0 / sqrt(fan_in);
+    return gani_init(GAN_INIT_UNIFORM, -bound, bound);
+}
+
+static gan_layer_desc gani_layer_desc(const gan_layer_desc *given) {
+    gan_layer_desc desc;
+    memset(&desc, 0, sizeof desc);
+    if (given) {
+        desc = *given;
+    }
+    desc.dilation = desc.dilation ? desc.dilation : 1;
+    desc.groups = desc.groups ? desc.groups : 1;
+    return desc;
+}
+
+/* A trained parameter of the layer whose scope is open; init NULL: standard. */
+static gan_tensor gani_weight(gan_graph *graph, const char *key, gan_shape shape,
+                              const gan_init *init, gan_init standard) {
+    return gan_param(graph, key, shape, GAN_PARAM_WEIGHT, init ? *init : standard);
+}
+
+/* "bias" [units], or none. */
+static gan_tensor gani_bias(gan_graph *graph, int units, const gan_layer_desc *desc,
+                            gan_init standard) {
+    gan_tensor none = {0};
+    return desc->no_bias ? none
+                         : gani_weight(graph, "bias", gan_shape1(units), desc->bias_init, standard);
+}
+
+/* --- linear, convolutions, embedding --------------------------------------- */
+
+GAN_API gan_tensor gan_layer_linear(gan_graph *graph, const char *name, gan_tensor x, int units,
+                                    const gan_layer_desc *given) {
+    const gan_layer_desc desc = gani_layer_desc(given);
+    gan_tensor y = {0};
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, x, 2, 2)) {
+        const int in = gan_tensor_shape(graph, x).dim[1];
+        const gan_init init = gani_init_fan_in(in);
+        gan_tensor w = gani_weight(graph, "weight", gan_shape2(units, in), desc.weight_init, init);
+        y = gan_linear(graph, x, w, gani_bias(graph, units, &desc, init));
+    }
+    gan_graph_pop(graph);
+    return y;
+}
+
+static gan_conv_desc gani_layer_geometry(const gan_layer_desc *desc, int stride, int pad) {
+    gan_conv_desc conv;
+    memset(&conv, 0, sizeof conv);
+    conv.stride_h = conv.stride_w = stride;
+    conv.pad_h = conv.pad_w = pad;
+    conv.dilation_h = conv.dilation_w = desc->dilation;
+    conv.out_pad_h = conv.out_pad_w = desc->out_pad;
+    conv.groups = desc->groups;
+    conv.reflect = desc->reflect;
+    return conv;
+}
+
+GAN_API gan_tensor gan_layer_conv(gan_graph *graph, const char *name, gan_tensor x, int channels,
+                                  int kernel, int stride, int pad, const gan_layer_desc *given) {
+    const gan_layer_desc desc = gani_layer_desc(given);
+    const gan_conv_desc conv = gani_layer_geometry(&desc, stride, pad);
+    gan_tensor y = {0};
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, x, 4, 4)) {
+        const int in = gan_tensor_shape(graph, x).dim[1] / desc.groups;
+        const gan_init init = gani_init_fan_in((double)in * kernel * kernel);
+        gan_tensor w = gani_weight(graph, "weight", gan_shape4(channels, in, kernel, kernel),
+                                   desc.weight_init, init);
+        y = gan_conv2d(graph, x, w, gani_bias(graph, channels, &desc, init), &conv);
+    }
+    gan_graph_pop(graph);
+    return y;
+}
+
+GAN_API gan_tensor gan_layer_conv_transpose(gan_graph *graph, const char *name, gan_tensor x,
+                                            int channels, int kernel, int stride, int pad,
+                                            const gan_layer_desc *given) {
+    const gan_layer_desc desc = gani_layer_desc(given);
+    const gan_conv_desc conv = gani_layer_geometry(&desc, stride, pad);
+    gan_tensor y = {0};
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, x, 4, 4)) {
+        const int in = gan_tensor_shape(graph, x).dim[1], out = channels / desc.groups;
+        const gan_init init = gani_init_fan_in((double)out * kernel * kernel);
+        gan_tensor w = gani_weight(graph, "weight", gan_shape4(in, out, kernel, kernel),
+                                   desc.weight_init, init);
+        y = gan_conv2d_transpose(graph, x, w, gani_bias(graph, channels, &desc, init), &conv);
+    }
+    gan_graph_pop(graph);
+    return y;
+}
+
+GAN_API gan_tensor gan_layer_embedding(gan_graph *graph, const char *name, gan_tensor idx, int rows,
+                                       int dim, const gan_layer_desc *given) {
+    const gan_layer_desc desc = gani_layer_desc(given);
+    gan_tensor y = {0};
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, idx, 1, 1)) {
+        gan_tensor table = gani_weight(graph, "weight", gan_shape2(rows, dim), desc.weight_init,
+                                       gani_init(GAN_INIT_NORMAL, 0.0, 1.0));
+        y = gan_gather_rows(graph, table, idx);
+    }
+    gan_graph_pop(graph);
+    return y;
+}
+
+/* --- normalisation --------------------------------------------------------- */
+
+static gan_norm_desc gani_norm_desc(const gan_norm_desc *given) {
+    gan_norm_desc desc;
+    memset(&desc, 0, sizeof desc);
+    if (given) {
+        desc = *given;
+    }
+    desc.eps = desc.eps != 0.0f ? desc.eps : 1e-5f;
+    desc.momentum = desc.momentum != 0.0f ? desc.momentum : 0.1f;
+    return desc;
+}
+
+/* normalize(x) with "weight" and "bias" [c] where affine. */
+static gan_tensor gani_normalize_affine(gan_graph *graph, gan_tensor x, gan_tensor moments,
+                                        gan_norm_kind kind, int affine, const gan_norm_desc *desc) {
+    gan_tensor scale = {0}, shift = {0};
+    if (affine) {
+        const gan_shape channels = gan_shape1(gan_tensor_shape(graph, x).dim[1]);
+        scale = gani_weight(graph, "weight", channels, desc->scale_init,
+                            gani_init(GAN_INIT_CONSTANT, 1.0, 0.0));
+        shift = gani_weight(graph, "bias", channels, desc->shift_init,
+                            gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
+    }
+    return gan_normalize(graph, x, moments, scale, shift, kind, desc->eps);
+}
+
+/* Row 0 (means) or 1 (variances) of moments [2,c], as [c]. */
+static gan_tensor gani_moment(gan_graph *graph, gan_tensor moments, int row) {
+    const int channels = gan_tensor_shape(graph, moments).dim[1];
+    return gan_reshape(graph, gan_slice(graph, moments, 0, row, 1), gan_shape1(channels));
+}
+
+/* Moments of the batch [2,c]; running statistics follow them unless the mode forbids it. samples:
+ * values behind each variance; the running variance takes the unbiased one, var * samples/(samples
+ * - 1). */
+static gan_tensor gani_batch_moments(gan_graph *graph, gan_tensor x, gan_tensor running_mean,
+                                     gan_tensor running_var, double samples, float momentum) {
+    gan_tensor moments = gan_moments(graph, x, GAN_NORM_BATCH);
+    if (!(graph->mode & GAN_MODE_KEEP_STATS)) {
+        const float unbias = (float)(samples / (samples - 1.0));
+        gan_assign_lerp(graph, running_mean, gani_moment(graph, moments, 0), momentum);
+        gan_assign_lerp(graph, running_var,
+                        gan_affine(graph, gani_moment(graph, moments, 1), unbias, 0.0f), momentum);
+    }
+    return moments;
+}
+
+GAN_API gan_tensor gan_layer_batch_norm(gan_graph *graph, const char *name, gan_tensor x,
+                                        const gan_norm_desc *given) {
+    const gan_norm_desc desc = gani_norm_desc(given);
+    gan_tensor y = {0};
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, x, 2, GAN_MAX_RANK)) {
+        const gan_shape shape = gan_tensor_shape(graph, x);
+        const int c = shape.dim[1];
+        const size_t samples = gan_shape_count(shape) / (size_t)c;
+        gan_tensor mean = gan_param(graph, "running_mean", gan_shape1(c), GAN_PARAM_BUFFER,
+                                    gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
+        gan_tensor var = gan_param(graph, "running_var", gan_shape1(c), GAN_PARAM_BUFFER,
+                                   gani_init(GAN_INIT_CONSTANT, 1.0, 0.0));
+        gan_tensor moments;
+        if (graph->mode & GAN_MODE_RUNNING_STATS) {
+            gan_tensor rows[2];
+            rows[0] = gan_reshape(graph, mean, gan_shape2(1, c));
+            rows[1] = gan_reshape(graph, var, gan_shape2(1, c));
+            moments = gan_concat(graph, rows, 2, 0);
+        } else if (samples < 2) {
+            gani_stick(graph, gani_error(graph->ctx, GAN_ERR_SHAPE,
+                                         "layer %s: batch norm needs more than one value a "
+                                         "channel, found %s",
+                                         graph->scope, gani_print_shape(&shape).text));
+            moments = mean;
+        } else {
+            moments = gani_batch_moments(graph, x, mean, var, (double)samples, desc.momentum);
+        }
+        y = gani_normalize_affine(graph, x, moments, GAN_NORM_BATCH, !desc.no_affine, &desc);
+    }
+    gan_graph_pop(graph);
+    return y;
+}
+
+/* Instance and layer norm: statistics of the sample itself, in training and use alike. */
+static gan_tensor gani_sample_norm(gan_graph *graph, const char *name, gan_tensor x,
+                                   gan_norm_kind kind, int affine, const gan_norm_desc *desc) {
+    gan_tensor y = {0};
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, x, 2, GAN_MAX_RANK)) {
+        y = gani_normalize_affine(graph, x, gan_moments(graph, x, kind), kind, affine, desc);
+    }
+    gan_graph_pop(graph);
+    return y;
+}
+
+GAN_API gan_tensor gan_layer_instance_norm(gan_graph *graph, const char *name, gan_tensor x,
+                                           const gan_norm_desc *given) {
+    const gan_norm_desc desc = gani_norm_desc(given);
+    return gani_sample_norm(graph, name, x, GAN_NORM_INSTANCE, desc.affine, &desc);
+}
+
+GAN_API gan_tensor gan_layer_layer_norm(gan_graph *graph, const char *name, gan_tensor x,
+                                        const gan_norm_desc *given) {
+    const gan_norm_desc desc = gani_norm_desc(given);
+    return gani_sample_norm(graph, name, x, GAN_NORM_LAYER, !desc.no_affine, &desc);
+}
+
+/* --- activations, dropout, maxout ------------------------------------------ */
+
+GAN_API gan_tensor gan_relu(gan_graph *graph, gan_tensor x) {
+    return gan_activate(graph, x, GAN_ACT_LEAKY_RELU, 0.0f);
+}
+
+GAN_API gan_tensor gan_leaky_relu(gan_graph *graph, gan_tensor x, float slope) {
+    return gan_activate(graph, x, GAN_ACT_LEAKY_RELU, slope);
+}
+
+GAN_API gan_tensor gan_tanh(gan_graph *graph, gan_tensor x) {
+    return gan_activate(graph, x, GAN_ACT_TANH, 0.0f);
+}
+
+GAN_API gan_tensor gan_sigmoid(gan_graph *graph, gan_tensor x) {
+    return gan_activate(graph, x, GAN_ACT_SIGMOID, 0.0f);
+}
+
+GAN_API gan_tensor gan_layer_prelu(gan_graph *graph, const char *name, gan_tensor x,
+                                   int per_channel) {
+    gan_tensor y = {0};
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, x, 2, GAN_MAX_RANK)) {
+        const int slopes = per_channel ? gan_tensor_shape(graph, x).dim[1] : 1;
+        y = gan_prelu(graph, x,
+                      gani_weight(graph, "weight", gan_shape1(slopes), NULL,
+                                  gani_init(GAN_INIT_CONSTANT, 0.25, 0.0)));
+    }
+    gan_graph_pop(graph);
+    return y;
+}
+
+GAN_API gan_tensor gan_layer_maxout(gan_graph *graph, const char *name, gan_tensor x, int units,
+                                    int pieces, const gan_layer_desc *desc) {
+    gan_tensor y = gan_layer_linear(graph, name, x, units * pieces, desc);
+    const int n = gan_tensor_shape(graph, x).dim[0];
+    y = gan_max_over(graph, gan_reshape(graph, y, gan_shape3(n, units, pieces)), 1u << 2);
+    return gan_reshape(graph, y, gan_shape2(n, units));
+}
+
+GAN_API gan_tensor gan_layer_dropout(gan_graph *graph, gan_tensor x, float p, int channelwise) {
+    return graph->mode & GAN_MODE_KEEP_ALL_UNITS ? x : gan_dropout(graph, x, p, channelwise);
+}
+
+/* --- recurrence ------------------------------------------------------------ */
+
+/* One gate [n,units] of gates [n,4*units]. */
+static gan_tensor gani_lstm_gate(gan_graph *graph, gan_tensor gates, int index, int units,
+                                 gan_activation act) {
+    return gan_activate(graph, gan_slice(graph, gates, 1, index * units, units), act, 0.0f);
+}
+
+GAN_API void gan_layer_lstm(gan_graph *graph, const char *name, gan_tensor x, int units,
+                            gan_tensor *h, gan_tensor *c, const gan_layer_desc *given) {
+    const gan_layer_desc desc = gani_layer_desc(given);
+    gan_graph_push(graph, name);
+    if (gani_check_rank(graph, x, 2, 2)) {
+        const int in = gan_tensor_shape(graph, x).dim[1];
+        const gan_init init = gani_init_fan_in(units);
+        const gan_shape bias_shape = gan_shape1(4 * units);
+        gan_tensor none = {0}, bias_ih = none, bias_hh = none;
+        gan_tensor w_ih =
+            gani_weight(graph, "weight_ih", gan_shape2(4 * units, in), desc.weight_init, init);
+        gan_tensor w_hh =
+            gani_weight(graph, "weight_hh", gan_shape2(4 * units, units), desc.weight_init, init);
+        if (!desc.no_bias) {
+            bias_ih = gani_weight(graph, "bias_ih", bias_shape, desc.bias_init, init);
+            bias_hh = gani_weight(graph, "bias_hh", bias_shape, desc.bias_init, init);
+        }
+        gan_tensor gates = gan_linear(graph, x, w_ih, bias_ih);
+        if (h->id) {
+            gates = gan_add(graph, gates, gan_linear(graph, *h, w_hh, bias_hh));
+        } else if (bias_hh.id) {
+            gates = gan_add(graph, gates, bias_hh);
+        }
+        gan_tensor input = gani_lstm_gate(graph, gates, 0, units, GAN_ACT_SIGMOID);
+        gan_tensor forget = gani_lstm_gate(graph, gates, 1, units, GAN_ACT_SIGMOID);
+        gan_tensor candidate = gani_lstm_gate(graph, gates, 2, units, GAN_ACT_TANH);
+        gan_tensor output = gani_lstm_gate(graph, gates, 3, units, GAN_ACT_SIGMOID);
+        gan_tensor next = gan_mul(graph, input, candidate);
+        *c = c->id ? gan_add(graph, gan_mul(graph, forget, *c), next) : next;
+        *h = gan_mul(graph, output, gan_tanh(graph, *c));
+    }
+    gan_graph_pop(graph);
+}
+
+/* --- attention ------------------------------------------------------------- */
+
+/* 0, step, 2*step ... as a constant [1,count,1] or [1,1,count]: an input that is filled once. */
+static gan_tensor gani_ramp(gan_graph *graph, gan_shape shape, int count, double first,
+                            double step) {
+    gan_tensor ramp = gan_input(graph, "ramp", shape);
+    float *data = graph->status == GAN_OK ? gan_input_data(graph, ramp) : NULL;
+    for (int i = 0; data && i < count; i++) {
+        data[i] = (float)(first + i * step);
+    }
+    return ramp;
+}
+
+/* Filters [n,size,extent] for one direction. centre, delta, scale = -1/(2 sigma^2): [n,1,1]. */
+static gan_tensor gani_attention_filters(gan_graph *graph, gan_tensor centre, gan_tensor delta,
+                                         gan_tensor scale, int size, int extent, double offset) {
+    gan_tensor steps = gani_ramp(graph, gan_shape3(1, size, 1), size, 0.5 - 0.5 * size, 1.0);
+    gan_tensor pixels = gani_ramp(graph, gan_shape3(1, 1, extent), extent, offset, 1.0);
+    gan_tensor centres = gan_add(graph, centre, gan_mul(graph, steps, delta));
+    gan_tensor distance = gan_square(graph, gan_sub(graph, pixels, centres));
+    gan_tensor filters = gan_exp(graph, gan_mul(graph, distance, scale));
+    gan_tensor total = gan_sum(graph, filters, 1u << 2);
+    gan_tensor floor_value =
+        gan_constant(graph, gan_shape0(), 1e-8f); /* a window that lies far outside the image */
+    return gan_div(graph, filters, gan_maximum(graph, total, floor_value));
+}
+
+GAN_API gan_attention gan_attention_window(gan_graph *graph, gan_tensor where, int size, int h,
+                                           int w, float offset) {
+    gan_attention window = {{0}, {0}, {0}};
+    if (!gani_check_rank(graph, where, 2, 2)) {
+        return window;
+    }
+    const int n = gan_tensor_shape(graph, where).dim[0];
+    gan_tensor part[5];
+    for (int i = 0; i < 5; i++) {
+        part[i] = gan_reshape(graph, gan_slice(graph, where, 1, i, 1), gan_shape3(n, 1, 1));
+    }
+    const float half_w = 0.5f * (float)(w + 1), half_h = 0.5f * (float)(h + 1);
+    const float spread = (float)((h > w ? h : w) - 1) / (float)(size > 1 ? size - 1 : 1);
+    gan_tensor gx = gan_affine(graph, part[0], half_w, half_w);
+    gan_tensor gy = gan_affine(graph, part[1], half_h, half_h);
+    gan_tensor scale =
+        gan_affine(graph, gan_exp(graph, gan_affine(graph, part[2], -1.0f, 0.0f)), -0.5f, 0.0f);
+    gan_tensor delta = gan_affine(graph, gan_exp(graph, part[3]), spread, 0.0f);
+    window.fx = gani_attention_filters(graph, gx, delta, scale, size, w, (double)offset);
+    window.fy = gani_attention_filters(graph, gy, delta, scale, size, h, (double)offset);
+    window.gamma = gan_reshape(graph, gan_exp(graph, part[4]), gan_shape4(n, 1, 1, 1));
+    return window;
+}
+
+/* Filters [n,a,b] repeated for each channel: [n,c,a,b]. */
+static gan_tensor gani_for_channels(gan_graph *graph, gan_tensor filters, int c) {
+    const gan_shape s = gan_tensor_shape(graph, filters);
+    gan_tensor one = gan_reshape(graph, filters, gan_shape4(s.dim[0], 1, s.dim[1], s.dim[2]));
+    return c == 1 ? one : gan_broadcast(graph, one, gan_shape4(s.dim[0], c, s.dim[1], s.dim[2]));
+}
+
+/* fy x fx^T, or (transpose 1) fy^T x fx; x [n,c,...]. */
+static gan_tensor gani_attention_apply(gan_graph *graph, const gan_attention *window, gan_tensor x,
+                                       int transpose) {
+    const int c = gan_tensor_shape(graph, x).dim[1];
+    gan_tensor fx = gani_for_channels(graph, window->fx, c),
+               fy = gani_for_channels(graph, window->fy, c);
+    return gan_matmul(graph, gan_matmul(graph, fy, x, transpose, 0), fx, 0, !transpose);
+}
+
+GAN_API gan_tensor gan_attention_read(gan_graph *graph, const gan_attention *window, gan_tensor x) {
+    return gan_mul(graph, gani_attention_apply(graph, window, x, 0), window->gamma);
+}
+
+GAN_API gan_tensor gan_attention_write(gan_graph *graph, const gan_attention *window,
+                                       gan_tensor x) {
+    return gan_div(graph, gani_attention_apply(graph, window, x, 1), window->gamma);
+}
 
 /* ============================================================================
  * >>losses  6.2  LOSSES OVER OPS
+ *
+ * Holds:  scalars to be minimised, one formula each.
+ * Uses:   >>api-graph        Knows nothing of: systems.
  * ========================================================================= */
+
+GAN_API gan_tensor gan_loss_bce(gan_graph *graph, gan_tensor logit, float target) {
+    gan_tensor targets = gan_constant(graph, gan_shape0(), target);
+    return gan_mean(graph, gan_bce_logits(graph, logit, targets), GAN_ALL_AXES);
+}
+
+GAN_API gan_tensor gan_loss_least_squares(gan_graph *graph, gan_tensor score, float target) {
+    return gan_mean(graph, gan_square(graph, gan_affine(graph, score, 1.0f, -target)),
+                    GAN_ALL_AXES);
+}
+
+GAN_API gan_tensor gan_loss_wasserstein(gan_graph *graph, gan_tensor score, int high) {
+    return gan_affine(graph, gan_mean(graph, score, GAN_ALL_AXES), high ? -1.0f : 1.0f, 0.0f);
+}
+
+GAN_API gan_tensor gan_loss_hinge(gan_graph *graph, gan_tensor score, int high) {
+    gan_tensor margin = gan_affine(graph, score, high ? -1.0f : 1.0f, 1.0f);
+    return gan_mean(graph, gan_activate(graph, margin, GAN_ACT_LEAKY_RELU, 0.0f), GAN_ALL_AXES);
+}
+
+GAN_API gan_tensor gan_loss_mse(gan_graph *graph, gan_tensor x, gan_tensor y) {
+    return gan_mean(graph, gan_square(graph, gan_sub(graph, x, y)), GAN_ALL_AXES);
+}
+
+GAN_API gan_tensor gan_loss_l1(gan_graph *graph, gan_tensor x, gan_tensor y) {
+    return gan_mean(graph, gan_abs(graph, gan_sub(graph, x, y)), GAN_ALL_AXES);
+}
+
+GAN_API gan_tensor gan_loss_cross_entropy(gan_graph *graph, gan_tensor logit, gan_tensor label) {
+    const gan_shape shape = gan_tensor_shape(graph, logit);
+    gan_tensor chosen = gan_one_hot(graph, label, shape.dim[1]);
+    gan_tensor total =
+        gan_sum(graph, gan_mul(graph, gan_log_softmax(graph, logit), chosen), GAN_ALL_AXES);
+    return gan_affine(graph, total, -1.0f / (float)shape.dim[0], 0.0f);
+}
+
+GAN_API gan_tensor gan_loss_gaussian_nll(gan_graph *graph, gan_tensor x, gan_tensor mean,
+                                         gan_tensor log_var) {
+    gan_tensor precision = gan_exp(graph, gan_affine(graph, log_var, -1.0f, 0.0f));
+    gan_tensor distance = gan_mul(graph, gan_square(graph, gan_sub(graph, x, mean)), precision);
+    const float constant = 0.918938533f; /* log(2 pi)/2 */
+    return gan_affine(graph, gan_mean(graph, gan_add(graph, log_var, distance), GAN_ALL_AXES), 0.5f,
+                      constant);
+}
+
+GAN_API gan_tensor gan_loss_kl_normal(gan_graph *graph, gan_tensor mean, gan_tensor log_var) {
+    const int n = gan_tensor_shape(graph, mean).dim[0];
+    gan_tensor spread = gan_sub(graph, gan_exp(graph, log_var), log_var);
+    gan_tensor terms =
+        gan_add(graph, gan_square(graph, mean), gan_affine(graph, spread, 1.0f, -1.0f));
+    return gan_affine(graph, gan_sum(graph, terms, GAN_ALL_AXES), 0.5f / (float)n, 0.0f);
+}
+
+GAN_API gan_tensor gan_loss_gradient_penalty(gan_graph *graph, gan_tensor score, gan_tensor x) {
+    gan_tensor gradient = {0};
+    gan_grad(graph, gan_sum(graph, score, GAN_ALL_AXES), &x, 1, &gradient);
+    const unsigned all_but_first = ((1u << gan_tensor_shape(graph, x).rank) - 1u) & ~1u;
+    gan_tensor squares = gan_sum(graph, gan_square(graph, gradient), all_but_first);
+    gan_tensor norm = gan_sqrt(
+        graph, gan_affine(graph, squares, 1.0f, 1e-12f)); /* slope of sqrt at 0 is infinite */
+    return gan_loss_least_squares(graph, norm, 1.0f);
+}
 
 /* ============================================================================
  * >>optimisers  6.3  UPDATES OVER OPS
+ *
+ * gan_minimise appends the gradients of a loss and one effect for each parameter. What an
+ * optimiser remembers is itself a parameter (GAN_PARAM_STATE) named after the one it belongs to,
+ * "adam.generator.main.0.weight.m", so that a checkpoint holds it, and made here, so that a
+ * checkpoint can be restored before the first step.
+ *
+ * Holds:  choice of parameters, clipping, decay, averages, the three rules.
+ * Uses:   >>api-graph  >>nodes  >>ops        Knows nothing of: systems.
  * ========================================================================= */
+
+static gan_optimiser gani_optimiser(gan_optimiser_kind kind) {
+    gan_optimiser optimiser;
+    memset(&optimiser, 0, sizeof optimiser);
+    optimiser.kind = kind;
+    optimiser.eps = 1e-8f;
+    return optimiser;
+}
+
+GAN_API gan_optimiser gan_sgd(float momentum) {
+    gan_optimiser optimiser = gani_optimiser(GAN_SGD);
+    optimiser.momentum = momentum;
+    return optimiser;
+}
+
+GAN_API gan_optimiser gan_adam(float beta1, float beta2) {
+    gan_optimiser optimiser = gani_optimiser(GAN_ADAM);
+    optimiser.beta1 = beta1;
+    optimiser.beta2 = beta2;
+    return optimiser;
+}
+
+GAN_API gan_optimiser gan_rmsprop(float alpha) {
+    gan_optimiser optimiser = gani_optimiser(GAN_RMSPROP);
+    optimiser.alpha = alpha;
+    return optimiser;
+}
+
+/* What gan_minimise works on: parameters, and a gradient for each. */
+typedef struct gani_update {
+    gan_graph *graph;
+    const gan_optimiser *rule;
+    const char *name;           /* first part of the names of the state */
+    gan_tensor *params, *grads; /* [count] */
+    int count;
+} gani_update;
+
+/* 1 if the name begins with one of the prefixes, which are separated by blanks, or if there is
+ * none at all. */
+static int gani_fits_prefixes(const char *name, const char *prefixes) {
+    int any = 0;
+    for (;;) {
+        prefixes += strspn(prefixes, " ");
+        const size_t length = strcspn(prefixes, " ");
+        if (length == 0) {
+            return !any;
+        }
+        if (strncmp(name, prefixes, length) == 0) {
+            return 1;
+        }
+        any = 1;
+        prefixes += length;
+    }
+}
+
+/* Node of parameter `index` of the store in this graph; {0} if the graph does not use it. */
+static gan_tensor gani_param_node(const gan_graph *graph, int index) {
+    gan_tensor tensor = {0};
+    tensor.id = index < graph->param_node_capacity ? graph->param_nodes[index] : 0;
+    return tensor;
+}
+
+static const gani_param *gani_tensor_param(const gan_graph *graph, gan_tensor param) {
+    return &graph->params->items[graph->nodes[param.id].param];
+}
+
+/* State "name.owner.suffix", zero at first; {0} with an error if this graph updates it already. */
+static gan_tensor gani_state(const gani_update *update, const char *owner, const char *suffix,
+                             gan_shape shape) {
+    gan_graph *graph = update->graph;
+    char name[GANI_MAX_NAME];
+    gan_tensor none = {0};
+    if (graph->status != GAN_OK) {
+        return none;
+    }
+    const int length = snprintf(name, sizeof name, "%s.%s%s", update->name, owner, suffix);
+    if (length < 0 || length >= (int)sizeof name) {
+        gani_stick(graph,
+                   gani_error(graph->ctx, GAN_ERR_LIMIT, "state of %s: name longer than %d bytes",
+                              owner, GANI_MAX_NAME - 1));
+        return none;
+    }
+    const int index = gani_params_index(graph->params, name);
+    if (index >= 0 && gani_param_node(graph, index).id) {
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                                     "%s is updated already: a second optimiser of the same "
+                                     "parameters needs a name of its own",
+                                     name));
+        return none;
+    }
+    return gan_param(graph, name, shape, GAN_PARAM_STATE, gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
+}
+
+/* --- choice of parameters -------------------------------------------------- */
+
+/* Fills update->params with the trained parameters that fit, or only counts them (params NULL). */
+static void gani_collect_params(gani_update *update, const char *prefixes) {
+    const gan_params *store = update->graph->params;
+    update->count = 0;
+    for (int i = 0; i < store->count; i++) {
+        const gan_tensor node = gani_param_node(update->graph, i);
+        if (node.id && store->items[i].kind == GAN_PARAM_WEIGHT &&
+            gani_fits_prefixes(store->items[i].name, prefixes)) {
+            if (update->params) {
+                update->params[update->count] = node;
+            }
+            update->count++;
+        }
+    }
+}
+
+/* --- changes of gradients and weights -------------------------------------- */
+
+static gan_tensor gani_square_sum(gan_graph *graph, gan_tensor x) {
+    return gan_sum(graph, gan_square(graph, x), GAN_ALL_AXES);
+}
+
+/* All gradients times min(1, limit/(norm + 1e-6)), norm over all of them:
+ * torch.nn.utils.clip_grad_norm_. */
+static void gani_clip_together(const gani_update *update, float limit) {
+    gan_graph *graph = update->graph;
+    gan_tensor total = gani_square_sum(graph, update->grads[0]);
+    for (int i = 1; i < update->count; i++) {
+        total = gan_add(graph, total, gani_square_sum(graph, update->grads[i]));
+    }
+    gan_tensor norm = gan_affine(graph, gan_sqrt(graph, total), 1.0f, 1e-6f);
+    gan_tensor scale = gan_div(graph, gan_constant(graph, gan_shape0(), limit), norm);
+    scale = gan_minimum(graph, scale, gan_constant(graph, gan_shape0(), 1.0f));
+    for (int i = 0; i < update->count; i++) {
+        update->grads[i] = gan_mul(graph, update->grads[i], scale);
+    }
+}
+
+/* Each gradient times limit/max(norm, limit): tf.clip_by_norm. */
+static void gani_clip_each(const gani_update *update, float limit) {
+    gan_graph *graph = update->graph;
+    gan_tensor most = gan_constant(graph, gan_shape0(), limit);
+    for (int i = 0; i < update->count; i++) {
+        gan_tensor norm = gan_sqrt(graph, gani_square_sum(graph, update->grads[i]));
+        gan_tensor scale = gan_div(graph, most, gan_maximum(graph, norm, most));
+        update->grads[i] = gan_mul(graph, update->grads[i], scale);
+    }
+}
+
+static void gani_clip_weights(const gani_update *update, float limit) {
+    for (int i = 0; i < update->count; i++) {
+        gan_tensor clipped = gan_clamp(update->graph, update->params[i], -limit, limit);
+        gan_assign(update->graph, update->params[i], clipped);
+    }
+}
+
+/* "ema.NAME" of one parameter, equal to it when new. */
+static gan_tensor gani_average(gan_graph *graph, const gani_param *param) {
+    char name[GANI_MAX_NAME + 4];
+    gan_tensor none = {0};
+    if (graph->status != GAN_OK) {
+        return none;
+    }
+    snprintf(name, sizeof name, "ema.%s", param->name);
+    const float *values = param->data; /* the store's array may move, the data do not */
+    const gan_shape shape = param->shape;
+    const int known = gani_params_index(graph->params, name) >= 0;
+    gan_tensor average =
+        gan_param(graph, name, shape, GAN_PARAM_BUFFER, gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
+    if (!known && average.id) {
+        memcpy(gani_tensor_param(graph, average)->data, values,
+               gan_shape_count(shape) * sizeof(float));
+    }
+    return average;
+}
+
+/* Averages of the weights and copies of the buffers, under the same names behind "ema.". */
+static void gani_average_all(gan_graph *graph, const char *prefixes, float decay) {
+    const int count = graph->params->count; /* without the averages made here */
+    for (int i = 0; i < count && graph->status == GAN_OK; i++) {
+        const gani_param *param = &graph->params->items[i];
+        const gan_tensor node = gani_param_node(graph, i);
+        if (node.id && param->kind == GAN_PARAM_WEIGHT &&
+            gani_fits_prefixes(param->name, prefixes)) {
+            gan_assign_lerp(graph, gani_average(graph, param), node, 1.0f - decay);
+        } else if (node.id && param->kind == GAN_PARAM_BUFFER &&
+                   gani_fits_prefixes(param->name, prefixes) &&
+                   strncmp(param->name, "ema.", 4) != 0) {
+            gan_assign(graph, gani_average(graph, param), node);
+        }
+    }
+}
+
+/* --- the rules ------------------------------------------------------------- */
+
+/* Appends the update of parameter i; steps: Adam's count of steps. */
+static void gani_update_param(const gani_update *update, int i, gan_tensor lr, gan_tensor steps) {
+    gan_graph *graph = update->graph;
+    const gan_optimiser *rule = update->rule;
+    const gan_tensor param = update->params[i], grad = update->grads[i];
+    if (graph->status != GAN_OK) {
+        return;
+    }
+    const char *owner =
+        gani_tensor_param(graph, param)->name; /* stays where it is when the store grows */
+    const gan_shape shape = gani_tensor_param(graph, param)->shape;
+    switch (rule->kind) {
+    case GAN_SGD: {
+        gan_tensor velocity = {0};
+        if (rule->momentum != 0.0f) {
+            velocity = gani_state(update, owner, ".v", shape);
+        }
+        gani_sgd_op(graph, param, grad, lr, velocity, rule->momentum, rule->nesterov,
+                    rule->weight_decay);
+        break;
+    }
+    case GAN_ADAM: {
+        gan_tensor m = gani_state(update, owner, ".m", shape);
+        gan_tensor v = gani_state(update, owner, ".v", shape);
+        gani_adam_op(graph, param, grad, m, v, steps, lr, rule->beta1, rule->beta2, rule->eps,
+                     rule->weight_decay);
+        break;
+    }
+    case GAN_RMSPROP: {
+        gan_tensor v = gani_state(update, owner, ".v", shape);
+        gani_rmsprop_op(graph, param, grad, lr, v, rule->alpha, rule->eps, rule->weight_decay);
+        break;
+    }
+    }
+}
+
+/* Adam's count of steps, one more from here on: state "adam.generator.step". */
+static gan_tensor gani_count_steps(const gani_update *update, const char *prefixes) {
+    char owner[GANI_MAX_NAME];
+    prefixes += strspn(prefixes, " ");
+    snprintf(owner, sizeof owner, "%.*s", (int)strcspn(prefixes, " "), prefixes);
+    gan_tensor steps = gani_state(update, owner, "step", gan_shape0());
+    gan_assign(update->graph, steps, gan_affine(update->graph, steps, 1.0f, 1.0f));
+    return steps;
+}
+
+static void gani_append_updates(gani_update *update, gan_tensor loss, const char *prefixes,
+                                gan_tensor lr) {
+    gan_graph *graph = update->graph;
+    const gan_optimiser *rule = update->rule;
+    gan_tensor steps = {0};
+    gan_grad(graph, loss, update->params, update->count, update->grads);
+    if (rule->clip_norm > 0.0f) {
+        gani_clip_together(update, rule->clip_norm);
+    }
+    if (rule->clip_each_norm > 0.0f) {
+        gani_clip_each(update, rule->clip_each_norm);
+    }
+    if (rule->kind == GAN_ADAM) {
+        steps = gani_count_steps(update, prefixes);
+    }
+    for (int i = 0; i < update->count; i++) {
+        gani_update_param(update, i, lr, steps);
+    }
+    if (rule->clip_weights > 0.0f) {
+        gani_clip_weights(update, rule->clip_weights);
+    }
+    if (rule->ema_decay > 0.0f) {
+        gani_average_all(graph, prefixes, rule->ema_decay);
+    }
+}
+
+GAN_API void gan_minimise(gan_graph *graph, gan_tensor loss, const char *prefixes, gan_tensor lr,
+                          const gan_optimiser *optimiser) {
+    static const char *const names[] = {"sgd", "adam", "rmsprop"};
+    gani_update update;
+    if (graph->status != GAN_OK) {
+        return;
+    }
+    memset(&update, 0, sizeof update);
+    update.graph = graph;
+    update.rule = optimiser;
+    update.name = optimiser->name ? optimiser->name : names[optimiser->kind];
+    gani_collect_params(&update, prefixes);
+    if (update.count == 0) {
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                                     "gan_minimise: no parameter of this graph begins with \"%s\"",
+                                     prefixes));
+        return;
+    }
+    update.params =
+        (gan_tensor *)gani_calloc(graph->ctx, (size_t)update.count, 2 * sizeof *update.params);
+    if (!update.params) {
+        gani_stick(graph, GAN_ERR_MEMORY);
+        return;
+    }
+    update.grads = update.params + update.count;
+    gani_collect_params(&update, prefixes);
+    gani_append_updates(&update, loss, prefixes, lr);
+    gani_free(graph->ctx, update.params);
+}
 
 /* ============================================================================
  * >>images  7.1  PGM, PPM, PAM, PNG; RESIZING, GRIDS
@@ -7693,7 +8742,8 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
     }
     for (int i = 0; i < checkpoint->count; i++) {
         const gani_entry *entry = &checkpoint->entries[i];
-        if (!match->used[i] && gani_has_prefix(entry->name, desc->file_prefix) &&
+        if (!match->used[i] && !desc->ignore_unknown &&
+            gani_has_prefix(entry->name, desc->file_prefix) &&
             !(desc->weights_only && entry->kind == GAN_PARAM_STATE)) {
             gani_misfit(&match->unexpected, entry->name);
         }
@@ -7763,16 +8813,1098 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
 }
 
 /* ============================================================================
- * >>models  8.1  THE MODEL TABLE, TRAINING, SAMPLING
+ * >>models  8.1  RECIPES: HOW A SYSTEM SAYS WHAT IT IS; TRAINING, SAMPLING
+ *
+ * A system is a row (gani_system) with two functions that fill a recipe: one for training, one for
+ * sampling. A recipe is a graph together with
+ *   feeds    inputs and what fills them before each step (images, noise, a learning rate),
+ *   phases   programs that a step runs in order, each in every step or in every k-th,
+ *   metrics  scalars that a phase computes and the step reports.
+ * Everything that differs between systems is in their recipes; the functions that train, sample and
+ * save have no case for any of them. A feed is a pure function of (seed, its name, step), so
+ * nothing but the step has to be saved.
+ *
+ * To add a system: write a section like >>gan with its options, its two functions and its row, and
+ * name the row in >>systems.
+ *
+ * Holds:  recipes, the model, filling, running, saving.
+ * Uses:   >>api-graph  >>api-layers  >>datasets  >>checkpoints        Knows nothing of: particular
+ * systems.
  * ========================================================================= */
+
+enum {
+    GANI_MAX_FEEDS = 16,
+    GANI_MAX_PHASES = 8,
+    GANI_MAX_METRICS = 16,
+    GANI_MAX_OPTIONS = 32,
+    GANI_SAMPLE_BATCH = 16
+};
+
+typedef enum gani_feed_kind {
+    GANI_FEED_IMAGES,  /* from the dataset */
+    GANI_FEED_NORMAL,  /* N(0,1) */
+    GANI_FEED_UNIFORM, /* in [a,b) */
+    GANI_FEED_RATE     /* max(a * b^step, c) */
+} gani_feed_kind;
+
+typedef struct gani_feed {
+    const char *name;
+    gani_feed_kind kind;
+    double a, b, c;
+    float *data; /* of the input */
+    size_t count;
+} gani_feed;
+
+typedef struct gani_phase {
+    gan_program *program;
+    int every; /* runs in steps every-1, 2*every-1, ... */
+    int metric_first, metric_count;
+} gani_phase;
+
+typedef struct gani_metric {
+    const char *name;
+    gan_tensor tensor;
+    float value;
+} gani_metric;
+
+typedef struct gani_recipe {
+    const struct gan_model *model; /* sizes and options */
+    gan_graph *graph;
+    int batch;
+    gani_feed feeds[GANI_MAX_FEEDS];
+    int feed_count;
+    gani_phase phases[GANI_MAX_PHASES];
+    int phase_count;
+    gani_metric metrics[GANI_MAX_METRICS];
+    int metric_count;
+} gani_recipe;
+
+typedef struct gani_system {
+    gan_system info;
+    void (*train)(gani_recipe *recipe);  /* errors stick in the graph */
+    void (*sample)(gani_recipe *recipe); /* ends with gani_images */
+} gani_system;
+
+struct gan_model {
+    gan_context *ctx;
+    const gani_system *system;
+    gan_params *params;
+    int height, width, channels, batch;
+    double options[GANI_MAX_OPTIONS]; /* by index in the system's list */
+    char *options_text;               /* the same, written out */
+    gani_recipe *train;               /* NULL if disabled */
+    gani_recipe *sample;              /* NULL until needed */
+};
+
+/* --- what a system's functions call ---------------------------------------- */
+
+/* Value of an option; the name is one of the system's own. */
+static double gani_option(const gani_recipe *recipe, const char *name) {
+    const gan_system *system = &recipe->model->system->info;
+    int i = 0;
+    while (i < system->option_count && strcmp(system->options[i].name, name) != 0) {
+        i++;
+    }
+    GAN_ASSERT(i < system->option_count);
+    return recipe->model->options[i];
+}
+
+static gan_tensor gani_add_feed(gani_recipe *recipe, const char *name, gani_feed_kind kind,
+                                gan_shape shape, double a, double b, double c) {
+    gan_tensor input = gan_input(recipe->graph, name, shape);
+    GAN_ASSERT(recipe->feed_count < GANI_MAX_FEEDS);
+    if (gan_graph_status(recipe->graph) == GAN_OK) {
+        gani_feed *feed = &recipe->feeds[recipe->feed_count++];
+        feed->name = name;
+        feed->kind = kind;
+        feed->a = a;
+        feed->b = b;
+        feed->c = c;
+        feed->data = gan_input_data(recipe->graph, input);
+        feed->count = gan_shape_count(shape);
+    }
+    return input;
+}
+
+/* The images of a step [batch,c,h,w]. */
+static gan_tensor gani_feed_images(gani_recipe *recipe, const char *name) {
+    const gan_model *model = recipe->model;
+    const gan_shape shape = gan_shape4(recipe->batch, model->channels, model->height, model->width);
+    return gani_add_feed(recipe, name, GANI_FEED_IMAGES, shape, 0.0, 0.0, 0.0);
+}
+
+/* Noise drawn anew for every step (training) or by the number of the image (sampling): axis 0 of
+ * shape is the batch. */
+static gan_tensor gani_feed_normal(gani_recipe *recipe, const char *name, gan_shape shape) {
+    return gani_add_feed(recipe, name, GANI_FEED_NORMAL, shape, 0.0, 0.0, 0.0);
+}
+
+static gan_tensor gani_feed_uniform(gani_recipe *recipe, const char *name, gan_shape shape,
+                                    double low, double high) {
+    return gani_add_feed(recipe, name, GANI_FEED_UNIFORM, shape, low, high, 0.0);
+}
+
+/* A scalar: max(start * factor^step, lowest). */
+static gan_tensor gani_feed_rate(gani_recipe *recipe, const char *name, double start, double factor,
+                                 double lowest) {
+    return gani_add_feed(recipe, name, GANI_FEED_RATE, gan_shape0(), start, factor, lowest);
+}
+
+/* A scalar to report, computed by the phase that ends next. */
+static void gani_report(gani_recipe *recipe, const char *name, gan_tensor value) {
+    GAN_ASSERT(recipe->metric_count < GANI_MAX_METRICS);
+    gani_metric *metric = &recipe->metrics[recipe->metric_count++];
+    metric->name = name;
+    metric->tensor = value;
+}
+
+/* Ends a phase: all metrics and updates since the last one become a program that runs in every
+ * `every`-th step. */
+static void gani_end_phase(gani_recipe *recipe, const char *name, int every) {
+    gan_tensor outputs[GANI_MAX_METRICS];
+    gani_phase *phase = &recipe->phases[recipe->phase_count];
+    const gani_phase *last = recipe->phase_count ? phase - 1 : NULL;
+    GAN_ASSERT(recipe->phase_count < GANI_MAX_PHASES);
+    phase->every = every;
+    phase->metric_first = last ? last->metric_first + last->metric_count : 0;
+    phase->metric_count = recipe->metric_count - phase->metric_first;
+    for (int i = 0; i < phase->metric_count; i++) {
+        outputs[i] = recipe->metrics[phase->metric_first + i].tensor;
+    }
+    if (gan_program_create(&phase->program, recipe->graph, name, outputs, phase->metric_count) ==
+        GAN_OK) {
+        recipe->phase_count++;
+    }
+}
+
+/* Ends a sampling recipe: its images [batch,c,h,w] in [-1,1]. */
+static void gani_images(gani_recipe *recipe, gan_tensor images) {
+    gani_report(recipe, "images", images);
+    gani_end_phase(recipe, "sample", 1);
+}
+
+/* --- recipes ----------------------------------------------------------------- */
+
+static void gani_recipe_destroy(gan_context *ctx, gani_recipe *recipe) {
+    if (recipe) {
+        for (int i = 0; i < recipe->phase_count; i++) {
+            gan_program_destroy(recipe->phases[i].program);
+        }
+        gan_graph_destroy(recipe->graph);
+        gani_free(ctx, recipe);
+    }
+}
+
+static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model, int batch,
+                                     unsigned mode, void (*build)(gani_recipe *recipe)) {
+    gani_recipe *recipe = (gani_recipe *)gani_calloc(model->ctx, 1, sizeof *recipe);
+    if (!recipe) {
+        return GAN_ERR_MEMORY;
+    }
+    recipe->model = model;
+    recipe->batch = batch;
+    gan_status status = gan_graph_create(&recipe->graph, model->ctx, model->params);
+    if (status == GAN_OK) {
+        gan_graph_set_mode(recipe->graph, mode);
+        build(recipe);
+        status = gan_graph_status(recipe->graph);
+    }
+    if (status == GAN_OK && recipe->phase_count == 0) {
+        status = gan_context_status(model->ctx); /* of gan_program_create */
+    }
+    if (status != GAN_OK) {
+        gani_recipe_destroy(model->ctx, recipe);
+        return status;
+    }
+    *out = recipe;
+    return GAN_OK;
+}
+
+/* Parameters and whatever else the programs of a recipe need at once. */
+static size_t gani_recipe_bytes(const gani_recipe *recipe, double *multiply_adds) {
+    size_t params = 0, largest = 0;
+    *multiply_adds = 0.0;
+    for (int i = 0; i < recipe->phase_count; i++) {
+        const gan_program_info info = gan_program_get_info(recipe->phases[i].program);
+        const size_t bytes = info.arena_bytes + info.workspace_bytes + info.input_bytes;
+        largest = bytes > largest ? bytes : largest;
+        params = info.param_bytes > params ? info.param_bytes : params;
+        *multiply_adds += info.multiply_adds / recipe->phases[i].every;
+    }
+    return params + largest;
+}
+
+/* Stream of a feed: apart from those of other feeds, of initial weights (hashes of longer names)
+ * and of random ops. */
+static uint64_t gani_feed_stream(const gani_feed *feed) {
+    return gani_hash(feed->name, strlen(feed->name), gani_hash("feed ", 5, GANI_HASH_START));
+}
+
+/* Noise: elements first ... first+count-1 of the feed's stream. Rates: for the given step. */
+static void gani_fill_feed(gani_feed *feed, uint64_t seed, uint64_t step, uint64_t first) {
+    switch (feed->kind) {
+    case GANI_FEED_IMAGES:
+        break;
+    case GANI_FEED_NORMAL:
+        gan_random_normal(seed, gani_feed_stream(feed), first, feed->data, feed->count);
+        break;
+    case GANI_FEED_UNIFORM:
+        gan_random_uniform(seed, gani_feed_stream(feed), first, feed->data, feed->count);
+        for (size_t i = 0; i < feed->count; i++) {
+            feed->data[i] = (float)(feed->a + (feed->b - feed->a) * (double)feed->data[i]);
+        }
+        break;
+    case GANI_FEED_RATE: {
+        const double rate = feed->a * pow(feed->b, (double)step);
+        feed->data[0] = (float)(rate > feed->c ? rate : feed->c);
+        break;
+    }
+    }
+}
+
+static gani_feed *gani_find_feed(gani_recipe *recipe, const char *name, size_t length) {
+    for (int i = 0; i < recipe->feed_count; i++) {
+        if (strlen(recipe->feeds[i].name) == length &&
+            memcmp(recipe->feeds[i].name, name, length) == 0) {
+            return &recipe->feeds[i];
+        }
+    }
+    return NULL;
+}
+
+/* --- options --------------------------------------------------------------- */
+
+/* The next "name=value" of a text; returns what follows it, NULL at the end. */
+typedef struct gani_pair {
+    const char *name, *value;
+    int name_length, value_length;
+} gani_pair;
+
+static const char *gani_next_pair(const char *text, gani_pair *pair) {
+    static const char blanks[] = " \t\r\n";
+    text += strspn(text, blanks);
+    if (!*text) {
+        return NULL;
+    }
+    const size_t length = strcspn(text, blanks);
+    const char *equal = (const char *)memchr(text, '=', length);
+    pair->name = text;
+    pair->name_length = (int)(equal ? (size_t)(equal - text) : length);
+    pair->value = equal ? equal + 1 : text + length;
+    pair->value_length = (int)(length - (size_t)(pair->value - text));
+    return text + length;
+}
+
+/* The whole text of a value as a number; 0 if it is none. */
+static int gani_parse_number(const gani_pair *pair, double *out) {
+    char text[64], *end = text;
+    if (pair->value_length <= 0 || pair->value_length >= (int)sizeof text) {
+        return 0;
+    }
+    memcpy(text, pair->value, (size_t)pair->value_length);
+    text[pair->value_length] = '\0';
+    *out = strtod(text, &end);
+    return *end == '\0' && *out - *out == 0.0;
+}
+
+/* Word number `index` of a list separated by blanks; its length, 0 past the end. */
+static int gani_word(const char *words, int index, const char **word) {
+    for (;; index--) {
+        words += strspn(words, " ");
+        *word = words;
+        words += strcspn(words, " ");
+        if (index == 0 || words == *word) {
+            return (int)(words - *word);
+        }
+    }
+}
+
+/* Reads the value of an option, as a number. */
+static gan_status gani_parse_option(gan_context *ctx, const gan_option *option,
+                                    const gani_pair *pair, double *out) {
+    if (option->choices) {
+        const char *word;
+        int length;
+        for (int i = 0; (length = gani_word(option->choices, i, &word)) > 0; i++) {
+            if (length == pair->value_length && memcmp(word, pair->value, (size_t)length) == 0) {
+                *out = i;
+                return GAN_OK;
+            }
+        }
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "option %s: expected one of: %s; found \"%.*s\"",
+                          option->name, option->choices, pair->value_length, pair->value);
+    }
+    if (!gani_parse_number(pair, out) || *out < option->low || *out > option->high ||
+        (option->whole && *out != floor(*out))) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "option %s: expected a %snumber from %g to %g, found \"%.*s\"",
+                          option->name, option->whole ? "whole " : "", option->low, option->high,
+                          pair->value_length, pair->value);
+    }
+    return GAN_OK;
+}
+
+/* Index of an option, or -1 with the error set. */
+static int gani_find_option(gan_context *ctx, const gan_system *system, const gani_pair *pair) {
+    char known[256] = "";
+    size_t used = 0;
+    for (int i = 0; i < system->option_count; i++) {
+        const char *name = system->options[i].name;
+        if ((int)strlen(name) == pair->name_length &&
+            memcmp(name, pair->name, (size_t)pair->name_length) == 0) {
+            return i;
+        }
+        if (used < sizeof known) {
+            used += (size_t)snprintf(known + used, sizeof known - used, " %s", name);
+        }
+    }
+    gani_error(ctx, GAN_ERR_ARGUMENT, "%s has no option \"%.*s\"; it has:%s", system->name,
+               pair->name_length, pair->name, known);
+    return -1;
+}
+
+/* Changes the options that a text names. */
+static gan_status gani_set_options(gan_model *model, const char *text) {
+    const gan_system *system = &model->system->info;
+    gani_pair pair;
+    while (text && (text = gani_next_pair(text, &pair)) != NULL) {
+        const int index = gani_find_option(model->ctx, system, &pair);
+        if (index < 0) {
+            return GAN_ERR_ARGUMENT;
+        }
+        gan_status status =
+            gani_parse_option(model->ctx, &system->options[index], &pair, &model->options[index]);
+        if (status != GAN_OK) {
+            return status;
+        }
+    }
+    return GAN_OK;
+}
+
+/* Writes all options to model->options_text; 17 digits give back the same number. */
+static gan_status gani_write_options(gan_model *model) {
+    const gan_system *system = &model->system->info;
+    const size_t capacity = (size_t)GANI_MAX_OPTIONS * 64;
+    size_t used = 0;
+    model->options_text = (char *)gani_calloc(model->ctx, capacity, 1);
+    if (!model->options_text) {
+        return GAN_ERR_MEMORY;
+    }
+    for (int i = 0; i < system->option_count && used < capacity; i++) {
+        const gan_option *option = &system->options[i];
+        char *to = model->options_text + used;
+        used += (size_t)snprintf(to, capacity - used, "%s%s=", i ? " " : "", option->name);
+        to = model->options_text + used;
+        if (option->choices) {
+            const char *word;
+            const int length = gani_word(option->choices, (int)model->options[i], &word);
+            used += (size_t)snprintf(to, capacity - used, "%.*s", length, word);
+        } else {
+            used += (size_t)snprintf(to, capacity - used, "%.9g", model->options[i]);
+        }
+    }
+    return GAN_OK;
+}
+
+/* --- the model ------------------------------------------------------------- */
+
+GAN_API void gan_model_destroy(gan_model *model) {
+    if (model) {
+        gani_recipe_destroy(model->ctx, model->train);
+        gani_recipe_destroy(model->ctx, model->sample);
+        gan_params_destroy(model->params);
+        gani_free(model->ctx, model->options_text);
+        gani_free(model->ctx, model);
+    }
+}
+
+static gan_status gani_check_size(gan_context *ctx, const char *what, int value, int low,
+                                  int high) {
+    if (value < low || value > high) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: expected %d to %d, found %d", what, low, high,
+                          value);
+    }
+    return GAN_OK;
+}
+
+/* Sizes, options and recipes of a model whose system is known. */
+static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc) {
+    gan_context *ctx = model->ctx;
+    const gan_system *system = &model->system->info;
+    model->height = desc->height ? desc->height : system->height;
+    model->width = desc->width ? desc->width : system->width;
+    model->channels = desc->channels ? desc->channels : system->channels;
+    model->batch = desc->batch ? desc->batch : system->batch;
+    for (int i = 0; i < system->option_count; i++) {
+        model->options[i] = system->options[i].standard;
+    }
+    gan_status status = gani_check_size(ctx, "height", model->height, 1, 4096);
+    status = status ? status : gani_check_size(ctx, "width", model->width, 1, 4096);
+    status = status ? status : gani_check_size(ctx, "channels", model->channels, 1, 4);
+    status = status ? status : gani_check_size(ctx, "batch", model->batch, 1, 65536);
+    status = status ? status : gani_set_options(model, desc->options);
+    status = status ? status : gani_write_options(model);
+    status = status ? status : gan_params_create(&model->params, ctx, desc->seed);
+    if (status != GAN_OK) {
+        return status;
+    }
+    if (desc->disable_training) {
+        return gani_recipe_create(&model->sample, model, 1, GAN_EVALUATE, model->system->sample);
+    }
+    return gani_recipe_create(&model->train, model, model->batch, GAN_TRAIN, model->system->train);
+}
+
+/* A model of the given row, for gan_model_create and gan_model_load. */
+static gan_status gani_model_create(gan_model **out, gan_context *ctx, const gani_system *system,
+                                    const gan_model_desc *desc) {
+    gan_model *model = (gan_model *)gani_calloc(ctx, 1, sizeof *model);
+    *out = NULL;
+    if (!model) {
+        return GAN_ERR_MEMORY;
+    }
+    GAN_ASSERT(system->info.option_count <= GANI_MAX_OPTIONS);
+    model->ctx = ctx;
+    model->system = system;
+    gan_status status = gani_model_build(model, desc);
+    if (status != GAN_OK) {
+        gan_model_destroy(model);
+        return status;
+    }
+    *out = model;
+    return GAN_OK;
+}
+
+GAN_API gan_params *gan_model_params(gan_model *model) {
+    return model->params;
+}
+
+GAN_API float *gan_model_feed(gan_model *model, const char *name, size_t *count) {
+    gani_feed *feed = model->train ? gani_find_feed(model->train, name, strlen(name)) : NULL;
+    if (count) {
+        *count = feed ? feed->count : 0;
+    }
+    return feed ? feed->data : NULL;
+}
+
+GAN_API gan_metric gan_model_metric(const gan_model *model, int index) {
+    gan_metric metric = {NULL, 0.0f};
+    if (model->train && index >= 0 && index < model->train->metric_count) {
+        metric.name = model->train->metrics[index].name;
+        metric.value = model->train->metrics[index].value;
+    }
+    return metric;
+}
+
+/* --- training -------------------------------------------------------------- */
+
+static gan_status gani_check_data(const gan_model *model, const gan_dataset *data) {
+    const gan_shape want = gan_shape3(model->channels, model->height, model->width);
+    const gan_shape found = gan_dataset_shape(data);
+    if (!gani_shape_equal(&want, &found)) {
+        return gani_error(model->ctx, GAN_ERR_SHAPE,
+                          "data: expected images %s (channels, height, width), found %s",
+                          gani_print_shape(&want).text, gani_print_shape(&found).text);
+    }
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data) {
+    gani_recipe *recipe = model->train;
+    if (!recipe) {
+        return gani_error(model->ctx, GAN_ERR_STATE, "the model was made without training");
+    }
+    const uint64_t seed = gan_params_seed(model->params), step = gan_params_step(model->params);
+    gan_status status = data ? gani_check_data(model, data) : GAN_OK;
+    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
+        gani_feed *feed = &recipe->feeds[i];
+        if (feed->kind != GANI_FEED_IMAGES) {
+            gani_fill_feed(feed, seed, step, step * feed->count);
+        } else if (data) {
+            status = gan_dataset_batch(data, seed, step, recipe->batch, feed->data, NULL);
+        }
+    }
+    return status;
+}
+
+/* Runs one phase and takes over what it reports. */
+static gan_status gani_run_phase(gan_model *model, const gani_phase *phase) {
+    gan_status status = gan_program_run(phase->program);
+    for (int i = 0; i < phase->metric_count && status == GAN_OK; i++) {
+        gani_metric *metric = &model->train->metrics[phase->metric_first + i];
+        metric->value = gan_program_output(phase->program, metric->tensor)[0];
+        if (!(metric->value - metric->value == 0.0f)) {
+            status = gani_error(model->ctx, GAN_ERR_NUMERIC, "%s is not finite after step %lu",
+                                metric->name, (unsigned long)gan_params_step(model->params));
+        }
+    }
+    return status;
+}
+
+GAN_API gan_status gan_model_step(gan_model *model) {
+    const gani_recipe *recipe = model->train;
+    if (!recipe) {
+        return gani_error(model->ctx, GAN_ERR_STATE, "the model was made without training");
+    }
+    const uint64_t step = gan_params_step(model->params);
+    for (int i = 0; i < recipe->phase_count; i++) {
+        const gani_phase *phase = &recipe->phases[i];
+        if ((step + 1) % (uint64_t)phase->every == 0) {
+            gan_status status = gani_run_phase(model, phase);
+            if (status != GAN_OK) {
+                return status;
+            }
+        }
+    }
+    gan_params_set_step(model->params, step + 1);
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_model_train(gan_model *model, gan_dataset *data) {
+    gan_status status = gan_model_fill(model, data);
+    return status ? status : gan_model_step(model);
+}
+
+/* --- sampling -------------------------------------------------------------- */
+
+/* The sampling recipe, made anew where its batch does not suit n images. */
+static gan_status gani_sample_recipe(gan_model *model, int n) {
+    const int batch = n < GANI_SAMPLE_BATCH ? n : GANI_SAMPLE_BATCH;
+    if (model->sample && model->sample->batch == batch) {
+        return GAN_OK;
+    }
+    gani_recipe_destroy(model->ctx, model->sample);
+    model->sample = NULL;
+    return gani_recipe_create(&model->sample, model, batch, GAN_EVALUATE, model->system->sample);
+}
+
+/* Sets the feeds that a text names to one value each. */
+static gan_status gani_set_inputs(gan_context *ctx, gani_recipe *recipe, const char *text) {
+    gani_pair pair;
+    while (text && (text = gani_next_pair(text, &pair)) != NULL) {
+        gani_feed *feed = gani_find_feed(recipe, pair.name, (size_t)pair.name_length);
+        double value;
+        if (!feed) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT, "sampling: no input \"%.*s\"",
+                              pair.name_length, pair.name);
+        }
+        if (!gani_parse_number(&pair, &value)) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT,
+                              "sampling: input %s: expected a number, found \"%.*s\"", feed->name,
+                              pair.value_length, pair.value);
+        }
+        for (size_t i = 0; i < feed->count; i++) {
+            feed->data[i] = (float)value;
+        }
+    }
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
+                                    uint64_t seed) {
+    gan_status status = gani_check_size(model->ctx, "sampling: images", n, 1, INT_MAX);
+    status = status ? status : gani_sample_recipe(model, n);
+    if (status != GAN_OK) {
+        return status;
+    }
+    gani_recipe *recipe = model->sample;
+    const gan_program *program = recipe->phases[0].program;
+    const size_t pixels = (size_t)model->channels * (size_t)model->height * (size_t)model->width;
+    for (int i = 0; i < n && status == GAN_OK; i += recipe->batch) {
+        const int count = n - i < recipe->batch ? n - i : recipe->batch;
+        for (int k = 0; k < recipe->feed_count; k++) {
+            const size_t per_image = recipe->feeds[k].count / (size_t)recipe->batch;
+            gani_fill_feed(&recipe->feeds[k], seed, 0, (uint64_t)i * per_image);
+        }
+        status = gani_set_inputs(model->ctx, recipe, inputs);
+        status = status ? status : gan_program_run(recipe->phases[0].program);
+        if (status == GAN_OK) {
+            memcpy(images + (size_t)i * pixels,
+                   gan_program_output(program, recipe->metrics[0].tensor),
+                   (size_t)count * pixels * sizeof(float));
+        }
+    }
+    return status;
+}
+
+GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
+    memset(info, 0, sizeof *info);
+    gan_status status = gani_sample_recipe(model, 1);
+    if (status != GAN_OK) {
+        return status;
+    }
+    info->system = &model->system->info;
+    info->height = model->height;
+    info->width = model->width;
+    info->channels = model->channels;
+    info->batch = model->batch;
+    info->seed = gan_params_seed(model->params);
+    info->step = gan_params_step(model->params);
+    info->options = model->options_text;
+    info->sample_bytes = gani_recipe_bytes(model->sample, &info->sample_multiply_adds);
+    if (model->train) {
+        info->train_bytes = gani_recipe_bytes(model->train, &info->train_multiply_adds);
+    }
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {
+    static const char *const keys[] = {"height", "width", "channels", "batch"};
+    const int values[] = {model->height, model->width, model->channels, model->batch};
+    enum { SIZES = sizeof keys / sizeof keys[0] };
+    char texts[SIZES][16];
+    gan_metadata meta[SIZES + 2];
+    for (int i = 0; i < SIZES; i++) {
+        snprintf(texts[i], sizeof texts[i], "%d", values[i]);
+        meta[i].key = keys[i];
+        meta[i].value = texts[i];
+    }
+    meta[SIZES].key = "system";
+    meta[SIZES].value = model->system->info.name;
+    meta[SIZES + 1].key = "options";
+    meta[SIZES + 1].value = model->options_text;
+    return gan_params_save(model->params, path, meta, SIZES + 2);
+}
 
 /* ============================================================================
  * >>gan  8.2  GENERATIVE ADVERSARIAL NETS (Goodfellow et al. 2014, arXiv:1406.2661)
+ *
+ * Two multilayer perceptrons. D(x) is the probability that x is real; with D's logits,
+ *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2,        loss_g = BCE(D(G(z)), 1).
+ *
+ * preset=pytorch-gan: networks, names and order of eriklindernoren/PyTorch-GAN,
+ * implementations/gan/gan.py: G first, then D on the same fake images. Differs from it: batch
+ * norm's eps is 1e-5 (option eps; 0.8 there, by a slip). preset=paper: the authors' network for
+ * MNIST, goodfeli/adversarial mnist.yaml: maxout discriminator with dropout on the input of each
+ * layer, sigmoid images in [0,1], SGD; both updates from the same weights. Differs from it: the
+ * momentum stays at 0.5 (there it rises to 0.7 over 250 epochs) and the bias of the output layer
+ * starts at 0 (there from the mean image).
  * ========================================================================= */
+
+static const gan_option gani_gan_options[] = {
+    {"preset", "networks and optimiser", "pytorch-gan paper", 0, 0, 1, 1},
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"lr", "learning rate; 0 is the preset's own, 0.0002 (paper: 0.1)", NULL, 0, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+};
+
+static int gani_gan_is_paper(const gani_recipe *recipe) {
+    return gani_option(recipe, "preset") == 1.0;
+}
+
+/* z ~ N(0,1) [batch,z]; paper: uniform of variance 1. */
+static gan_tensor gani_gan_noise(gani_recipe *recipe) {
+    const gan_shape shape = gan_shape2(recipe->batch, (int)gani_option(recipe, "z"));
+    const double root3 = 1.7320508075688772;
+    return gani_gan_is_paper(recipe) ? gani_feed_uniform(recipe, "z", shape, -root3, root3)
+                                     : gani_feed_normal(recipe, "z", shape);
+}
+
+/* z 100 - 128 - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU 0.2; tanh. */
+static gan_tensor gani_gan_generator_adam(gani_recipe *recipe, gan_tensor x, int pixels) {
+    static const struct {
+        const char *linear, *norm;
+        int units;
+    } rows[] = {{"model.0", NULL, 128},
+                {"model.2", "model.3", 256},
+                {"model.5", "model.6", 512},
+                {"model.8", "model.9", 1024}};
+    gan_graph *g = recipe->graph;
+    gan_norm_desc norm;
+    memset(&norm, 0, sizeof norm);
+    norm.eps = (float)gani_option(recipe, "eps");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        x = gan_layer_linear(g, rows[i].linear, x, rows[i].units, NULL);
+        x = rows[i].norm ? gan_layer_batch_norm(g, rows[i].norm, x, &norm) : x;
+        x = gan_leaky_relu(g, x, 0.2f);
+    }
+    return gan_tanh(g, gan_layer_linear(g, "model.11", x, pixels, NULL));
+}
+
+/* z 100 - 1200 - 1200 - pixels, ReLU; sigmoid, from [0,1] to [-1,1]. */
+static gan_tensor gani_gan_generator_paper(gani_recipe *recipe, gan_tensor x, int pixels) {
+    const gan_init weight = {GAN_INIT_UNIFORM, -0.05f, 0.05f},
+                   zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    gan_graph *g = recipe->graph;
+    gan_layer_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.weight_init = &weight;
+    desc.bias_init = &zero;
+    x = gan_relu(g, gan_layer_linear(g, "h0", x, 1200, &desc));
+    x = gan_relu(g, gan_layer_linear(g, "h1", x, 1200, &desc));
+    return gan_affine(g, gan_sigmoid(g, gan_layer_linear(g, "y", x, pixels, &desc)), 2.0f, -1.0f);
+}
+
+/* Images [batch,c,h,w] from noise. */
+static gan_tensor gani_gan_generator(gani_recipe *recipe, gan_tensor z) {
+    const gan_model *model = recipe->model;
+    const int pixels = model->channels * model->height * model->width;
+    gan_graph_push(recipe->graph, "generator");
+    gan_tensor x = gani_gan_is_paper(recipe) ? gani_gan_generator_paper(recipe, z, pixels)
+                                             : gani_gan_generator_adam(recipe, z, pixels);
+    gan_graph_pop(recipe->graph);
+    return gan_reshape(recipe->graph, x,
+                       gan_shape4(recipe->batch, model->channels, model->height, model->width));
+}
+
+/* pixels - maxout 240 x 5 - maxout 240 x 5 - 1, dropout on the input of each. */
+static gan_tensor gani_gan_discriminator_paper(gan_graph *g, gan_tensor x) {
+    const gan_init weight = {GAN_INIT_UNIFORM, -0.005f, 0.005f},
+                   zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    gan_layer_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.weight_init = &weight;
+    desc.bias_init = &zero;
+    x = gan_layer_dropout(g, gan_affine(g, x, 0.5f, 0.5f), 0.2f, 0);
+    x = gan_layer_dropout(g, gan_layer_maxout(g, "h0", x, 240, 5, &desc), 0.5f, 0);
+    x = gan_layer_dropout(g, gan_layer_maxout(g, "h1", x, 240, 5, &desc), 0.5f, 0);
+    return gan_layer_linear(g, "y", x, 1, &desc);
+}
+
+/* Logits [batch,1]: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
+static gan_tensor gani_gan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    const gan_model *model = recipe->model;
+    gan_graph *g = recipe->graph;
+    gan_tensor x = gan_reshape(
+        g, images, gan_shape2(recipe->batch, model->channels * model->height * model->width));
+    gan_graph_push(g, "discriminator");
+    if (gani_gan_is_paper(recipe)) {
+        x = gani_gan_discriminator_paper(g, x);
+    } else {
+        x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
+        x = gan_leaky_relu(g, gan_layer_linear(g, "model.2", x, 256, NULL), 0.2f);
+        x = gan_layer_linear(g, "model.4", x, 1, NULL);
+    }
+    gan_graph_pop(g);
+    return x;
+}
+
+static void gani_gan_train(gani_recipe *recipe) {
+    gan_graph *g = recipe->graph;
+    const int paper = gani_gan_is_paper(recipe);
+    const double lr = gani_option(recipe, "lr");
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor z = gani_gan_noise(recipe);
+    gan_tensor rate = paper
+                          ? gani_feed_rate(recipe, "lr", lr != 0.0 ? lr : 0.1, 1.0 / 1.000004, 1e-6)
+                          : gani_feed_rate(recipe, "lr", lr != 0.0 ? lr : 2e-4, 1.0, 0.0);
+    const gan_optimiser update =
+        paper ? gan_sgd(0.5f)
+              : gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+
+    gan_tensor fake = gani_gan_generator(recipe, z);
+    gan_tensor d_real = gani_gan_discriminator(recipe, real);
+    gan_tensor d_fake = gani_gan_discriminator(recipe, gan_detach(g, fake));
+    gan_tensor loss_g = gan_loss_bce(g, gani_gan_discriminator(recipe, fake), 1.0f);
+    gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
+    loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
+
+    gan_minimise(g, loss_g, "generator.", rate, &update);
+    gan_minimise(g, loss_d, "discriminator.", rate, &update);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void gani_gan_sample(gani_recipe *recipe) {
+    gani_images(recipe, gani_gan_generator(recipe, gani_gan_noise(recipe)));
+}
+
+static const gani_system gani_gan = {
+    {"gan", "Generative Adversarial Nets: two multilayer perceptrons",
+     "Goodfellow et al. 2014, arXiv:1406.2661", 28, 28, 1, 64, gani_gan_options,
+     sizeof gani_gan_options / sizeof gani_gan_options[0]},
+    gani_gan_train,
+    gani_gan_sample};
 
 /* ============================================================================
  * >>dcgan  8.3  DCGAN (Radford, Metz, Chintala 2015, arXiv:1511.06434)
+ *
+ * All-convolutional: transposed convolutions in G, strided ones in D, batch norm in both, no
+ * pooling and no linear layers; ReLU in G with tanh at the end, LeakyReLU in D. Networks, names,
+ * initial values and order as in pytorch/examples dcgan/main.py, at any size: an image side is
+ * base * 2^stages, base from 4 to 15, so that 64 has four stages around 4x4 and 28 two around 7x7.
+ * Channels double inwards from ngf and ndf, up to 16 times.
+ *
+ *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2    then, with the new D,    loss_g =
+ * BCE(D(G(z)), 1)
+ *
+ * Differs from pytorch/examples: the factor 1/2 (Adam does not see it but for eps).
  * ========================================================================= */
+
+static const gan_option gani_dcgan_options[] = {
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+/* Weights N(0,0.02), batch norm's scale N(1,0.02). */
+static const gan_init gani_dcgan_weight = {GAN_INIT_NORMAL, 0.0f, 0.02f};
+static const gan_init gani_dcgan_scale = {GAN_INIT_NORMAL, 1.0f, 0.02f};
+static const gan_layer_desc gani_dcgan_conv = {1, &gani_dcgan_weight, NULL, 0, 0, 0, 0};
+static const gan_norm_desc gani_dcgan_norm = {0.0f, 0.0f, 0, 0, &gani_dcgan_scale, NULL};
+
+typedef struct gani_dcgan_stages {
+    int count; /* doublings */
+    int base;  /* side of the innermost map */
+} gani_dcgan_stages;
+
+/* Halves the side while it stays whole and at least 4. An unsuitable size becomes an error of the
+ * graph, and count 0. */
+static gani_dcgan_stages gani_dcgan_count(const gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    gani_dcgan_stages stages;
+    stages.count = 0;
+    stages.base = model->height;
+    while (stages.base % 2 == 0 && stages.base >= 8) {
+        stages.base /= 2;
+        stages.count++;
+    }
+    if (model->width != model->height || stages.count < 2 || stages.base < 4 || stages.base > 15) {
+        gani_stick(
+            recipe->graph,
+            gani_error(
+                model->ctx, GAN_ERR_SHAPE,
+                "dcgan: expected square images whose side is a number from 4 to 15, doubled twice "
+                "or more (16, 28, 32, 48, 64, 96, 128 ...), found %d x %d",
+                model->height, model->width));
+        stages.count = 0;
+    }
+    return stages;
+}
+
+static int gani_dcgan_channels(int outermost, int stage) {
+    return outermost << (stage < 4 ? stage : 4);
+}
+
+/* "main.7" */
+typedef struct gani_dcgan_name {
+    char text[16];
+} gani_dcgan_name;
+
+static gani_dcgan_name gani_dcgan_main(int index) {
+    gani_dcgan_name name;
+    snprintf(name.text, sizeof name.text, "main.%d", index);
+    return name;
+}
+
+/* Images [batch,c,h,w] from z [batch,z,1,1]: base x base, then doublings. main.0, 3, 6 ... are
+ * convolutions, main.1, 4, 7 ... norms. */
+static gan_tensor gani_dcgan_generator(gani_recipe *recipe, gan_tensor z) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    const int ngf = (int)gani_option(recipe, "ngf");
+    gan_graph *g = recipe->graph;
+    gan_tensor x = z;
+    gan_graph_push(g, "generator");
+    for (int i = 0; i < stages.count; i++) {
+        const int channels = gani_dcgan_channels(ngf, stages.count - 1 - i);
+        const int kernel = i == 0 ? stages.base : 4, stride = i == 0 ? 1 : 2, pad = i == 0 ? 0 : 1;
+        x = gan_layer_conv_transpose(g, gani_dcgan_main(3 * i).text, x, channels, kernel, stride,
+                                     pad, &gani_dcgan_conv);
+        x = gan_relu(g,
+                     gan_layer_batch_norm(g, gani_dcgan_main(3 * i + 1).text, x, &gani_dcgan_norm));
+    }
+    x = gan_layer_conv_transpose(g, gani_dcgan_main(3 * stages.count).text, x,
+                                 recipe->model->channels, 4, 2, 1, &gani_dcgan_conv);
+    gan_graph_pop(g);
+    return gan_tanh(g, x);
+}
+
+/* Logits [batch,1,1,1]: halvings down to base x base, then one convolution over all of it. main.0,
+ * 2, 5, 8 ... are convolutions, main.3, 6, 9 ... norms (none behind the first convolution). */
+static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    const int ndf = (int)gani_option(recipe, "ndf");
+    gan_graph *g = recipe->graph;
+    gan_tensor x = images;
+    gan_graph_push(g, "discriminator");
+    for (int i = 0; i < stages.count; i++) {
+        const int index = i == 0 ? 0 : 3 * i - 1;
+        x = gan_layer_conv(g, gani_dcgan_main(index).text, x, gani_dcgan_channels(ndf, i), 4, 2, 1,
+                           &gani_dcgan_conv);
+        x = i == 0 ? x
+                   : gan_layer_batch_norm(g, gani_dcgan_main(index + 1).text, x, &gani_dcgan_norm);
+        x = gan_leaky_relu(g, x, 0.2f);
+    }
+    x = gan_layer_conv(g, gani_dcgan_main(3 * stages.count - 1).text, x, 1, stages.base, 1, 0,
+                       &gani_dcgan_conv);
+    gan_graph_pop(g);
+    return x;
+}
+
+static gan_tensor gani_dcgan_noise(gani_recipe *recipe) {
+    return gani_feed_normal(recipe, "z",
+                            gan_shape4(recipe->batch, (int)gani_option(recipe, "z"), 1, 1));
+}
+
+static void gani_dcgan_train(gani_recipe *recipe) {
+    gan_graph *g = recipe->graph;
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor z = gani_dcgan_noise(recipe);
+    gan_tensor rate = gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
+    const gan_optimiser adam =
+        gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+
+    gan_tensor fake = gani_dcgan_generator(recipe, z);
+    gan_tensor d_real = gani_dcgan_discriminator(recipe, real);
+    gan_tensor d_fake = gani_dcgan_discriminator(recipe, gan_detach(g, fake));
+    gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
+    loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+
+    gan_tensor loss_g = gan_loss_bce(g, gani_dcgan_discriminator(recipe, fake), 1.0f);
+    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void gani_dcgan_sample(gani_recipe *recipe) {
+    gani_images(recipe, gani_dcgan_generator(recipe, gani_dcgan_noise(recipe)));
+}
+
+static const gani_system gani_dcgan = {
+    {"dcgan", "Deep Convolutional GAN", "Radford, Metz, Chintala 2015, arXiv:1511.06434", 64, 64, 3,
+     64, gani_dcgan_options, sizeof gani_dcgan_options / sizeof gani_dcgan_options[0]},
+    gani_dcgan_train,
+    gani_dcgan_sample};
+
+/* ============================================================================
+ * >>systems  8.4  THE TABLE OF SYSTEMS; CREATING, LOADING
+ *
+ * Holds:  the list of rows, and the functions that choose one by name.
+ * Uses:   >>models and the sections of the systems.
+ * ========================================================================= */
+
+static const gani_system *const gani_systems[] = {&gani_gan, &gani_dcgan};
+#define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
+
+GAN_API const gan_system *gan_system_at(int index) {
+    return index >= 0 && index < GANI_SYSTEM_COUNT ? &gani_systems[index]->info : NULL;
+}
+
+static const gani_system *gani_find_system(const char *name) {
+    for (int i = 0; i < GANI_SYSTEM_COUNT; i++) {
+        if (name && strcmp(gani_systems[i]->info.name, name) == 0) {
+            return gani_systems[i];
+        }
+    }
+    return NULL;
+}
+
+GAN_API const gan_system *gan_system_find(const char *name) {
+    const gani_system *system = gani_find_system(name);
+    return system ? &system->info : NULL;
+}
+
+GAN_API gan_model_desc gan_model_defaults(const char *name) {
+    const gan_system *system = gan_system_find(name);
+    gan_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.system = name;
+    if (system) {
+        desc.height = system->height;
+        desc.width = system->width;
+        desc.channels = system->channels;
+        desc.batch = system->batch;
+    }
+    return desc;
+}
+
+GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan_model_desc *desc) {
+    const gani_system *system = gani_find_system(desc->system);
+    *out = NULL;
+    if (!system) {
+        char known[256] = "";
+        size_t used = 0;
+        for (int i = 0; i < GANI_SYSTEM_COUNT && used < sizeof known; i++) {
+            used += (size_t)snprintf(known + used, sizeof known - used, " %s",
+                                     gani_systems[i]->info.name);
+        }
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "no system \"%s\"; there are:%s",
+                          desc->system ? desc->system : "", known);
+    }
+    return gani_model_create(out, ctx, system, desc);
+}
+
+/* Sizes, seed and options of a checkpoint, changed as `change` says. options: the caller's, to be
+ * freed. */
+static gan_status gani_read_desc(gan_model_desc *desc, char **options, gan_context *ctx,
+                                 const gan_checkpoint *checkpoint, const gan_model_desc *change) {
+    static const char *const keys[] = {"height", "width", "channels", "batch"};
+    int *const fields[] = {&desc->height, &desc->width, &desc->channels, &desc->batch};
+    const char *stored = gan_checkpoint_text(checkpoint, "options");
+    const char *changed = change->options ? change->options : "";
+    *desc = *change;
+    desc->system = gan_checkpoint_text(checkpoint, "system");
+    if (!desc->system || !stored) {
+        return gani_error(ctx, GAN_ERR_FORMAT,
+                          "not a checkpoint of a model: no system among its texts");
+    }
+    gan_status status = GAN_OK;
+    uint64_t value = 0;
+    for (int i = 0; i < 4 && status == GAN_OK; i++) {
+        status = *fields[i] ? GAN_OK : gani_text_value(checkpoint, keys[i], &value);
+        *fields[i] = *fields[i] ? *fields[i] : (int)(value < INT_MAX ? value : INT_MAX);
+    }
+    if (status == GAN_OK && !desc->seed) {
+        status = gani_text_value(checkpoint, "params.seed", &desc->seed);
+    }
+    const size_t size = strlen(stored) + strlen(changed) + 2;
+    *options = status == GAN_OK ? (char *)gani_alloc(ctx, size) : NULL;
+    if (!*options) {
+        return status == GAN_OK ? GAN_ERR_MEMORY : status;
+    }
+    snprintf(*options, size, "%s %s", stored,
+             changed); /* of an option named twice the latter counts */
+    desc->options = *options;
+    return GAN_OK;
+}
+
+/* Parameters and step; a model made without training takes what it has. */
+static gan_status gani_load_params(gan_model *model, gan_checkpoint *checkpoint, uint64_t seed) {
+    gan_load_desc load;
+    uint64_t step = 0;
+    memset(&load, 0, sizeof load);
+    load.weights_only = load.ignore_unknown = model->train == NULL;
+    gan_status status = gan_params_load(model->params, checkpoint, &load);
+    status = status ? status : gani_text_value(checkpoint, "params.step", &step);
+    model->params->step = step;
+    model->params->seed = seed;
+    return status;
+}
+
+GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
+                                  const gan_model_desc *change) {
+    gan_checkpoint *checkpoint = NULL;
+    gan_model *model = NULL;
+    gan_model_desc none, desc;
+    char *options = NULL;
+    memset(&none, 0, sizeof none);
+    *out = NULL;
+    gan_status status = gan_checkpoint_open(&checkpoint, ctx, path);
+    if (status == GAN_OK) {
+        status = gani_read_desc(&desc, &options, ctx, checkpoint, change ? change : &none);
+    }
+    if (status == GAN_OK) {
+        status = gan_model_create(&model, ctx, &desc);
+    }
+    if (status == GAN_OK) {
+        status = gani_load_params(model, checkpoint, desc.seed);
+    }
+    if (status == GAN_OK) {
+        *out = model;
+    } else {
+        gan_model_destroy(model);
+    }
+    gani_free(ctx, options);
+    gan_checkpoint_close(checkpoint);
+    return status;
+}
 
 #endif /* !GANI_INSTANCE */
 #endif /* GAN_IMPLEMENTATION */
