@@ -370,9 +370,12 @@ typedef struct gan_program_info {
     size_t workspace_bytes; /* scratch of the largest op; shared by the context */
     size_t input_bytes;
     size_t param_bytes;  /* parameters that it reads or writes */
+    size_t constant_bytes; /* values that depend on constants alone, kept with the program */
     double multiply_adds; /* of matrix products and convolutions, direct counting */
 } gan_program_info;
 GAN_API gan_program_info gan_program_get_info(const gan_program *program);
+/* What gan_program_create would need, without taking any of it; the effects stay for the program to come. */
+GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count, gan_program_info *info);
 
 /* ============================================================================
  * >>api-layers  1.4  LAYERS, LOSSES, OPTIMISERS
@@ -2227,6 +2230,13 @@ static const gani_node *gani_source_node(const gan_graph *graph, const gani_node
     return &graph->nodes[gani_source(graph, node, k).id];
 }
 
+#define GANI_MAX_WRITTEN 3
+
+/* Store index of the k-th parameter that an effect writes; -1 past the last. */
+static int gani_effect_param(const gani_node *effect, int k) {
+    return k == 0 ? effect->param : effect->attr.i[GANI_ATTR_ALSO + k - 1] - 1;
+}
+
 /* Appends a node as it stands, with sources that are already in graph->sources. */
 static gan_tensor gani_append_node(gan_graph *graph, const gani_node *node) {
     gan_tensor tensor = {0};
@@ -2261,7 +2271,7 @@ static gan_status gani_add_sources(gan_graph *graph, gani_node *node, const gan_
     node->source_first = graph->source_count;
     node->source_count = count;
     for (int k = 0; k < count; k++) {
-        graph->sources[node->source_first + k] = sources[k].id;
+        graph->sources[graph->source_count++] = sources[k].id;
     }
     return GAN_OK;
 }
@@ -4433,19 +4443,227 @@ GAN_API gan_tensor gan_constant(gan_graph *graph, gan_shape shape, float value) 
     return gani_add_node(graph, GANI_OP_CONSTANT, NULL, 0, &attr);
 }
 
+/* --- gradients ------------------------------------------------------------- */
+
+/* Reverse accumulation, as ordinary nodes. With v the nodes from the loss backwards and dv the gradient of the loss in v,
+ *
+ *     d(loss) = 1,     d(source k of v) += grad_k(v, dv)
+ *
+ * where only nodes between wrt and the loss are visited. grad_k is the op's rule; it reads the values of v and of v's sources. */
+typedef struct gani_reverse {
+    unsigned char *depends; /* [nodes] value depends on one of wrt, through ops that have a gradient */
+    int *gradient;          /* [nodes] id of the sum so far, 0: none */
+    int *written;           /* [nodes] of parameters: the last effect recorded that writes it, 0: none */
+    gan_tensor *dsource;    /* [largest number of sources] */
+} gani_reverse;
+
+/* Marks what depends on wrt, up to the loss; returns the largest number of sources met. */
+static int gani_mark_dependent(const gan_graph *graph, int loss, const gan_tensor *wrt, int count, unsigned char *depends) {
+    int most = 1;
+    for (int i = 0; i < count; i++) {
+        depends[wrt[i].id] = 1;
+    }
+    for (int id = 1; id <= loss; id++) {
+        const gani_node *node = &graph->nodes[id];
+        for (int k = 0; k < node->source_count && graph->ops[node->op].grad; k++) {
+            depends[id] |= depends[gani_source(graph, node, k).id];
+        }
+        most = node->source_count > most ? node->source_count : most;
+    }
+    return most;
+}
+
+/* 1 if a source of the node depends on one of wrt, so that its gradient is of use. */
+static int gani_passes_on(const gan_graph *graph, int id, const unsigned char *depends) {
+    const gani_node *node = &graph->nodes[id];
+    int any = 0;
+    for (int k = 0; k < node->source_count; k++) {
+        any |= depends[gani_source(graph, node, k).id];
+    }
+    return any && graph->ops[node->op].grad != NULL;
+}
+
+static void gani_mark_written(const gan_graph *graph, int *written) {
+    for (int i = 0; i < graph->effect_count; i++) {
+        const gani_node *effect = &graph->nodes[graph->effects[i]];
+        for (int k = 0; k < GANI_MAX_WRITTEN; k++) {
+            const int param = gani_effect_param(effect, k);
+            if (param >= 0) {
+                written[graph->param_nodes[param]] = graph->effects[i];
+            }
+        }
+    }
+}
+
+/* The gradient of a node may read the node's sources once more; a parameter among them must still be what it was. (A view
+ * keeps the value of its own place in the list, so reading a parameter through one is safe.) */
+static gan_status gani_check_unwritten(gan_graph *graph, int id, const int *written) {
+    for (int k = 0; k < graph->nodes[id].source_count; k++) {
+        const int source = gani_source(graph, &graph->nodes[id], k).id;
+        if (written[source] > id && !(graph->ops[graph->nodes[id].op].flags & GANI_FLAG_VIEW)) {
+            return gani_error(graph->ctx, GAN_ERR_STATE, "gan_grad: parameter \"%s\" is written between %s, which uses it, and the gradient",
+                              graph->text + graph->nodes[source].name, gani_node_label(graph, &graph->nodes[id]));
+        }
+    }
+    return GAN_OK;
+}
+
+/* Adds the gradients that node id passes on to those of its sources. */
+static void gani_reverse_node(gan_graph *graph, int id, const gani_reverse *work) {
+    const int count = graph->nodes[id].source_count;
+    gan_tensor y, dy;
+    y.id = id;
+    dy.id = work->gradient[id];
+    memset(work->dsource, 0, (size_t)count * sizeof *work->dsource);
+    graph->name_override = graph->nodes[id].name;
+    graph->ops[graph->nodes[id].op].grad(graph, y, dy, work->dsource);
+    for (int k = 0; k < count && graph->status == GAN_OK; k++) {
+        const int source = gani_source(graph, &graph->nodes[id], k).id;
+        gan_tensor sum = work->dsource[k];
+        if (sum.id == 0 || !work->depends[source]) {
+            continue;
+        }
+        GAN_ASSERT(gani_shape_equal(&graph->nodes[sum.id].shape, &graph->nodes[source].shape));
+        if (work->gradient[source] != 0) {
+            gan_tensor before;
+            before.id = work->gradient[source];
+            sum = gan_add(graph, before, sum);
+        }
+        work->gradient[source] = sum.id;
+    }
+    graph->name_override = -1;
+}
+
+/* Walks back from the loss; out[i] becomes the gradient in wrt[i]. */
+static gan_status gani_reverse_list(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count, const gani_reverse *work,
+                                    gan_tensor *out) {
+    gani_mark_written(graph, work->written);
+    if (work->depends[loss.id]) {
+        work->gradient[loss.id] = gan_constant(graph, graph->nodes[loss.id].shape, 1.0f).id;
+    }
+    for (int id = loss.id; id > 0 && graph->status == GAN_OK; id--) {
+        if (work->gradient[id] != 0 && gani_passes_on(graph, id, work->depends)) {
+            gan_status status = gani_check_unwritten(graph, id, work->written);
+            if (status != GAN_OK) {
+                return gani_stick(graph, status);
+            }
+            gani_reverse_node(graph, id, work);
+        }
+    }
+    for (int i = 0; i < count && graph->status == GAN_OK; i++) {
+        out[i].id = work->gradient[wrt[i].id];
+        if (out[i].id == 0) {
+            out[i] = gan_constant(graph, graph->nodes[wrt[i].id].shape, 0.0f);
+        }
+    }
+    return graph->status;
+}
+
+static gan_status gani_check_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count) {
+    if (loss.id <= 0 || loss.id >= graph->node_count) {
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "gan_grad: loss is not a tensor of this graph");
+    }
+    for (int i = 0; i < count; i++) {
+        if (wrt[i].id <= 0 || wrt[i].id >= graph->node_count) {
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "gan_grad: wrt %d is not a tensor of this graph", i);
+        }
+    }
+    if (gan_shape_count(graph->nodes[loss.id].shape) != 1) {
+        const gani_shape_text shape = gani_print_shape(&graph->nodes[loss.id].shape);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "gan_grad: loss has shape %s, expected one element", shape.text);
+    }
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count, gan_tensor *out) {
+    gan_context *ctx = graph->ctx;
+    const size_t nodes = (size_t)graph->node_count;
+    gani_reverse work;
+    memset(out, 0, (size_t)count * sizeof *out);
+    if (graph->status != GAN_OK) {
+        return gan_graph_status(graph);
+    }
+    gan_status status = gani_check_grad(graph, loss, wrt, count);
+    if (status != GAN_OK) {
+        return gani_stick(graph, status);
+    }
+    work.depends = (unsigned char *)gani_calloc(ctx, nodes, sizeof *work.depends);
+    work.gradient = (int *)gani_calloc(ctx, nodes, sizeof *work.gradient);
+    work.written = (int *)gani_calloc(ctx, nodes, sizeof *work.written);
+    work.dsource = NULL;
+    status = GAN_ERR_MEMORY;
+    if (work.depends && work.gradient && work.written) {
+        const int most = gani_mark_dependent(graph, loss.id, wrt, count, work.depends);
+        work.dsource = (gan_tensor *)gani_calloc(ctx, (size_t)most, sizeof *work.dsource);
+    }
+    if (work.dsource) {
+        status = gani_reverse_list(graph, loss, wrt, count, &work, out);
+    }
+    gani_free(ctx, work.depends);
+    gani_free(ctx, work.gradient);
+    gani_free(ctx, work.written);
+    gani_free(ctx, work.dsource);
+    if (status != GAN_OK) {
+        memset(out, 0, (size_t)count * sizeof *out);
+        gani_stick(graph, status);
+    }
+    return status;
+}
+
 /* ============================================================================
  * >>planner  5.4  DEAD CODE, SHARING, FUSION, MEMORY; RUNNING
+ *
+ * A program is a part of a graph made ready to run. The graph is only read, for other programs share it; what changes (an
+ * activation folded into a convolution) is changed in the program's copy of the node. A node's id serves as its time,
+ * for nodes run in list order. Planning is a row of passes over the list, each filling arrays of gani_plan:
+ *
+ *   needed    backwards from the outputs and the pending effects
+ *   same      value numbering: nodes of equal op, attributes, shape and source values are one. A parameter gets a new number
+ *             whenever an effect writes it, so a network applied before and after an update is two. A view has the
+ *             number of what it views together with its shape, so that chains of views, and views that change nothing
+ *             (detach), cost nothing
+ *   fusion    an activation that alone reads its source moves into it, if that op can
+ *   folded    small values that depend on constants alone: computed once, now
+ *   last      when each value is read last
+ *   storage   blocks of the arena: one for each value, but a view shows its source's block, and an op that may work in
+ *             place takes over the block of a source that is read there for the last time
+ *   offset    blocks, largest first, each to the tightest gap among those already placed that live at the same time
  *
  * Holds:  programs: planning and running.
  * Uses:   >>nodes  >>ops        Knows nothing of: how the graph was built.
  * ========================================================================= */
 
+/* Under AddressSanitizer blocks have gaps between them, and while an op runs all of the arena is poisoned but its sources and
+ * its result. */
+#if defined(__SANITIZE_ADDRESS__)
+#define GANI_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define GANI_ASAN 1
+#endif
+#endif
+#ifdef GANI_ASAN
+#include <sanitizer/asan_interface.h>
+#define GANI_ARENA_GAP GANI_ALIGN
+#define GANI_POISON(ptr, bytes) ASAN_POISON_MEMORY_REGION((ptr), (bytes))
+#define GANI_UNPOISON(ptr, bytes) ASAN_UNPOISON_MEMORY_REGION((ptr), (bytes))
+#else
+#define GANI_ARENA_GAP 0
+#define GANI_POISON(ptr, bytes) ((void)(ptr), (void)(bytes))
+#define GANI_UNPOISON(ptr, bytes) ((void)(ptr), (void)(bytes))
+#endif
+
+/* A value that depends on constants alone is kept with the program if it has at most so many elements; a larger one is cheaper
+ * to make again in each run than to keep. */
+#define GANI_FOLD_LIMIT 4096
+
 /* Where a value lives. */
 typedef enum gani_place_kind {
     GANI_PLACE_NONE,
-    GANI_PLACE_ARENA, /* at: offset in bytes */
-    GANI_PLACE_PARAM, /* at: index in the store */
-    GANI_PLACE_INPUT  /* at: index in graph->inputs */
+    GANI_PLACE_ARENA,    /* at: offset in bytes */
+    GANI_PLACE_CONSTANT, /* at: offset in bytes in program->constants */
+    GANI_PLACE_PARAM,    /* at: index in the store */
+    GANI_PLACE_INPUT     /* at: index in graph->inputs */
 } gani_place_kind;
 
 typedef struct gani_place {
@@ -4460,7 +4678,7 @@ typedef struct gani_step {
 } gani_step;
 
 typedef struct gani_output {
-    int id; /* node in the graph */
+    int id;           /* node in the graph */
     gani_place place;
 } gani_output;
 
@@ -4471,18 +4689,472 @@ struct gan_program {
     int step_count;
     gani_place *source_places; /* of all steps' sources, one after the other */
     gan_shape *source_shapes;
-    const float **source_data; /* the places as addresses, for the arena at `bound` */
+    const float **source_data; /* the places as addresses, found again before each run */
     int source_count;
-    const unsigned char *bound;
     gani_output *outputs;
     int output_count;
+    int *inputs; /* nodes of the inputs that are read */
+    int input_count;
+    unsigned char *constants;
     gan_program_info info;
 };
 
-static float *gani_place_data(const gan_graph *graph, const gani_place *place) {
+/* A block of the arena, alive from node `first` to node `last`. */
+typedef struct gani_storage {
+    size_t bytes, offset;
+    int first, last;
+} gani_storage;
+
+typedef struct gani_plan {
+    gan_graph *graph;
+    unsigned char *needed; /* [nodes] */
+    unsigned char *folded; /* [nodes] computed when the program is made */
+    unsigned char *copied; /* [nodes] a view that needs memory of its own */
+    int *same;             /* [nodes] an earlier node with the same value, or the node itself; followed by gani_same */
+    int *root;             /* [nodes] value number of what a view shows, of the node itself if it is no view */
+    int *source_number;    /* [sources] value number of each source when it is read */
+    int *param_number;     /* [parameters] value number at present */
+    int *act;              /* [nodes] the activation that has moved into this node, 0: none */
+    int *last;             /* [nodes] time of the last use; node_count: read after the run */
+    int *storage;          /* [nodes] index of its block, -1: not in the arena */
+    gani_storage *blocks;  /* [nodes] */
+    int block_count;
+    int *order;            /* [nodes] scratch of packing: blocks placed so far, by offset */
+    gani_place *places;    /* [nodes] */
+    int *table;            /* [table_size] hash table of value numbering: node or 0; size a power of two */
+    int table_size;
+} gani_plan;
+
+/* --- dead code and sharing -------------------------------------------------- */
+
+/* The node that computes the value of id. */
+static int gani_same(const gani_plan *plan, int id) {
+    while (plan->same[id] != id) {
+        id = plan->same[id];
+    }
+    return id;
+}
+
+static const gani_node *gani_plan_node(const gani_plan *plan, int id) {
+    return &plan->graph->nodes[id];
+}
+
+static unsigned gani_plan_flags(const gani_plan *plan, int id) {
+    return plan->graph->ops[plan->graph->nodes[id].op].flags;
+}
+
+/* The node that computes source k of id. */
+static int gani_plan_source(const gani_plan *plan, int id, int k) {
+    return gani_same(plan, gani_source(plan->graph, gani_plan_node(plan, id), k).id);
+}
+
+/* Marks what the outputs and the pending effects need. */
+static void gani_mark_needed(const gani_plan *plan, const gan_program *program) {
+    const gan_graph *graph = plan->graph;
+    memset(plan->needed, 0, (size_t)graph->node_count);
+    for (int i = 0; i < program->output_count; i++) {
+        plan->needed[gani_same(plan, program->outputs[i].id)] = 1;
+    }
+    for (int i = 0; i < graph->effect_count; i++) {
+        plan->needed[graph->effects[i]] = 1;
+    }
+    for (int id = graph->node_count - 1; id > 0; id--) {
+        for (int k = 0; k < graph->nodes[id].source_count && plan->needed[id]; k++) {
+            plan->needed[gani_plan_source(plan, id, k)] = 1;
+        }
+    }
+    plan->needed[0] = 0;
+}
+
+static int gani_is_param(const gani_plan *plan, int id) {
+    return (gani_plan_flags(plan, id) & GANI_FLAG_LEAF) && gani_plan_node(plan, id)->param >= 0;
+}
+
+/* Value number of a source as it is read now. */
+static int gani_value_number(const gani_plan *plan, int source) {
+    const int id = gani_same(plan, source);
+    return gani_is_param(plan, id) ? plan->param_number[gani_plan_node(plan, id)->param] : id;
+}
+
+static int gani_same_value(const gani_plan *plan, int a, int b) {
+    const gani_node *x = gani_plan_node(plan, a), *y = gani_plan_node(plan, b);
+    if (!gani_shape_equal(&x->shape, &y->shape)) {
+        return 0;
+    }
+    if ((gani_plan_flags(plan, a) & GANI_FLAG_VIEW) && (gani_plan_flags(plan, b) & GANI_FLAG_VIEW)) {
+        return plan->root[a] == plan->root[b];
+    }
+    return x->op == y->op && x->source_count == y->source_count && memcmp(&x->attr, &y->attr, sizeof x->attr) == 0 &&
+           memcmp(plan->source_number + x->source_first, plan->source_number + y->source_first,
+                  (size_t)x->source_count * sizeof(int)) == 0;
+}
+
+static uint64_t gani_value_hash(const gani_plan *plan, int id) {
+    const gani_node *node = gani_plan_node(plan, id);
+    if (gani_plan_flags(plan, id) & GANI_FLAG_VIEW) {
+        return gani_hash(&plan->root[id], sizeof plan->root[id], GANI_HASH_START);
+    }
+    uint64_t hash = gani_hash(&node->op, sizeof node->op, GANI_HASH_START);
+    hash = gani_hash(&node->attr, sizeof node->attr, hash);
+    return gani_hash(plan->source_number + node->source_first, (size_t)node->source_count * sizeof(int), hash);
+}
+
+/* The first node with the value of id: id itself, which is entered in the table, if there is none. */
+static int gani_find_value(const gani_plan *plan, int id) {
+    const unsigned mask = (unsigned)plan->table_size - 1u;
+    unsigned slot = (unsigned)gani_value_hash(plan, id) & mask;
+    while (plan->table[slot] != 0 && !gani_same_value(plan, plan->table[slot], id)) {
+        slot = (slot + 1u) & mask;
+    }
+    if (plan->table[slot] == 0) {
+        plan->table[slot] = id;
+    }
+    return plan->table[slot];
+}
+
+/* What a view shows. A view of the same shape is what it views, except for a parameter: a view keeps its value when the
+ * parameter is written later. */
+static int gani_number_view(const gani_plan *plan, int id) {
+    const int source = gani_plan_source(plan, id, 0);
+    const int root = gani_is_param(plan, source) ? gani_value_number(plan, source) : plan->root[source];
+    plan->root[id] = root;
+    if (root < plan->graph->node_count && !gani_is_param(plan, root) &&
+        gani_shape_equal(&gani_plan_node(plan, root)->shape, &gani_plan_node(plan, id)->shape)) {
+        return root;
+    }
+    return gani_find_value(plan, id);
+}
+
+static void gani_number_values(const gani_plan *plan) {
+    const gan_graph *graph = plan->graph;
+    int next = graph->node_count; /* numbers from here on are parameters that have been written */
+    for (int i = 0; i < graph->params->count && i < graph->param_node_capacity; i++) {
+        plan->param_number[i] = graph->param_nodes[i];
+    }
+    for (int id = 1; id < graph->node_count; id++) {
+        const gani_node *node = &graph->nodes[id];
+        const unsigned flags = gani_plan_flags(plan, id);
+        if (!plan->needed[id] || (flags & GANI_FLAG_LEAF)) {
+            continue;
+        }
+        for (int k = 0; k < node->source_count; k++) {
+            plan->source_number[node->source_first + k] = gani_value_number(plan, gani_source(graph, node, k).id);
+        }
+        if (flags & GANI_FLAG_EFFECT) {
+            for (int k = 0; k < GANI_MAX_WRITTEN; k++) {
+                const int param = gani_effect_param(node, k);
+                if (param >= 0) {
+                    plan->param_number[param] = next++;
+                }
+            }
+        } else {
+            plan->same[id] = flags & GANI_FLAG_VIEW ? gani_number_view(plan, id) : gani_find_value(plan, id);
+        }
+    }
+}
+
+/* --- fusion and folding ------------------------------------------------------ */
+
+/* Moves activations into the ops before them. uses [nodes] is scratch. */
+static void gani_fuse_activations(const gani_plan *plan, const gan_program *program, int *uses) {
+    const gan_graph *graph = plan->graph;
+    memset(uses, 0, (size_t)graph->node_count * sizeof *uses);
+    for (int i = 0; i < program->output_count; i++) {
+        uses[gani_same(plan, program->outputs[i].id)]++;
+    }
+    for (int id = 1; id < graph->node_count; id++) {
+        for (int k = 0; k < graph->nodes[id].source_count && plan->needed[id]; k++) {
+            uses[gani_plan_source(plan, id, k)]++;
+        }
+    }
+    for (int id = 1; id < graph->node_count; id++) {
+        if (plan->needed[id] && (gani_plan_flags(plan, id) & GANI_FLAG_ACT)) {
+            const int source = gani_plan_source(plan, id, 0);
+            if ((gani_plan_flags(plan, source) & GANI_FLAG_FUSES_ACT) && uses[source] == 1 && plan->act[source] == 0 &&
+                graph->nodes[source].attr.i[GANI_ATTR_ACT] == GAN_ACT_NONE) {
+                plan->act[source] = id;
+                plan->same[id] = source;
+                plan->needed[id] = 0;
+            }
+        }
+    }
+}
+
+static void gani_fold_constants(const gani_plan *plan) {
+    plan->folded[0] = 1; /* a source left out does not hinder */
+    for (int id = 1; id < plan->graph->node_count; id++) {
+        const gani_node *node = gani_plan_node(plan, id);
+        const unsigned flags = gani_plan_flags(plan, id);
+        int folds = plan->needed[id] && !(flags & (GANI_FLAG_LEAF | GANI_FLAG_EFFECT | GANI_FLAG_RANDOM)) &&
+                    (node->source_count > 0 || (flags & GANI_FLAG_CONSTANT));
+        for (int k = 0; k < node->source_count && folds; k++) {
+            folds = plan->folded[gani_plan_source(plan, id, k)];
+        }
+        plan->folded[id] = folds && gan_shape_count(node->shape) <= GANI_FOLD_LIMIT;
+    }
+}
+
+/* --- memory ------------------------------------------------------------------ */
+
+static void gani_find_last_uses(const gani_plan *plan, const gan_program *program) {
+    for (int i = 0; i < program->output_count; i++) {
+        plan->last[gani_same(plan, program->outputs[i].id)] = plan->graph->node_count;
+    }
+    for (int id = plan->graph->node_count - 1; id > 0; id--) {
+        const gani_node *node = gani_plan_node(plan, id);
+        const int end = (gani_plan_flags(plan, id) & GANI_FLAG_VIEW) && plan->last[id] > id ? plan->last[id] : id;
+        for (int k = 0; k < node->source_count && plan->needed[id]; k++) {
+            const int source = gani_plan_source(plan, id, k);
+            plan->last[source] = plan->last[source] < end ? end : plan->last[source];
+        }
+    }
+}
+
+/* 1 if a pending effect writes the parameter after node id while id's value is still needed. */
+static int gani_outlives_param(const gani_plan *plan, int id, int param) {
+    const gan_graph *graph = plan->graph;
+    for (int i = 0; i < graph->effect_count; i++) {
+        const int effect = graph->effects[i];
+        for (int k = 0; k < GANI_MAX_WRITTEN && effect > id && effect <= plan->last[id]; k++) {
+            if (gani_effect_param(&graph->nodes[effect], k) == param) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+static size_t gani_node_bytes(const gani_plan *plan, int id) {
+    return gan_shape_count(gani_plan_node(plan, id)->shape) * sizeof(float);
+}
+
+/* The block that node id may take over from source k; -1 if it may not. */
+static int gani_inplace_block(const gani_plan *plan, int id, int k) {
+    const gani_node *node = gani_plan_node(plan, id);
+    const unsigned flag = k == 0 ? GANI_FLAG_INPLACE : GANI_FLAG_INPLACE_1;
+    if (!(gani_plan_flags(plan, id) & flag) || k >= node->source_count) {
+        return -1;
+    }
+    const int block = plan->storage[gani_plan_source(plan, id, k)];
+    if (block < 0 || plan->blocks[block].last != id || plan->blocks[block].bytes != gani_node_bytes(plan, id)) {
+        return -1;
+    }
+    for (int other = 0; other < node->source_count; other++) { /* no other source may show the same memory */
+        if (other != k && plan->storage[gani_plan_source(plan, id, other)] == block) {
+            return -1;
+        }
+    }
+    return block;
+}
+
+/* Gives node id a block of the arena, in place of a source if possible. */
+static void gani_store_in_arena(gani_plan *plan, int id) {
+    int block = gani_inplace_block(plan, id, 0);
+    block = block >= 0 ? block : gani_inplace_block(plan, id, 1);
+    if (block < 0) {
+        block = plan->block_count++;
+        plan->blocks[block].bytes = gani_node_bytes(plan, id);
+        plan->blocks[block].first = id;
+    }
+    plan->blocks[block].last = plan->last[id] > id ? plan->last[id] : id;
+    plan->storage[id] = block;
+}
+
+/* Decides where each value lives; blocks of the arena get their offsets later. Returns the bytes of the folded ones. */
+static size_t gani_assign_places(gani_plan *plan) {
+    size_t constant_bytes = 0;
+    for (int id = 0; id < plan->graph->node_count; id++) {
+        const gani_node *node = gani_plan_node(plan, id);
+        const unsigned flags = gani_plan_flags(plan, id);
+        gani_place *place = &plan->places[id];
+        plan->storage[id] = -1;
+        if (!plan->needed[id]) {
+            continue;
+        }
+        if (node->param >= 0) { /* a parameter, or an effect */
+            place->kind = GANI_PLACE_PARAM;
+            place->at = (size_t)node->param;
+        } else if (flags & GANI_FLAG_LEAF) {
+            place->kind = GANI_PLACE_INPUT;
+            place->at = (size_t)node->attr.i[0];
+        } else if (flags & GANI_FLAG_VIEW) {
+            const int source = gani_plan_source(plan, id, 0);
+            *place = plan->places[source];
+            plan->storage[id] = plan->storage[source];
+            plan->copied[id] = place->kind == GANI_PLACE_PARAM && gani_outlives_param(plan, id, (int)place->at);
+            if (plan->copied[id]) {
+                place->kind = GANI_PLACE_ARENA;
+                gani_store_in_arena(plan, id);
+            }
+        } else if (plan->folded[id]) {
+            place->kind = GANI_PLACE_CONSTANT;
+            place->at = constant_bytes;
+            constant_bytes += gani_round_up(gani_node_bytes(plan, id), GANI_ALIGN);
+        } else {
+            place->kind = GANI_PLACE_ARENA;
+            gani_store_in_arena(plan, id);
+        }
+    }
+    return constant_bytes;
+}
+
+/* Larger blocks first; at equal size the earlier. */
+static int gani_compare_blocks(const void *a, const void *b) {
+    const gani_storage *x = (const gani_storage *)a, *y = (const gani_storage *)b;
+    return x->bytes != y->bytes ? (x->bytes < y->bytes ? 1 : -1) : x->first - y->first;
+}
+
+static int gani_compare_times(const void *a, const void *b) {
+    return ((const gani_storage *)a)->first - ((const gani_storage *)b)->first;
+}
+
+/* Gives block b the tightest gap between the `placed` blocks before it that live at the same time, or room above them, and
+ * enters it in plan->order. Returns where it ends, 0 on overflow. */
+static size_t gani_pack_block(const gani_plan *plan, int b, int placed) {
+    gani_storage *block = &plan->blocks[b];
+    const size_t need = gani_round_up(block->bytes, GANI_ALIGN) + GANI_ARENA_GAP;
+    size_t top = GANI_ARENA_GAP, tightest = SIZE_MAX;
+    int i = placed;
+    block->offset = SIZE_MAX;
+    for (int k = 0; k < placed; k++) {
+        const gani_storage *other = &plan->blocks[plan->order[k]];
+        if (other->last < block->first || other->first > block->last) {
+            continue;
+        }
+        if (other->offset >= top && other->offset - top >= need && other->offset - top < tightest) {
+            tightest = other->offset - top;
+            block->offset = top;
+        }
+        const size_t end = other->offset + gani_round_up(other->bytes, GANI_ALIGN) + GANI_ARENA_GAP;
+        top = end > top ? end : top;
+    }
+    block->offset = block->offset == SIZE_MAX ? top : block->offset;
+    for (; i > 0 && plan->blocks[plan->order[i - 1]].offset > block->offset; i--) {
+        plan->order[i] = plan->order[i - 1];
+    }
+    plan->order[i] = b;
+    return block->offset <= SIZE_MAX - need ? block->offset + need : 0;
+}
+
+/* Lays the blocks out; *arena_bytes becomes the size of it all. */
+static gan_status gani_pack_blocks(const gani_plan *plan, const char *name, size_t *arena_bytes) {
+    const size_t count = (size_t)plan->block_count;
+    *arena_bytes = 0;
+    qsort(plan->blocks, count, sizeof *plan->blocks, gani_compare_blocks);
+    for (int b = 0; b < plan->block_count; b++) {
+        const size_t end = gani_pack_block(plan, b, b);
+        if (end == 0) {
+            return gani_error(plan->graph->ctx, GAN_ERR_LIMIT, "program \"%s\": intermediates exceed the address space", name);
+        }
+        *arena_bytes = end > *arena_bytes ? end : *arena_bytes;
+    }
+    qsort(plan->blocks, count, sizeof *plan->blocks, gani_compare_times); /* back in the order of plan->storage */
+    for (int id = 1; id < plan->graph->node_count; id++) {
+        if (plan->places[id].kind == GANI_PLACE_ARENA) {
+            plan->places[id].at = plan->blocks[plan->storage[id]].offset;
+        }
+    }
+    return GAN_OK;
+}
+
+/* --- steps --------------------------------------------------------------------- */
+
+/* 1 if the node is work to do; folded selects between work done once and work of each run. */
+static int gani_is_step(const gani_plan *plan, int id, int folded) {
+    return plan->needed[id] && plan->folded[id] == folded && (plan->graph->ops[gani_plan_node(plan, id)->op].run || plan->copied[id]);
+}
+
+/* Copies node id into the program, with the activation folded into it. */
+static void gani_add_step(gan_program *program, const gani_plan *plan, int id) {
+    const gan_graph *graph = plan->graph;
+    gani_step *step = &program->steps[program->step_count++];
+    step->node = graph->nodes[id];
+    step->node.source_first = program->source_count;
+    step->place = plan->places[id];
+    if (plan->act[id] != 0) {
+        const gani_attr *act = &graph->nodes[plan->act[id]].attr;
+        step->node.attr.i[GANI_ATTR_ACT] = act->i[GANI_ATTR_ACT];
+        step->node.attr.f[GANI_ATTR_SLOPE] = act->f[GANI_ATTR_SLOPE];
+    }
+    for (int k = 0; k < step->node.source_count; k++) {
+        const int source = gani_plan_source(plan, id, k);
+        program->source_places[program->source_count] = plan->places[source];
+        program->source_shapes[program->source_count++] = graph->nodes[source].shape;
+    }
+}
+
+/* Makes the steps: those of each run, or those that are done once. */
+static void gani_add_steps(gan_program *program, const gani_plan *plan, int folded) {
+    program->step_count = 0;
+    program->source_count = 0;
+    for (int id = 1; id < plan->graph->node_count; id++) {
+        if (gani_is_step(plan, id, folded)) {
+            gani_add_step(program, plan, id);
+        }
+    }
+}
+
+/* What the present steps cost. */
+static void gani_measure_steps(gan_program *program, int folded) {
+    gan_program_info *info = &program->info;
+    for (int i = 0; i < program->step_count; i++) {
+        const gani_node *node = &program->steps[i].node;
+        const gani_op_row *row = &program->graph->ops[node->op];
+        const gan_shape *shapes = program->source_shapes + node->source_first;
+        const size_t workspace = row->workspace ? row->workspace(program->graph->ctx, node, shapes) : 0;
+        info->workspace_bytes = workspace > info->workspace_bytes ? workspace : info->workspace_bytes;
+        if (!folded) {
+            info->ops++;
+            info->multiply_adds += row->multiply_adds ? row->multiply_adds(node, shapes) : 0.0;
+        }
+    }
+}
+
+/* Tables of the right size for both kinds of steps. */
+static gan_status gani_reserve_steps(gan_program *program, const gani_plan *plan) {
+    gan_graph *graph = plan->graph;
+    size_t steps = 1, sources = 1, inputs = 1; /* an empty program has tables too */
+    for (int id = 1; id < graph->node_count; id++) {
+        if (gani_is_step(plan, id, 0) || gani_is_step(plan, id, 1)) {
+            steps++;
+            sources += (size_t)graph->nodes[id].source_count;
+        }
+        inputs += plan->needed[id] && plan->places[id].kind == GANI_PLACE_INPUT;
+    }
+    program->steps = (gani_step *)gani_calloc(graph->ctx, steps, sizeof *program->steps);
+    program->source_places = (gani_place *)gani_calloc(graph->ctx, sources, sizeof *program->source_places);
+    program->source_shapes = (gan_shape *)gani_calloc(graph->ctx, sources, sizeof *program->source_shapes);
+    program->source_data = (const float **)gani_calloc(graph->ctx, sources, sizeof *program->source_data);
+    program->inputs = (int *)gani_calloc(graph->ctx, inputs, sizeof *program->inputs);
+    return program->steps && program->source_places && program->source_shapes && program->source_data && program->inputs
+               ? GAN_OK
+               : GAN_ERR_MEMORY;
+}
+
+/* Inputs and parameters that the program touches: their bytes, and the list of inputs. */
+static void gani_count_leaves(gan_program *program, const gani_plan *plan) {
+    for (int id = 1; id < plan->graph->node_count; id++) {
+        if (!plan->needed[id] || !(gani_plan_flags(plan, id) & GANI_FLAG_LEAF)) {
+            continue;
+        }
+        if (gani_is_param(plan, id)) {
+            program->info.param_bytes += gani_node_bytes(plan, id);
+        } else {
+            program->info.input_bytes += gani_node_bytes(plan, id);
+            program->inputs[program->input_count++] = id;
+        }
+    }
+}
+
+/* --- running ------------------------------------------------------------------- */
+
+static float *gani_place_data(const gan_program *program, const gani_place *place) {
+    const gan_graph *graph = program->graph;
     switch (place->kind) {
     case GANI_PLACE_ARENA:
         return (float *)(void *)(graph->arena + place->at);
+    case GANI_PLACE_CONSTANT:
+        return (float *)(void *)(program->constants + place->at);
     case GANI_PLACE_PARAM:
         return graph->params->items[place->at].data;
     case GANI_PLACE_INPUT:
@@ -4493,67 +5165,175 @@ static float *gani_place_data(const gan_graph *graph, const gani_place *place) {
     }
 }
 
-/* Marks what the outputs and the pending effects need. needed [node_count], zero on entry. */
-static void gani_mark_needed(const gan_graph *graph, const gani_output *outputs, int output_count, unsigned char *needed) {
-    for (int i = 0; i < output_count; i++) {
-        needed[outputs[i].id] = 1;
+/* Opens a value of the arena to AddressSanitizer. */
+static void gani_unpoison_place(const gan_program *program, const gani_place *place, const gan_shape *shape) {
+    if (place->kind == GANI_PLACE_ARENA) {
+        GANI_UNPOISON(program->graph->arena + place->at, gan_shape_count(*shape) * sizeof(float));
     }
-    for (int i = 0; i < graph->effect_count; i++) {
-        needed[graph->effects[i]] = 1;
-    }
-    for (int id = graph->node_count - 1; id > 0; id--) {
-        const gani_node *node = &graph->nodes[id];
-        for (int k = 0; k < node->source_count && needed[id]; k++) {
-            needed[gani_source(graph, node, k).id] = 1;
-        }
-    }
-    needed[0] = 0;
 }
 
-/* Gives every needed node its place; returns the bytes of arena. */
-static size_t gani_place_nodes(const gan_graph *graph, const unsigned char *needed, gani_place *places) {
-    size_t top = 0;
-    for (int id = 1; id < graph->node_count; id++) {
-        const gani_node *node = &graph->nodes[id];
-        const unsigned flags = graph->ops[node->op].flags;
-        if (!needed[id]) {
-            continue;
-        }
-        if (flags & GANI_FLAG_VIEW) {
-            places[id] = places[gani_source(graph, node, 0).id];
-        } else if (node->param >= 0) {
-            places[id].kind = GANI_PLACE_PARAM;
-            places[id].at = (size_t)node->param;
-        } else if (flags & GANI_FLAG_LEAF) {
-            places[id].kind = GANI_PLACE_INPUT;
-            places[id].at = (size_t)node->attr.i[0];
-        } else {
-            places[id].kind = GANI_PLACE_ARENA;
-            places[id].at = top;
-            top += gani_round_up(gan_shape_count(node->shape) * sizeof(float), GANI_ALIGN);
-        }
+static int gani_all_finite(const float *data, size_t count) {
+    uint32_t worst = 0; /* exponent bits all set: infinity or NaN */
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &data[i], sizeof bits);
+        worst |= (bits & 0x7f800000u) == 0x7f800000u;
     }
-    return top;
+    return worst == 0;
 }
 
-static void gani_add_step(gan_program *program, int id, const gani_place *places) {
+/* Puts program and node in front of the context's message. */
+static gan_status gani_step_error(const gan_program *program, gan_status status, const gani_node *node) {
+    gan_context *ctx = program->graph->ctx;
+    gani_prefix_error(ctx, status, gani_node_label(program->graph, node));
+    return gani_prefix_error(ctx, status, program->name);
+}
+
+static gan_status gani_not_finite(const gan_program *program, const gani_node *node) {
+    gani_error(program->graph->ctx, GAN_ERR_NUMERIC, "a value is not finite");
+    return gani_step_error(program, GAN_ERR_NUMERIC, node);
+}
+
+static gan_status gani_check_result(const gan_program *program, const gani_step *step, const gani_run *run) {
+    int finite = gani_all_finite(run->out, gan_shape_count(step->node.shape));
+    for (int k = 1; k < GANI_MAX_WRITTEN; k++) {
+        if (run->also[k - 1]) {
+            const gani_param *param = &program->graph->params->items[gani_effect_param(&step->node, k)];
+            finite = finite && gani_all_finite(param->data, gan_shape_count(param->shape));
+        }
+    }
+    return finite ? GAN_OK : gani_not_finite(program, &step->node);
+}
+
+static gan_status gani_run_step(const gan_program *program, const gani_step *step) {
     gan_graph *graph = program->graph;
-    gani_step *step = &program->steps[program->step_count++];
-    step->node = graph->nodes[id];
-    step->place = places[id];
-    for (int k = 0; k < step->node.source_count; k++) {
-        const int source = gani_source(graph, &graph->nodes[id], k).id;
-        program->source_places[program->source_count + k] = places[source];
-        program->source_shapes[program->source_count + k] = graph->nodes[source].shape;
-    }
-    step->node.source_first = program->source_count;
-    program->source_count += step->node.source_count;
     const gani_op_row *row = &graph->ops[step->node.op];
-    const gan_shape *shapes = program->source_shapes + step->node.source_first;
-    const size_t workspace = row->workspace ? row->workspace(graph->ctx, &step->node, shapes) : 0;
-    program->info.ops++;
-    program->info.multiply_adds += row->multiply_adds ? row->multiply_adds(&step->node, shapes) : 0.0;
-    program->info.workspace_bytes = workspace > program->info.workspace_bytes ? workspace : program->info.workspace_bytes;
+    gan_status status = GAN_OK;
+    gani_run run;
+    run.node = &step->node;
+    run.source = program->source_data + step->node.source_first;
+    run.source_shape = program->source_shapes + step->node.source_first;
+    run.out = gani_place_data(program, &step->place);
+    run.seed = graph->params->seed;
+    run.step = graph->params->step;
+    for (int k = 1; k < GANI_MAX_WRITTEN; k++) {
+        const int also = row->flags & GANI_FLAG_EFFECT ? gani_effect_param(&step->node, k) : -1;
+        run.also[k - 1] = also >= 0 ? graph->params->items[also].data : NULL;
+    }
+    GANI_POISON(graph->arena, graph->arena_bytes);
+    gani_unpoison_place(program, &step->place, &step->node.shape);
+    for (int k = 0; k < step->node.source_count; k++) {
+        gani_unpoison_place(program, &program->source_places[step->node.source_first + k], &run.source_shape[k]);
+    }
+    if (row->run) {
+        status = row->run(graph->ctx, &run);
+    } else { /* a view that keeps a parameter's value */
+        memcpy(run.out, run.source[0], gan_shape_count(step->node.shape) * sizeof(float));
+    }
+    if (status != GAN_OK) {
+        return gani_step_error(program, status, &step->node);
+    }
+    return graph->ctx->check_finite ? gani_check_result(program, step, &run) : GAN_OK;
+}
+
+static gan_status gani_run_steps(const gan_program *program) {
+    gan_status status = GAN_OK;
+    for (int i = 0; i < program->source_count; i++) {
+        program->source_data[i] = gani_place_data(program, &program->source_places[i]);
+    }
+    gani_float_mode mode = gani_flush_denormals();
+    for (int i = 0; i < program->step_count && status == GAN_OK; i++) {
+        status = gani_run_step(program, &program->steps[i]);
+    }
+    gani_restore_float_mode(mode);
+    GANI_POISON(program->graph->arena, program->graph->arena_bytes);
+    for (int i = 0; i < program->output_count; i++) {
+        const gani_output *output = &program->outputs[i];
+        gani_unpoison_place(program, &output->place, &program->graph->nodes[output->id].shape);
+    }
+    return status;
+}
+
+/* --- programs -------------------------------------------------------------------- */
+
+static void gani_plan_end(gani_plan *plan) {
+    gan_context *ctx = plan->graph->ctx;
+    gani_free(ctx, plan->needed);
+    gani_free(ctx, plan->folded);
+    gani_free(ctx, plan->copied);
+    gani_free(ctx, plan->same);
+    gani_free(ctx, plan->root);
+    gani_free(ctx, plan->source_number);
+    gani_free(ctx, plan->param_number);
+    gani_free(ctx, plan->act);
+    gani_free(ctx, plan->last);
+    gani_free(ctx, plan->storage);
+    gani_free(ctx, plan->blocks);
+    gani_free(ctx, plan->order);
+    gani_free(ctx, plan->places);
+    gani_free(ctx, plan->table);
+}
+
+static gan_status gani_plan_begin(gani_plan *plan, gan_graph *graph) {
+    const size_t nodes = (size_t)graph->node_count;
+    gan_context *ctx = graph->ctx;
+    memset(plan, 0, sizeof *plan);
+    plan->graph = graph;
+    plan->table_size = 64;
+    while (plan->table_size < 2 * graph->node_count && plan->table_size <= INT_MAX / 2) {
+        plan->table_size *= 2;
+    }
+    plan->needed = (unsigned char *)gani_calloc(ctx, nodes, 1);
+    plan->folded = (unsigned char *)gani_calloc(ctx, nodes, 1);
+    plan->copied = (unsigned char *)gani_calloc(ctx, nodes, 1);
+    plan->same = (int *)gani_calloc(ctx, nodes, sizeof(int));
+    plan->root = (int *)gani_calloc(ctx, nodes, sizeof(int));
+    plan->source_number = (int *)gani_calloc(ctx, (size_t)graph->source_count + 1, sizeof(int));
+    plan->param_number = (int *)gani_calloc(ctx, (size_t)graph->params->count + 1, sizeof(int));
+    plan->act = (int *)gani_calloc(ctx, nodes, sizeof(int));
+    plan->last = (int *)gani_calloc(ctx, nodes, sizeof(int));
+    plan->storage = (int *)gani_calloc(ctx, nodes, sizeof(int));
+    plan->blocks = (gani_storage *)gani_calloc(ctx, nodes, sizeof *plan->blocks);
+    plan->order = (int *)gani_calloc(ctx, nodes, sizeof(int));
+    plan->places = (gani_place *)gani_calloc(ctx, nodes, sizeof *plan->places);
+    plan->table = (int *)gani_calloc(ctx, (size_t)plan->table_size, sizeof(int));
+    if (!plan->needed || !plan->folded || !plan->copied || !plan->same || !plan->root || !plan->source_number ||
+        !plan->param_number || !plan->act || !plan->last || !plan->storage || !plan->blocks || !plan->order || !plan->places ||
+        !plan->table) {
+        return GAN_ERR_MEMORY;
+    }
+    for (int id = 0; id < graph->node_count; id++) {
+        plan->same[id] = id;
+        plan->root[id] = id;
+    }
+    return GAN_OK;
+}
+
+/* The passes in order; fills program->info and the places of the outputs. */
+static gan_status gani_plan_program(gani_plan *plan, gan_program *program) {
+    gani_mark_needed(plan, program);
+    gani_number_values(plan);
+    gani_mark_needed(plan, program); /* again: what was equal to something earlier is dead now */
+    gani_fuse_activations(plan, program, plan->order);
+    gani_fold_constants(plan);
+    gani_find_last_uses(plan, program);
+    program->info.constant_bytes = gani_assign_places(plan);
+    gan_status status = gani_pack_blocks(plan, program->name, &program->info.arena_bytes);
+    if (status == GAN_OK) {
+        status = gani_reserve_steps(program, plan);
+    }
+    if (status != GAN_OK) {
+        return status;
+    }
+    gani_count_leaves(program, plan);
+    gani_add_steps(program, plan, 1);
+    gani_measure_steps(program, 1);
+    gani_add_steps(program, plan, 0);
+    gani_measure_steps(program, 0);
+    for (int i = 0; i < program->output_count; i++) {
+        program->outputs[i].place = plan->places[gani_same(plan, program->outputs[i].id)];
+    }
+    return GAN_OK;
 }
 
 static gan_status gani_reserve_arena(gan_graph *graph, size_t bytes) {
@@ -4562,6 +5342,7 @@ static gan_status gani_reserve_arena(gan_graph *graph, size_t bytes) {
         if (!arena) {
             return GAN_ERR_MEMORY;
         }
+        GANI_UNPOISON(graph->arena, graph->arena_bytes);
         gani_free(graph->ctx, graph->arena);
         graph->arena = arena;
         graph->arena_bytes = bytes;
@@ -4569,125 +5350,121 @@ static gan_status gani_reserve_arena(gan_graph *graph, size_t bytes) {
     return GAN_OK;
 }
 
-static gan_status gani_plan(gan_program *program, unsigned char *needed, gani_place *places) {
-    gan_graph *graph = program->graph;
-    gani_mark_needed(graph, program->outputs, program->output_count, needed);
-    program->info.arena_bytes = gani_place_nodes(graph, needed, places);
-    for (int id = 1; id < graph->node_count; id++) {
-        if (needed[id] && graph->ops[graph->nodes[id].op].run) {
-            gani_add_step(program, id, places);
-        }
+/* Takes the memory that running needs, and computes what is constant. */
+static gan_status gani_program_prepare(gan_program *program, const gani_plan *plan) {
+    gan_context *ctx = program->graph->ctx;
+    const gan_program_info *info = &program->info;
+    if (info->constant_bytes) {
+        program->constants = (unsigned char *)gani_alloc(ctx, info->constant_bytes);
     }
-    for (int i = 0; i < program->output_count; i++) {
-        program->outputs[i].place = places[program->outputs[i].id];
-    }
-    if (gani_reserve_arena(graph, program->info.arena_bytes) != GAN_OK ||
-        !gani_workspace(graph->ctx, program->info.workspace_bytes)) {
+    if ((info->constant_bytes && !program->constants) || gani_reserve_arena(program->graph, info->arena_bytes) != GAN_OK ||
+        !gani_workspace(ctx, info->workspace_bytes)) {
         return GAN_ERR_MEMORY;
     }
-    return GAN_OK;
-}
-
-static gan_status gani_program_begin(gan_program *program, const char *name, const gan_tensor *outputs, int count) {
-    gan_graph *graph = program->graph;
-    gan_context *ctx = graph->ctx;
-    const size_t nodes = (size_t)graph->node_count, sources = (size_t)graph->source_count + 1;
-    program->name = gani_strdup(ctx, name);
-    program->steps = (gani_step *)gani_calloc(ctx, nodes, sizeof *program->steps);
-    program->source_places = (gani_place *)gani_calloc(ctx, sources, sizeof *program->source_places);
-    program->source_shapes = (gan_shape *)gani_calloc(ctx, sources, sizeof *program->source_shapes);
-    program->source_data = (const float **)gani_calloc(ctx, sources, sizeof *program->source_data);
-    program->outputs = (gani_output *)gani_calloc(ctx, (size_t)count + 1, sizeof *program->outputs);
-    if (!program->name || !program->steps || !program->source_places || !program->source_shapes || !program->source_data ||
-        !program->outputs) {
-        return GAN_ERR_MEMORY;
-    }
-    for (int i = 0; i < count; i++) {
-        if (outputs[i].id <= 0 || outputs[i].id >= graph->node_count) {
-            return gani_error(ctx, GAN_ERR_ARGUMENT, "program \"%s\": output %d is not a tensor of this graph", name, i);
-        }
-        program->outputs[i].id = outputs[i].id;
-    }
-    program->output_count = count;
-    unsigned char *needed = (unsigned char *)gani_calloc(ctx, nodes, sizeof *needed);
-    gani_place *places = (gani_place *)gani_calloc(ctx, nodes, sizeof *places);
-    gan_status status = needed && places ? gani_plan(program, needed, places) : GAN_ERR_MEMORY;
-    gani_free(ctx, needed);
-    gani_free(ctx, places);
+    gani_add_steps(program, plan, 1);
+    gan_status status = gani_run_steps(program);
+    gani_add_steps(program, plan, 0);
     return status;
 }
 
-GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count) {
-    *out = NULL;
-    if (graph->status != GAN_OK) {
-        return gan_graph_status(graph);
-    }
+/* Makes a program; prepare 0: its plan only. */
+static gan_status gani_program_make(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count,
+                                    int prepare) {
+    gani_plan plan;
     gan_program *program = (gan_program *)gani_calloc(graph->ctx, 1, sizeof *program);
     if (!program) {
         return GAN_ERR_MEMORY;
     }
+    *out = program;
     program->graph = graph;
     graph->program_count++;
-    gan_status status = gani_program_begin(program, name, outputs, count);
+    program->name = gani_strdup(graph->ctx, name);
+    program->outputs = (gani_output *)gani_calloc(graph->ctx, (size_t)count + 1, sizeof *program->outputs);
+    if (!program->name || !program->outputs) {
+        return GAN_ERR_MEMORY;
+    }
+    for (int i = 0; i < count; i++) {
+        if (outputs[i].id <= 0 || outputs[i].id >= graph->node_count) {
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "%s: output %d is not a tensor of this graph", name, i);
+        }
+        program->outputs[program->output_count++].id = outputs[i].id;
+    }
+    gan_status status = gani_plan_begin(&plan, graph);
+    if (status == GAN_OK) {
+        status = gani_plan_program(&plan, program);
+    }
+    if (status == GAN_OK && prepare) {
+        status = gani_program_prepare(program, &plan);
+    }
+    gani_plan_end(&plan);
+    return status;
+}
+
+GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count) {
+    gan_program *program = NULL;
+    *out = NULL;
+    gan_status status = gan_graph_status(graph);
+    if (status == GAN_OK) {
+        status = gani_program_make(&program, graph, name, outputs, count, 1);
+    }
     if (status != GAN_OK) {
         gan_program_destroy(program);
         return status;
     }
-    graph->effect_count = 0;
+    graph->effect_count = 0; /* they are part of this program now */
     *out = program;
     return GAN_OK;
 }
 
+GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count, gan_program_info *info) {
+    gan_program *program = NULL;
+    memset(info, 0, sizeof *info);
+    gan_status status = gan_graph_status(graph);
+    if (status == GAN_OK) {
+        status = gani_program_make(&program, graph, "gan_program_measure", outputs, count, 0);
+    }
+    if (status == GAN_OK) {
+        *info = program->info;
+    }
+    gan_program_destroy(program);
+    return status;
+}
+
 GAN_API void gan_program_destroy(gan_program *program) {
     if (program) {
-        gan_context *ctx = program->graph->ctx;
-        program->graph->program_count--;
+        gan_graph *graph = program->graph;
+        gan_context *ctx = graph->ctx;
+        graph->program_count--;
+        if (graph->program_count == 0) {
+            GANI_UNPOISON(graph->arena, graph->arena_bytes);
+        }
         gani_free(ctx, program->name);
         gani_free(ctx, program->steps);
         gani_free(ctx, program->source_places);
         gani_free(ctx, program->source_shapes);
         gani_free(ctx, program->source_data);
         gani_free(ctx, program->outputs);
+        gani_free(ctx, program->inputs);
+        gani_free(ctx, program->constants);
         gani_free(ctx, program);
     }
 }
 
-static gan_status gani_run_step(const gan_program *program, const gani_step *step) {
-    gan_graph *graph = program->graph;
-    gani_run run;
-    run.node = &step->node;
-    run.source = program->source_data + step->node.source_first;
-    run.source_shape = program->source_shapes + step->node.source_first;
-    run.out = gani_place_data(graph, &step->place);
-    run.seed = graph->params->seed;
-    run.step = graph->params->step;
-    for (int k = 0; k < 2; k++) {
-        const int also = step->node.attr.i[GANI_ATTR_ALSO + k];
-        const int effect = (graph->ops[step->node.op].flags & GANI_FLAG_EFFECT) != 0;
-        run.also[k] = effect && also > 0 ? graph->params->items[also - 1].data : NULL;
-    }
-    gan_status status = graph->ops[step->node.op].run(graph->ctx, &run);
-    return status == GAN_OK ? GAN_OK : gani_prefix_error(graph->ctx, status, gani_node_label(graph, &step->node));
-}
-
 GAN_API gan_status gan_program_run(gan_program *program) {
     gan_graph *graph = program->graph;
-    gan_status status = GAN_OK;
-    for (int i = 0; i < program->source_count; i++) {
-        program->source_data[i] = gani_place_data(graph, &program->source_places[i]);
+    for (int i = 0; i < program->input_count && graph->ctx->check_finite; i++) {
+        const gani_node *input = &graph->nodes[program->inputs[i]];
+        if (!gani_all_finite(graph->inputs[input->attr.i[0]], gan_shape_count(input->shape))) {
+            return gani_not_finite(program, input);
+        }
     }
-    gani_float_mode mode = gani_flush_denormals();
-    for (int i = 0; i < program->step_count && status == GAN_OK; i++) {
-        status = gani_run_step(program, &program->steps[i]);
-    }
-    gani_restore_float_mode(mode);
-    return status;
+    return gani_run_steps(program);
 }
 
 GAN_API const float *gan_program_output(const gan_program *program, gan_tensor output) {
     for (int i = 0; i < program->output_count; i++) {
         if (program->outputs[i].id == output.id) {
-            return gani_place_data(program->graph, &program->outputs[i].place);
+            return gani_place_data(program, &program->outputs[i].place);
         }
     }
     return NULL;
