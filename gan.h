@@ -905,6 +905,15 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #define GANI_RESTRICT
 #endif
 
+/* In front of a loop over an array of vectors, whose length is known: unrolled whole, so that the array becomes registers. */
+#if defined(__clang__)
+#define GANI_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define GANI_UNROLL _Pragma("GCC unroll 16")
+#else
+#define GANI_UNROLL
+#endif
+
 /* ============================================================================
  * >>platform  2  ERRORS, MEMORY, THREADS, PROCESSOR FEATURES, RANDOM NUMBERS
  *
@@ -1322,6 +1331,7 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf_select(m,a,b)    m ? a : b, lane by lane
  *   vf_toint            nearest, ties to even
  *   vi_asf, vf_asi      same bits
+ *   vf_transpose4       4 rows of 4 floats to 4 columns, in memory
  *   vf_hsum vf_hmax     over lanes, in a fixed order
  *
  * Holds:  macros only.        Knows nothing of: what is computed with them.
@@ -1558,12 +1568,364 @@ static float GANI_FN(gani_hmax)(vf a) {
     }
     return best;
 }
+/* out[j*ld + i] = row i [j], 4 by 4. */
+static void GANI_FN(gani_transpose4)(const float *r0, const float *r1, const float *r2, const float *r3,
+                                     float *out, ptrdiff_t ld) {
+#if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
+    __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
+    const __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
+    const __m128 ab2 = _mm_unpackhi_ps(a, b), cd2 = _mm_unpackhi_ps(c, d);
+    _mm_storeu_ps(out, _mm_movelh_ps(ab, cd));
+    _mm_storeu_ps(out + ld, _mm_movehl_ps(cd, ab));
+    _mm_storeu_ps(out + 2 * ld, _mm_movelh_ps(ab2, cd2));
+    _mm_storeu_ps(out + 3 * ld, _mm_movehl_ps(cd2, ab2));
+#elif defined(GANI_ISA_NEON)
+    const float32x4x2_t ab = vtrnq_f32(vld1q_f32(r0), vld1q_f32(r1));
+    const float32x4x2_t cd = vtrnq_f32(vld1q_f32(r2), vld1q_f32(r3));
+    vst1q_f32(out, vcombine_f32(vget_low_f32(ab.val[0]), vget_low_f32(cd.val[0])));
+    vst1q_f32(out + ld, vcombine_f32(vget_low_f32(ab.val[1]), vget_low_f32(cd.val[1])));
+    vst1q_f32(out + 2 * ld, vcombine_f32(vget_high_f32(ab.val[0]), vget_high_f32(cd.val[0])));
+    vst1q_f32(out + 3 * ld, vcombine_f32(vget_high_f32(ab.val[1]), vget_high_f32(cd.val[1])));
+#else
+    for (int j = 0; j < 4; j++) {
+        out[j * ld] = r0[j];
+        out[j * ld + 1] = r1[j];
+        out[j * ld + 2] = r2[j];
+        out[j * ld + 3] = r3[j];
+    }
+#endif
+}
+#define vf_transpose4(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose4)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_hsum(a) GANI_FN(gani_hsum)(a)
 #define vf_hmax(a) GANI_FN(gani_hmax)(a)
 
 /* ============================================================================
  * >>kernels-gemm  3.2  REGISTER-TILED MATRIX KERNELS AND PACKING
+ *
+ * c = a * b, a block at a time. A tile of c, GANI_MR rows by GANI_NV vectors, stays in registers
+ * while k runs:
+ *
+ *     for p in 0..k:  for i in rows:  for j in columns:  c[i][j] += a[p][i] * b[p][j]
+ *
+ * a is always packed into panels [k][rows], so that a step reads neighbours. b is read through
+ * pointers: vector v of step p is at b[v] + step[p]. A packed panel [k][cols] has step[p] = p*cols;
+ * a matrix or an image whose columns are neighbours in memory is read where it lies, and then the
+ * steps are the offsets of its rows (of its channels and taps). One kernel serves both.
+ *
+ * Contract: gemm_block owns nothing, packs nothing, and needs no alignment. Columns beyond n in the
+ * last vector must be readable (packed panels are padded with zeros; unpacked ones are used for
+ * whole vectors only). c is read only if beta is not 0, written once, at c_row[i] + c_col[j].
+ * Every element is summed over p in order, whatever tile it is in.
+ *
+ * Holds:  tiles, dot products, epilogue, packing.
+ * Uses:   >>simd        Knows nothing of: caches, threads, convolutions.
  * ========================================================================= */
+#endif /* GANI_INSTANCE */
+
+#if !defined(GANI_INSTANCE) && !defined(GANI_GEMM_TYPES)
+#define GANI_GEMM_TYPES
+
+/* Sizes of the panels for a product with m rows: rows of a, columns of b. */
+typedef struct gani_tile {
+    int rows, cols;
+} gani_tile;
+
+/* A block of a product, ready for the kernels; VW is the instruction set's vector. */
+typedef struct gani_block {
+    int m, n, k;
+    gani_tile panel;
+    const float *a;               /* panels of panel.rows (the last fewer) rows, each [k][rows] */
+    const float *const *b;        /* [n/VW rounded up] first step of each vector of columns */
+    const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
+    float *tile;                  /* scratch [panel.rows][panel.cols] */
+    float *c;
+    const ptrdiff_t *c_row, *c_col; /* [m] [n] offsets in c */
+    const unsigned char *c_whole;   /* [n/VW rounded up] 1: VW columns that are neighbours in c */
+    float alpha, beta;              /* c = act(alpha * sum + beta * c + bias) */
+    const float *bias_row, *bias_col; /* [m] [n] or NULL */
+    gani_act act;
+    void (*activate)(float *x, size_t n, int kind, float slope); /* for kinds that are not done in registers */
+} gani_block;
+
+#endif
+
+#ifdef GANI_INSTANCE
+
+/* Tile sizes: GANI_MR * GANI_NV accumulators, GANI_NV vectors of b and one of a fit the registers.
+ * Products of few rows use tiles GANI_WIDE_NV vectors wide instead, up to GANI_WIDE_MR rows. */
+#if defined(GANI_ISA_AVX512) || defined(GANI_ISA_NEON)
+#define GANI_MR 8
+#define GANI_NV 3
+#define GANI_WIDE_MR 4
+#define GANI_WIDE_NV 6
+#elif defined(GANI_ISA_AVX2)
+#define GANI_MR 6
+#define GANI_NV 2
+#define GANI_WIDE_MR 3
+#define GANI_WIDE_NV 4
+#else
+#define GANI_MR 4
+#define GANI_NV 3
+#define GANI_WIDE_MR 1
+#define GANI_WIDE_NV 8
+#endif
+
+/* out[M][ld] = sum over p of a[p][i] * b[v][step[p]], for V vectors of columns. */
+#define GANI_DEFINE_TILE(M, V)                                                                     \
+    static void GANI_FN(gani_tile_##M##x##V)(int k, const float *a, const float *const *b,         \
+                                             const ptrdiff_t *step, float *out, int ld) {          \
+        vf sum[M][V];                                                                              \
+        const float *base[V];                                                                      \
+        GANI_UNROLL                                                                                \
+        for (int v = 0; v < V; v++) {                                                              \
+            base[v] = b[v];                                                                        \
+            GANI_UNROLL                                                                            \
+            for (int i = 0; i < M; i++) {                                                          \
+                sum[i][v] = vf_zero();                                                             \
+            }                                                                                      \
+        }                                                                                          \
+        for (int p = 0; p < k; p++, a += M) {                                                      \
+            vf row[V];                                                                             \
+            GANI_UNROLL                                                                            \
+            for (int v = 0; v < V; v++) {                                                          \
+                row[v] = vf_load(base[v] + step[p]);                                               \
+            }                                                                                      \
+            GANI_UNROLL                                                                            \
+            for (int i = 0; i < M; i++) {                                                          \
+                const vf scale = vf_set1(a[i]);                                                    \
+                GANI_UNROLL                                                                        \
+                for (int v = 0; v < V; v++) {                                                      \
+                    sum[i][v] = vf_fma(scale, row[v], sum[i][v]);                                  \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            GANI_UNROLL                                                                            \
+            for (int v = 0; v < V; v++) {                                                          \
+                vf_store(out + i * ld + v * VW, sum[i][v]);                                        \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+typedef void (*GANI_FN(gani_tile_fn))(int k, const float *a, const float *const *b,
+                                      const ptrdiff_t *step, float *out, int ld);
+
+#define GANI_TILE_NAME(M, V) GANI_FN(gani_tile_##M##x##V)
+#if GANI_NV == 3
+#define GANI_DEFINE_TILES(M) GANI_DEFINE_TILE(M, 1) GANI_DEFINE_TILE(M, 2) GANI_DEFINE_TILE(M, 3)
+#define GANI_TILE_ROW(M) {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2), GANI_TILE_NAME(M, 3)},
+#else
+#define GANI_DEFINE_TILES(M) GANI_DEFINE_TILE(M, 1) GANI_DEFINE_TILE(M, 2)
+#define GANI_TILE_ROW(M) {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2)},
+#endif
+#if GANI_MR == 8
+#define GANI_MR_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#elif GANI_MR == 6
+#define GANI_MR_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#else
+#define GANI_MR_LIST(X) X(1) X(2) X(3) X(4)
+#endif
+#if GANI_WIDE_MR == 4
+#define GANI_WIDE_LIST(X) X(1, 6) X(2, 6) X(3, 6) X(4, 6)
+#elif GANI_WIDE_MR == 3
+#define GANI_WIDE_LIST(X) X(1, 4) X(2, 4) X(3, 4)
+#else
+#define GANI_WIDE_LIST(X) X(1, 8)
+#endif
+
+GANI_MR_LIST(GANI_DEFINE_TILES)
+GANI_WIDE_LIST(GANI_DEFINE_TILE)
+
+static const GANI_FN(gani_tile_fn) GANI_FN(gani_tiles)[GANI_MR][GANI_NV] = {
+    GANI_MR_LIST(GANI_TILE_ROW)};
+
+#define GANI_TILE_ENTRY(M, V) GANI_TILE_NAME(M, V),
+static const GANI_FN(gani_tile_fn) GANI_FN(gani_wide_tiles)[GANI_WIDE_MR] = {
+    GANI_WIDE_LIST(GANI_TILE_ENTRY)};
+
+static gani_tile GANI_FN(gani_gemm_panel)(int m) {
+    gani_tile panel;
+    panel.rows = GANI_MR;
+    panel.cols = (m <= GANI_WIDE_MR ? GANI_WIDE_NV : GANI_NV) * VW;
+    return panel;
+}
+
+/* One row of a tile, n columns from column j: x = alpha*x + beta*c + bias, leaky ReLU if it is that. Whole vectors
+ * go to c if nothing is left to do to them; 1 if all did, else the row is finished in x. */
+static int GANI_FN(gani_store_row)(const gani_block *s, float *x, float *c, int i, int j, int n,
+                                   int late) {
+    const vf alpha = vf_set1(s->alpha), beta = vf_set1(s->beta), slope = vf_set1(s->act.slope);
+    const vf bias = vf_set1(s->bias_row ? s->bias_row[i] : 0.0f);
+    int all = !late;
+    for (int v = 0; v < n; v += VW) {
+        const int lanes = n - v < VW ? n - v : VW;
+        const int whole = s->c_whole[(j + v) / VW];
+        const ptrdiff_t *at = s->c_col + j + v;
+        vf value = vf_fma(alpha, vf_load(x + v), bias);
+        if (s->bias_col) {
+            value = vf_add(value, vf_loadn(s->bias_col + j + v, lanes));
+        }
+        if (s->beta != 0.0f) {
+            float old[VW];
+            for (int lane = 0; lane < VW; lane++) {
+                old[lane] = whole || lane < lanes ? c[whole ? at[0] + lane : at[lane]] : 0.0f;
+            }
+            value = vf_fma(beta, vf_load(old), value);
+        }
+        if (s->act.kind == GAN_ACT_LEAKY_RELU) {
+            value = vf_select(vf_gt(value, vf_zero()), value, vf_mul(slope, value));
+        }
+        if (whole && !late) {
+            vf_store(c + at[0], value);
+        } else {
+            vf_store(x + v, value);
+            all = 0;
+        }
+    }
+    return all;
+}
+
+/* Epilogue of rows i ... i+m-1, columns j ... j+n-1 (j a multiple of VW): sums tile[m][ld] to c. Changes tile. */
+static void GANI_FN(gani_gemm_store)(const gani_block *s, float *tile, int ld, int i, int m, int j,
+                                     int n) {
+    const int late = s->act.kind != GAN_ACT_NONE && s->act.kind != GAN_ACT_LEAKY_RELU;
+    for (int r = 0; r < m; r++, tile += ld) {
+        float *c = s->c + s->c_row[i + r];
+        if (GANI_FN(gani_store_row)(s, tile, c, i + r, j, n, late)) {
+            continue;
+        }
+        if (late) {
+            s->activate(tile, (size_t)n, s->act.kind, s->act.slope);
+        }
+        for (int v = 0; v < n; v += VW) {
+            const ptrdiff_t *at = s->c_col + j + v;
+            if (s->c_whole[(j + v) / VW]) {
+                if (late) {
+                    vf_store(c + at[0], vf_load(tile + v));
+                }
+                continue;
+            }
+            for (int lane = 0; lane < VW && v + lane < n; lane++) {
+                c[at[lane]] = tile[v + lane];
+            }
+        }
+    }
+}
+
+/* A panel of a stays in the first cache while the panels of b pass. */
+static void GANI_FN(gani_gemm_block)(const gani_block *s) {
+    const int cols = s->panel.cols;
+    for (int i = 0; i < s->m; i += s->panel.rows) {
+        const int m = s->m - i < s->panel.rows ? s->m - i : s->panel.rows;
+        const float *a = s->a + (ptrdiff_t)i * s->k;
+        for (int j = 0; j < s->n; j += cols) {
+            const int n = s->n - j < cols ? s->n - j : cols;
+            const int vectors = (n + VW - 1) / VW;
+            const ptrdiff_t *step = s->step[j / cols];
+            for (int v = 0; v < vectors;) {
+                const float *const *b = s->b + j / VW + v;
+                int width = vectors - v;
+                if (width == GANI_WIDE_NV && m <= GANI_WIDE_MR) {
+                    GANI_FN(gani_wide_tiles)[m - 1](s->k, a, b, step, s->tile, cols);
+                } else {
+                    width = width < GANI_NV ? width : GANI_NV;
+                    GANI_FN(gani_tiles)[m - 1][width - 1](s->k, a, b, step, s->tile + v * VW, cols);
+                }
+                v += width;
+            }
+            GANI_FN(gani_gemm_store)(s, s->tile, cols, i, m, j, n);
+        }
+    }
+}
+
+/* 1 if the offsets of each full group of `group`, counted from the first, are those of neighbours. */
+static int GANI_FN(gani_runs)(const ptrdiff_t *offset, int count, int group) {
+    for (int i = 0; i + group <= count; i += group) {
+        for (int j = 1; j < group; j++) {
+            if (offset[i + j] != offset[i] + j) {
+                return 0;
+            }
+        }
+    }
+    return 1;
+}
+
+/* Lanes that are neighbours in groups: whole vectors, then fours, then single ones. */
+static void GANI_FN(gani_pack_runs)(float *out, int width, const float *base, const ptrdiff_t *lane,
+                                    int lanes, int group, const ptrdiff_t *step, int k) {
+    for (int p = 0; p < k; p++, out += width) {
+        const float *in = base + step[p];
+        int i = 0;
+        for (; group == VW && i + VW <= lanes; i += VW) {
+            vf_store(out + i, vf_load(in + lane[i]));
+        }
+        for (; group >= 4 && i + 4 <= lanes; i += 4) {
+            memcpy(out + i, in + lane[i], 4 * sizeof *out);
+        }
+        for (; i < lanes; i++) {
+            out[i] = in[lane[i]];
+        }
+        for (; i < width; i++) {
+            out[i] = 0.0f;
+        }
+    }
+}
+
+/* Steps that are neighbours in fours: blocks of 4x4 are transposed, 16 steps (a cache line) of every lane at a time. */
+static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *base,
+                                          const ptrdiff_t *lane, int lanes, const ptrdiff_t *step,
+                                          int k) {
+    const int whole = lanes & ~3;
+    for (int p0 = 0; p0 < k; p0 += 16) {
+        const int p1 = k - p0 < 16 ? k : p0 + 16;
+        for (int i = 0; i < whole; i += 4) {
+            int p = p0;
+            for (; p + 4 <= p1; p += 4) {
+                const float *in = base + step[p];
+                vf_transpose4(in + lane[i], in + lane[i + 1], in + lane[i + 2], in + lane[i + 3],
+                              out + (ptrdiff_t)p * width + i, width);
+            }
+            for (; p < p1; p++) {
+                for (int l = i; l < i + 4; l++) {
+                    out[(ptrdiff_t)p * width + l] = base[step[p] + lane[l]];
+                }
+            }
+        }
+        for (int p = p0; p < p1; p++) {
+            for (int i = whole; i < width; i++) {
+                out[(ptrdiff_t)p * width + i] = i < lanes ? base[step[p] + lane[i]] : 0.0f;
+            }
+        }
+    }
+}
+
+/* Packs a panel: out[p][i] = base[step[p] + lane[i]] for i < lanes, 0 up to width; p < k. Lanes are the rows of a panel of
+ * a or the columns of a panel of b. */
+static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, const ptrdiff_t *lane,
+                                    int lanes, const ptrdiff_t *step, int k) {
+    int group = 1;
+    if (lanes >= 4 && GANI_FN(gani_runs)(lane, lanes, 4)) {
+        group = VW > 4 && GANI_FN(gani_runs)(lane, lanes, VW) ? VW : 4;
+    }
+    if (group == 1 && k >= 4 && GANI_FN(gani_runs)(step, k, 4)) {
+        GANI_FN(gani_pack_transposed)(out, width, base, lane, lanes, step, k);
+    } else {
+        GANI_FN(gani_pack_runs)(out, width, base, lane, lanes, group, step, k);
+    }
+}
+
+#undef GANI_MR
+#undef GANI_NV
+#undef GANI_WIDE_MR
+#undef GANI_WIDE_NV
+#undef GANI_DEFINE_TILE
+#undef GANI_TILE_NAME
+#undef GANI_DEFINE_TILES
+#undef GANI_TILE_ROW
+#undef GANI_MR_LIST
+#undef GANI_WIDE_LIST
+#undef GANI_TILE_ENTRY
 
 /* ============================================================================
  * >>kernels-vec  3.3  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, OPTIMISERS
@@ -1619,6 +1981,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vi_shl
 #undef vi_shr
 #undef vi_sar
+#undef vf_transpose4
 #undef vf_hsum
 #undef vf_hmax
 #undef GANI_PASTE2
@@ -1641,7 +2004,13 @@ static const gani_kernels GANI_FN(gani_kernels) = {
  * ========================================================================= */
 
 /* X(return type, name, (arguments)) */
-#define GANI_GEMM_KERNELS(X)
+#define GANI_GEMM_KERNELS(X)                                                                   \
+    X(gani_tile, gemm_panel, (int m))                                                          \
+    X(void, gemm_pack,                                                                         \
+      (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
+       const ptrdiff_t *step, int k))                                                          \
+    X(void, gemm_block, (const gani_block *s))                                                 \
+    X(void, gemm_store, (const gani_block *s, float *tile, int ld, int i, int m, int j, int n))
 
 #define GANI_VEC_KERNELS(X)
 
@@ -1817,11 +2186,1193 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
 
 /* ============================================================================
  * >>gemm  4.1  MATRIX PRODUCT: BLOCKING, THREADS
+ *
+ * c = act(alpha * a * b + beta * c + bias). A matrix here is anything whose element (i,j) lies at
+ * base[row(i) + col(j)]: strided matrices, transposed ones, and also the matrix of all windows of an
+ * image (row = channel and tap, column = place of the window), which therefore is never stored.
+ *
+ * Blocking: the result is cut into blocks mc x nc, one task each, and k into pieces kc. A task packs a
+ * piece of a (mc x kc) and of b (kc x nc), which stay in the second cache while one panel of a in the
+ * first passes over all panels of b. If there are few blocks and k is long, k is cut into splits as
+ * well; each split sums into its own copy of c, and the copies are added in order. All cuts follow
+ * from m, n and k, so the bits do not depend on the number of threads.
+ *
+ * Few rows: b is read where it lies if its columns are neighbours in memory; packing it would cost more than it
+ * saves. Few columns: the same with the roles of a and b exchanged.
+ *
+ * Holds:  offsets, blocking, scratch, the product.
+ * Uses:   >>platform  >>instances        Knows nothing of: convolutions.
  * ========================================================================= */
+
+/* One digit of an index: digit i adds (i*step / split) * stride + (i*step % split) * rest. */
+typedef struct gani_level {
+    int count, step, split;
+    ptrdiff_t stride, rest;
+} gani_level;
+
+/* Offsets along one axis of a matrix: an index is a number of three digits, the first one unbounded. */
+typedef struct gani_axis {
+    gani_level level[3];
+} gani_axis;
+
+typedef struct gani_operand {
+    const float *base;
+    gani_axis row, col;
+} gani_operand;
+
+typedef struct gani_product {
+    int m, n, k;
+    gani_operand a, b; /* [m,k] [k,n] */
+    float *c;
+    gani_axis c_row, c_col;
+    float alpha, beta;
+    const float *bias_row, *bias_col; /* [m] [n] or NULL */
+    gani_act act;
+} gani_product;
+
+/* How a product is cut. */
+typedef struct gani_cut {
+    gani_tile panel;
+    int mc, nc, kc;                 /* a task's block, and how much of k it takes at a time */
+    int m_blocks, n_blocks, splits; /* tasks */
+    int k_split;                    /* k of a split */
+    int slots;                      /* threads that work, each with scratch */
+    size_t slot_bytes, bytes;       /* scratch of a slot, and of all with the copies of the splits */
+} gani_cut;
+
+/* A product (matrix or convolution) in public terms. */
+typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + bias) */
+    int m, n, k;
+    const float *a; /* element (i,p) at a[i*a_row + p*a_col] */
+    ptrdiff_t a_row, a_col;
+    const float *b;
+    ptrdiff_t b_row, b_col;
+    float *c;
+    ptrdiff_t c_row; /* columns are neighbours */
+    float alpha, beta;
+    const float *bias_row, *bias_col; /* [m] [n]; NULL: none */
+    gani_act act;
+} gani_gemm;
+
+enum {
+    GANI_GEMM_MC = 256,      /* most rows of a block: with kc, the piece of a fits half of the second cache */
+    GANI_GEMM_NC = 480,      /* most columns of a block */
+    GANI_GEMM_KC = 384,      /* most of k at a time: a panel of a fits half of the first cache */
+    GANI_GEMM_FEW = 16,      /* so many rows are few */
+    GANI_GEMM_TASKS = 16,    /* blocks wanted for threads */
+    GANI_GEMM_MIN_SPLIT = 1024 /* least k of a split */
+};
+
+static gani_level gani_level_make(int count, ptrdiff_t stride) {
+    gani_level level;
+    level.count = count;
+    level.step = 1;
+    level.split = 1;
+    level.stride = stride;
+    level.rest = 0;
+    return level;
+}
+
+static gani_axis gani_axis_make(gani_level outer, gani_level middle, gani_level inner) {
+    gani_axis axis;
+    axis.level[0] = outer;
+    axis.level[1] = middle;
+    axis.level[2] = inner;
+    return axis;
+}
+
+static gani_axis gani_axis_plain(ptrdiff_t stride) {
+    return gani_axis_make(gani_level_make(1, stride), gani_level_make(1, 0), gani_level_make(1, 0));
+}
+
+static ptrdiff_t gani_level_offset(const gani_level *level, int digit) {
+    const ptrdiff_t place = (ptrdiff_t)digit * level->step;
+    return place / level->split * level->stride + place % level->split * level->rest;
+}
+
+/* Offsets of indices first ... first+count-1. */
+static void gani_axis_fill(const gani_axis *axis, int first, int count, ptrdiff_t *out) {
+    const gani_level *level = axis->level;
+    if (count == 0) { /* no taps: a level may be empty */
+        return;
+    }
+    int inner = first % level[2].count;
+    int middle = first / level[2].count % level[1].count;
+    int outer = first / level[2].count / level[1].count;
+    for (int i = 0; i < count; outer++, middle = 0) {
+        const ptrdiff_t from_outer = gani_level_offset(&level[0], outer);
+        for (; middle < level[1].count && i < count; middle++, inner = 0) {
+            const ptrdiff_t from = from_outer + gani_level_offset(&level[1], middle);
+            for (; inner < level[2].count && i < count; inner++, i++) {
+                out[i] = from + gani_level_offset(&level[2], inner);
+            }
+        }
+    }
+}
+
+static int gani_ceil_div(int a, int b) {
+    return a / b + (a % b != 0);
+}
+
+/* Equal pieces of at most `most`, rounded up to a multiple of unit. */
+static int gani_piece(int size, int most, int unit) {
+    const int pieces = gani_ceil_div(size, most);
+    const int piece = gani_ceil_div(gani_ceil_div(size, pieces), unit) * unit;
+    return piece < unit ? unit : piece;
+}
+
+/* Exchanges the roles of a and b where there are few columns, so that "few" always means rows. */
+static void gani_product_orient(gani_product *s) {
+    if (s->n > GANI_GEMM_FEW || s->n >= s->m) {
+        return;
+    }
+    const gani_product t = *s;
+    s->m = t.n;
+    s->n = t.m;
+    s->a.base = t.b.base;
+    s->a.row = t.b.col;
+    s->a.col = t.b.row;
+    s->b.base = t.a.base;
+    s->b.row = t.a.col;
+    s->b.col = t.a.row;
+    s->c_row = t.c_col;
+    s->c_col = t.c_row;
+    s->bias_row = t.bias_col;
+    s->bias_col = t.bias_row;
+}
+
+/* Makes more, smaller blocks until there are enough tasks or they would be too small to be worth it. */
+static void gani_cut_blocks(gani_cut *cut, int m, int n) {
+    const int min_m = 64, min_n = 96;
+    int most_m = m < GANI_GEMM_MC ? m : GANI_GEMM_MC, most_n = n < GANI_GEMM_NC ? n : GANI_GEMM_NC;
+    for (;;) {
+        cut->mc = gani_piece(m, most_m, cut->panel.rows);
+        cut->nc = gani_piece(n, most_n, cut->panel.cols);
+        cut->m_blocks = gani_ceil_div(m, cut->mc);
+        cut->n_blocks = gani_ceil_div(n, cut->nc);
+        if ((int64_t)cut->m_blocks * cut->n_blocks >= GANI_GEMM_TASKS) {
+            return;
+        }
+        if (most_n > min_n && (most_n > most_m || most_m <= min_m)) {
+            most_n = most_n / 2 > min_n ? most_n / 2 : min_n;
+        } else if (most_m > min_m) {
+            most_m = most_m / 2 > min_m ? most_m / 2 : min_m;
+        } else {
+            return;
+        }
+    }
+}
+
+/* Cuts an oriented product. bytes is 0 if it overflows. */
+static gani_cut gani_cut_make(gan_context *ctx, int m, int n, int k) {
+    gani_cut cut;
+    cut.panel = ctx->kernels->gemm_panel(m);
+    gani_cut_blocks(&cut, m, n);
+    const int blocks = cut.m_blocks * cut.n_blocks;
+    cut.splits = 1;
+    if (blocks < GANI_GEMM_TASKS && k / GANI_GEMM_MIN_SPLIT > 1) {
+        const int most = k / GANI_GEMM_MIN_SPLIT;
+        cut.splits = GANI_GEMM_TASKS / blocks < most ? GANI_GEMM_TASKS / blocks : most;
+    }
+    cut.k_split = gani_piece(k > 0 ? k : 1, gani_ceil_div(k > 0 ? k : 1, cut.splits), 16);
+    cut.splits = gani_ceil_div(k > 0 ? k : 1, cut.k_split);
+    cut.kc = gani_piece(cut.k_split, GANI_GEMM_KC, 16);
+    const int tasks = blocks * cut.splits;
+    cut.slots = tasks < ctx->threads ? tasks : ctx->threads;
+    const size_t mc = (size_t)cut.mc, nc = (size_t)cut.nc, kc = (size_t)cut.kc;
+    const size_t panel = (size_t)cut.panel.rows * (size_t)cut.panel.cols;
+    const size_t floats = gani_sum(gani_sum(gani_mul(mc, kc), gani_mul(nc, kc)), panel);
+    const size_t offsets = 2 * mc + 2 * nc + 3 * kc;     /* lanes of a, b and c, steps of a, b and panels of b */
+    const size_t pointers = 2 * nc;                      /* vectors and panels of b */
+    cut.slot_bytes = gani_sum(gani_mul(floats, sizeof(float)),
+                              offsets * sizeof(ptrdiff_t) + pointers * sizeof(void *) + nc + 16 * GANI_ALIGN);
+    cut.slot_bytes = gani_round_up(cut.slot_bytes, GANI_ALIGN);
+    cut.bytes = gani_mul(cut.slot_bytes, (size_t)cut.slots);
+    if (cut.splits > 1) {
+        const size_t copy = gani_mul(gani_mul((size_t)m, (size_t)n), sizeof(float));
+        cut.bytes = gani_sum(cut.bytes, gani_sum(gani_mul(copy, (size_t)cut.splits), GANI_ALIGN));
+    }
+    return cut;
+}
+
+/* Takes count items of size bytes from scratch, aligned. */
+static void *gani_carve(unsigned char **scratch, size_t count, size_t size_bytes) {
+    void *piece = *scratch;
+    *scratch += gani_round_up(count * size_bytes, GANI_ALIGN);
+    return piece;
+}
+
+/* Scratch of a slot, carved. */
+typedef struct gani_slot {
+    float *a, *b, *tile;
+    ptrdiff_t *a_lane, *a_step, *b_lane, *b_step, *panel_step, *c_row, *c_col;
+    const float **vectors;
+    const ptrdiff_t **steps;
+    unsigned char *c_whole;
+} gani_slot;
+
+static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
+    const size_t mc = (size_t)cut->mc, nc = (size_t)cut->nc, kc = (size_t)cut->kc;
+    gani_slot slot;
+    slot.a = (float *)gani_carve(&scratch, mc * kc, sizeof(float));
+    slot.b = (float *)gani_carve(&scratch, nc * kc, sizeof(float));
+    slot.tile = (float *)gani_carve(&scratch, (size_t)cut->panel.rows * (size_t)cut->panel.cols, sizeof(float));
+    slot.a_lane = (ptrdiff_t *)gani_carve(&scratch, mc, sizeof(ptrdiff_t));
+    slot.c_row = (ptrdiff_t *)gani_carve(&scratch, mc, sizeof(ptrdiff_t));
+    slot.b_lane = (ptrdiff_t *)gani_carve(&scratch, nc, sizeof(ptrdiff_t));
+    slot.c_col = (ptrdiff_t *)gani_carve(&scratch, nc, sizeof(ptrdiff_t));
+    slot.a_step = (ptrdiff_t *)gani_carve(&scratch, kc, sizeof(ptrdiff_t));
+    slot.b_step = (ptrdiff_t *)gani_carve(&scratch, kc, sizeof(ptrdiff_t));
+    slot.panel_step = (ptrdiff_t *)gani_carve(&scratch, kc, sizeof(ptrdiff_t));
+    slot.vectors = (const float **)gani_carve(&scratch, nc, sizeof(float *));
+    slot.steps = (const ptrdiff_t **)gani_carve(&scratch, nc, sizeof(ptrdiff_t *));
+    slot.c_whole = (unsigned char *)gani_carve(&scratch, nc, 1);
+    return slot;
+}
+
+typedef struct gani_product_job {
+    const gan_context *ctx;
+    const gani_product *product;
+    gani_cut cut;
+    unsigned char *scratch;
+    float *copies; /* [splits][m][n] if there are splits */
+} gani_product_job;
+
+static void gani_default_activate(float *x, size_t n, int kind, float slope) {
+    (void)slope;
+    for (size_t i = 0; i < n; i++) {
+        x[i] = kind == GAN_ACT_TANH ? tanhf(x[i]) : 1.0f / (1.0f + expf(-x[i]));
+    }
+}
+
+static int gani_neighbours(const ptrdiff_t *offset, int count) {
+    for (int i = 1; i < count; i++) {
+        if (offset[i] != offset[0] + i) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Where the block goes: c itself, or with splits the copy of this split, bare sums. */
+static void gani_block_target(gani_block *block, const gani_product_job *job, const gani_slot *slot,
+                              int i, int j, int split) {
+    const gani_product *s = job->product;
+    const int width = job->ctx->kernels->width;
+    gani_axis row = s->c_row, col = s->c_col;
+    block->c = s->c;
+    if (job->copies) {
+        block->c = job->copies + (ptrdiff_t)split * s->m * s->n;
+        row = gani_axis_plain(s->n);
+        col = gani_axis_plain(1);
+    }
+    gani_axis_fill(&row, i, block->m, slot->c_row);
+    gani_axis_fill(&col, j, block->n, slot->c_col);
+    for (int v = 0; v * width < block->n; v++) {
+        slot->c_whole[v] = (v + 1) * width <= block->n && gani_neighbours(slot->c_col + v * width, width);
+    }
+    block->c_row = slot->c_row;
+    block->c_col = slot->c_col;
+    block->c_whole = slot->c_whole;
+}
+
+/* alpha, beta, bias and activation, each in the piece of k where it belongs. */
+static void gani_block_epilogue(gani_block *block, const gani_product *s, int i, int j, int first,
+                                int last) {
+    block->alpha = s->alpha;
+    block->beta = first ? s->beta : 1.0f;
+    block->bias_row = last && s->bias_row ? s->bias_row + i : NULL;
+    block->bias_col = last && s->bias_col ? s->bias_col + j : NULL;
+    block->act.kind = last ? s->act.kind : GAN_ACT_NONE;
+    block->act.slope = s->act.slope;
+    block->activate = gani_default_activate;
+}
+
+static void gani_block_bare(gani_block *block, int first) {
+    memset(&block->act, 0, sizeof block->act);
+    block->alpha = 1.0f;
+    block->beta = first ? 0.0f : 1.0f;
+    block->bias_row = block->bias_col = NULL;
+}
+
+static void gani_block_pack_a(const gani_product_job *job, const gani_slot *slot, gani_block *block,
+                              int p) {
+    gani_axis_fill(&job->product->a.col, p, block->k, slot->a_step);
+    for (int i = 0; i < block->m; i += block->panel.rows) {
+        const int rows = block->m - i < block->panel.rows ? block->m - i : block->panel.rows;
+        job->ctx->kernels->gemm_pack(slot->a + (ptrdiff_t)i * block->k, rows, job->product->a.base,
+                                     slot->a_lane + i, rows, slot->a_step, block->k);
+    }
+    block->a = slot->a;
+}
+
+/* Packs the panels of b, or points to them where few rows make packing a waste. */
+static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot, gani_block *block,
+                              int p) {
+    const int width = job->ctx->kernels->width, cols = block->panel.cols;
+    const float *base = job->product->b.base;
+    gani_axis_fill(&job->product->b.row, p, block->k, slot->b_step);
+    for (int q = 0; q < block->k; q++) {
+        slot->panel_step[q] = (ptrdiff_t)q * cols;
+    }
+    for (int j = 0; j < block->n; j += cols) {
+        const int lanes = block->n - j < cols ? block->n - j : cols;
+        const ptrdiff_t *lane = slot->b_lane + j;
+        int direct = job->product->m <= GANI_GEMM_FEW && lanes % width == 0;
+        for (int v = 0; v < lanes && direct; v += width) {
+            direct = gani_neighbours(lane + v, width);
+        }
+        float *out = slot->b + (ptrdiff_t)j * block->k;
+        slot->steps[j / cols] = direct ? slot->b_step : slot->panel_step;
+        for (int v = 0; v < lanes; v += width) {
+            slot->vectors[(j + v) / width] = direct ? base + lane[v] : out + v;
+        }
+        if (!direct) {
+            job->ctx->kernels->gemm_pack(out, cols, base, lane, lanes, slot->b_step, block->k);
+        }
+    }
+    block->b = slot->vectors;
+    block->step = slot->steps;
+}
+
+/* One task: a block of c, or of the copy of one split. */
+static void gani_product_task(const gani_product_job *job, const gani_slot *slot, int task) {
+    const gani_cut *cut = &job->cut;
+    const gani_product *s = job->product;
+    const int split = task / (cut->m_blocks * cut->n_blocks);
+    const int i = task % cut->m_blocks * cut->mc;
+    const int j = task / cut->m_blocks % cut->n_blocks * cut->nc;
+    const int k_first = split * cut->k_split;
+    const int k_end = s->k - k_first < cut->k_split ? s->k : k_first + cut->k_split;
+    gani_block block;
+    block.m = s->m - i < cut->mc ? s->m - i : cut->mc;
+    block.n = s->n - j < cut->nc ? s->n - j : cut->nc;
+    block.panel = cut->panel;
+    block.tile = slot->tile;
+    gani_block_target(&block, job, slot, i, j, split);
+    gani_axis_fill(&s->a.row, i, block.m, slot->a_lane);
+    gani_axis_fill(&s->b.col, j, block.n, slot->b_lane);
+    int p = k_first;
+    do { /* once also for k = 0, for beta, bias and activation */
+        block.k = k_end - p < cut->kc ? k_end - p : cut->kc;
+        gani_block_epilogue(&block, s, i, j, p == k_first, p + block.k == k_end);
+        if (job->copies) {
+            gani_block_bare(&block, p == k_first);
+        }
+        gani_block_pack_a(job, slot, &block, p);
+        gani_block_pack_b(job, slot, &block, p);
+        job->ctx->kernels->gemm_block(&block);
+        p += block.k;
+    } while (p < k_end);
+}
+
+static void gani_product_slot(void *arg, int index) {
+    const gani_product_job *job = (const gani_product_job *)arg;
+    const gani_slot slot = gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
+    const int tasks = job->cut.m_blocks * job->cut.n_blocks * job->cut.splits;
+    for (int task = index; task < tasks; task += job->cut.slots) {
+        gani_product_task(job, &slot, task);
+    }
+}
+
+/* Adds the copies of the splits in order, a block of columns of every row at a time, and finishes them. */
+static void gani_product_join(void *arg, int index) {
+    const gani_product_job *job = (const gani_product_job *)arg;
+    const gani_cut *cut = &job->cut;
+    const gani_product *s = job->product;
+    const gani_slot slot = gani_slot_carve(cut, job->scratch + (size_t)index * cut->slot_bytes);
+    gani_product_job to_c = *job;
+    to_c.copies = NULL;
+    const int pieces = cut->n_blocks * s->m;
+    for (int piece = index; piece < pieces; piece += cut->slots) {
+        const int i = piece / cut->n_blocks, j = piece % cut->n_blocks * cut->nc;
+        gani_block block;
+        block.m = 1;
+        block.n = s->n - j < cut->nc ? s->n - j : cut->nc;
+        gani_block_target(&block, &to_c, &slot, i, j, 0);
+        gani_block_epilogue(&block, s, i, j, 1, 1);
+        float *sum = slot.b; /* nc floats of the packing space */
+        memset(sum, 0, (size_t)cut->nc * sizeof *sum);
+        for (int split = 0; split < cut->splits; split++) {
+            const float *copy = job->copies + ((ptrdiff_t)split * s->m + i) * s->n + j;
+            for (int q = 0; q < block.n; q++) {
+                sum[q] += copy[q];
+            }
+        }
+        job->ctx->kernels->gemm_store(&block, sum, cut->nc, 0, 1, 0, block.n);
+    }
+}
+
+/* Bytes of scratch that gani_product_run needs; 0 on overflow. */
+static size_t gani_product_bytes(gan_context *ctx, const gani_product *product) {
+    gani_product s = *product;
+    gani_product_orient(&s);
+    return gani_cut_make(ctx, s.m, s.n, s.k).bytes;
+}
+
+static void gani_product_run(gan_context *ctx, const gani_product *product, unsigned char *scratch) {
+    gani_product s = *product;
+    gani_product_orient(&s);
+    gani_product_job job;
+    job.ctx = ctx;
+    job.product = &s;
+    job.cut = gani_cut_make(ctx, s.m, s.n, s.k);
+    job.scratch = scratch;
+    job.copies = job.cut.splits > 1 ? (float *)(scratch + (size_t)job.cut.slots * job.cut.slot_bytes) : NULL;
+    gani_parallel(ctx, job.cut.slots, gani_product_slot, &job);
+    if (job.copies) {
+        gani_parallel(ctx, job.cut.slots, gani_product_join, &job);
+    }
+}
+
+static gani_operand gani_operand_plain(const float *base, ptrdiff_t row, ptrdiff_t col) {
+    gani_operand operand;
+    operand.base = base;
+    operand.row = gani_axis_plain(row);
+    operand.col = gani_axis_plain(col);
+    return operand;
+}
+
+static size_t gani_gemm_workspace(gan_context *ctx, int m, int n, int k) {
+    gani_product s;
+    memset(&s, 0, sizeof s);
+    s.m = m;
+    s.n = n;
+    s.k = k;
+    return gani_product_bytes(ctx, &s);
+}
+
+static gan_status gani_gemm_run(gan_context *ctx, const gani_gemm *g) {
+    gani_product s;
+    s.m = g->m;
+    s.n = g->n;
+    s.k = g->k;
+    s.a = gani_operand_plain(g->a, g->a_row, g->a_col);
+    s.b = gani_operand_plain(g->b, g->b_row, g->b_col);
+    s.c = g->c;
+    s.c_row = gani_axis_plain(g->c_row);
+    s.c_col = gani_axis_plain(1);
+    s.alpha = g->alpha;
+    s.beta = g->beta;
+    s.bias_row = g->bias_row;
+    s.bias_col = g->bias_col;
+    s.act = g->act;
+    unsigned char *scratch = (unsigned char *)gani_workspace(ctx, gani_product_bytes(ctx, &s));
+    if (!scratch) {
+        return ctx->status;
+    }
+    gani_product_run(ctx, &s, scratch);
+    return GAN_OK;
+}
 
 /* ============================================================================
  * >>conv  4.2  THE THREE CONVOLUTIONS
+ *
+ *     forward       y[b,q,i,j]  = sum over p,u,v  x[b,p, i*s+u*d-pad, j*s+v*d-pad] * w[q,p,u,v]
+ *     input grad    dx[b,p,i,j] = sum over q,u,v  dy[b,q, (i+pad-u*d)/s, (j+pad-v*d)/s] * w[q,p,u,v],  exact quotients only
+ *     weight grad   dw[q,p,u,v] = sum over b,i,j  dy[b,q,i,j] * x[b,p, i*s+u*d-pad, j*s+v*d-pad]
+ *
+ * Each is one or several products of >>gemm. A few images at a time are staged: copied with their padding
+ * written out, and for a stride s split into s*s phases (rows and columns with the same remainder), so
+ *
+ *     staged [n][c][s][s][hq][wq],   x[b,p, t-pad, ..] = staged[b,p, t%s, .., t/s, ..]
+ *
+ * Then the address of x in window (i,j) at tap (u,v) is a sum of one offset for (b,i,j) and one for (p,u,v), and
+ * windows side by side read memory side by side, for any stride: all that the product asks for. Staging
+ * copies each pixel once, where a stored matrix of windows would hold it kh*kw/(s*s) times.
+ *
+ * Input grad is decomposed by phase: the pixels with the same (i+pad) % s meet the same taps, those with
+ * u*d % s the same; for them it is a convolution of stride 1, and nothing is multiplied by inserted zeros.
+ * On small maps reading the weights is the cost: there one product makes every tap's contribution,
+ * [pixel of dy][p,u,v], reading the weights once in order, and a second pass adds them up.
+ *
+ * Holds:  geometry, staging, choice of algorithm.
+ * Uses:   >>gemm        Knows nothing of: tensors, graphs.
  * ========================================================================= */
+
+/* Sizes of y = conv(x, w); the three drivers all take the forward geometry. */
+typedef struct gani_conv {
+    int n, c, h, w;         /* x [n,c,h,w] */
+    int o, kh, kw, oh, ow;  /* w [o,c/groups,kh,kw]  y [n,o,oh,ow] */
+    int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups, reflect;
+} gani_conv;
+
+enum {
+    GANI_CONV_STAGE_BYTES = 8 << 20, /* images staged at a time, if more than one: some blocks for every thread, inside the
+                                        last cache */
+    GANI_CONV_FOLD_PIXELS = 64       /* input grad: up to so many pixels of dy the weights are read in order */
+};
+
+/* Images staged for a product: [n][c][phases_h][phases_w][hq][wq]. */
+typedef struct gani_stage {
+    int c, h, w;                          /* source [n,c,h,w] */
+    int phases_h, phases_w, pad_h, pad_w; /* padding before; what follows the image is padding too */
+    int hq, wq;
+    int reflect;
+    int in_place; /* the source itself will do: no padding, one phase */
+    int images;   /* staged at a time */
+    size_t bytes;
+} gani_stage;
+
+/* Row or column r of the padded image to that of the source; -1: zero. */
+static int gani_stage_index(int r, int pad, int size, int reflect) {
+    int i = r - pad;
+    if (reflect) {
+        i = i < 0 ? -i : i >= size ? 2 * (size - 1) - i : i;
+    }
+    return i >= 0 && i < size ? i : -1;
+}
+
+/* Places from ... to-1 of a row that may be padding; in is the source row. */
+static void gani_stage_edge(const gani_stage *s, int phase, const float *in, float *out, int from, int to) {
+    for (int x = from; x < to; x++) {
+        const int at = gani_stage_index(x * s->phases_w + phase, s->pad_w, s->w, s->reflect);
+        out[x] = at >= 0 ? in[at] : 0.0f;
+    }
+}
+
+/* One row of one phase: out[x] = padded row at x*phases_w + phase. */
+static void gani_stage_row(const gani_stage *s, int phase, const float *in, float *out) {
+    const int step = s->phases_w, before = s->pad_w - phase, after = before + s->w;
+    int first = before > 0 ? gani_ceil_div(before, step) : 0;
+    int end = after > 0 ? gani_ceil_div(after, step) : 0;
+    end = end < s->wq ? end : s->wq;
+    first = first < end ? first : end;
+    gani_stage_edge(s, phase, in, out, 0, first);
+    gani_stage_edge(s, phase, in, out, end, s->wq);
+    if (first == end) {
+        return;
+    }
+    in += first * step - before;
+    if (step == 1) {
+        memcpy(out + first, in, (size_t)(end - first) * sizeof *out);
+        return;
+    }
+    for (int x = first; x < end; x++, in += step) {
+        out[x] = *in;
+    }
+}
+
+/* One channel of one image, all phases. */
+static void gani_stage_plane(const gani_stage *s, const float *in, float *out) {
+    for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
+        for (int phase_w = 0; phase_w < s->phases_w; phase_w++) {
+            for (int q = 0; q < s->hq; q++, out += s->wq) {
+                const int row = gani_stage_index(q * s->phases_h + phase_h, s->pad_h, s->h, s->reflect);
+                if (row >= 0) {
+                    gani_stage_row(s, phase_w, in + (ptrdiff_t)row * s->w, out);
+                } else {
+                    memset(out, 0, (size_t)s->wq * sizeof *out);
+                }
+            }
+        }
+    }
+}
+
+static ptrdiff_t gani_stage_phase_size(const gani_stage *s) {
+    return (ptrdiff_t)s->hq * s->wq;
+}
+
+static ptrdiff_t gani_stage_plane_size(const gani_stage *s) {
+    return gani_stage_phase_size(s) * s->phases_h * s->phases_w;
+}
+
+typedef struct gani_plane_job {
+    void (*run)(const void *arg, int plane);
+    const void *arg;
+    int planes, per_task;
+} gani_plane_job;
+
+static void gani_plane_task(void *arg, int index) {
+    const gani_plane_job *job = (const gani_plane_job *)arg;
+    const int first = index * job->per_task;
+    for (int i = first; i < job->planes && i < first + job->per_task; i++) {
+        job->run(job->arg, i);
+    }
+}
+
+/* Calls run(arg, i) for every plane in parallel; small planes several to a task. */
+static void gani_for_planes(gan_context *ctx, int planes, ptrdiff_t plane_size,
+                            void (*run)(const void *arg, int plane), const void *arg) {
+    const ptrdiff_t task_floats = 1 << 15;
+    gani_plane_job job;
+    job.run = run;
+    job.arg = arg;
+    job.planes = planes;
+    job.per_task = plane_size < task_floats ? (int)(task_floats / plane_size) : 1;
+    gani_parallel(ctx, gani_ceil_div(planes, job.per_task), gani_plane_task, &job);
+}
+
+typedef struct gani_stage_job {
+    const gani_stage *stage;
+    const float *in;
+    float *out;
+} gani_stage_job;
+
+static void gani_stage_task(const void *arg, int plane) {
+    const gani_stage_job *job = (const gani_stage_job *)arg;
+    const gani_stage *s = job->stage;
+    gani_stage_plane(s, job->in + (ptrdiff_t)plane * s->h * s->w,
+                     job->out + plane * gani_stage_plane_size(s));
+}
+
+/* Where images first ... of source lie ready: staged in scratch, or in place. */
+static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const float *source, int first,
+                                   int images, unsigned char *scratch) {
+    const float *in = source + (ptrdiff_t)first * s->c * s->h * s->w;
+    if (s->in_place) {
+        return in;
+    }
+    gani_stage_job job;
+    job.stage = s;
+    job.in = in;
+    job.out = (float *)(void *)scratch;
+    gani_for_planes(ctx, images * s->c, gani_stage_plane_size(s), gani_stage_task, &job);
+    return job.out;
+}
+
+/* Sets images and bytes of a stage whose geometry is set, for n images. */
+static void gani_stage_size(gani_stage *s, int n) {
+    s->in_place = s->phases_h == 1 && s->phases_w == 1 && s->pad_h == 0 && s->pad_w == 0 && s->hq == s->h &&
+                  s->wq == s->w;
+    size_t image = gani_mul((size_t)s->c, sizeof(float));
+    image = gani_mul(image, gani_mul((size_t)s->hq, (size_t)s->wq));
+    image = gani_mul(image, gani_mul((size_t)s->phases_h, (size_t)s->phases_w));
+    const size_t fit = image ? GANI_CONV_STAGE_BYTES / image : 1;
+    const int most = fit > (size_t)n ? n : fit > 1 ? (int)fit : 1;
+    s->images = gani_piece(n, most, 1);
+    s->bytes = gani_mul(image, (size_t)s->images);
+    s->bytes = s->bytes ? gani_round_up(s->bytes, GANI_ALIGN) : 0;
+}
+
+/* Stage of x for forward and weight grad: as much of the padded image as the windows reach. */
+static gani_stage gani_stage_x(const gani_conv *s) {
+    gani_stage t;
+    t.c = s->c;
+    t.h = s->h;
+    t.w = s->w;
+    t.phases_h = s->oh > 1 ? s->stride_h : 1; /* a single window has no stride */
+    t.phases_w = s->ow > 1 ? s->stride_w : 1;
+    t.pad_h = s->pad_h;
+    t.pad_w = s->pad_w;
+    t.reflect = s->reflect;
+    t.hq = gani_ceil_div((s->oh - 1) * t.phases_h + (s->kh - 1) * s->dilation_h + 1, t.phases_h);
+    t.wq = gani_ceil_div((s->ow - 1) * t.phases_w + (s->kw - 1) * s->dilation_w + 1, t.phases_w);
+    gani_stage_size(&t, s->n);
+    if (t.pad_h == 0 && t.pad_w == 0 && t.phases_h == 1 && t.phases_w == 1) {
+        t.in_place = 1; /* windows that do not reach the last rows or columns */
+        t.hq = t.h;
+        t.wq = t.w;
+    }
+    return t;
+}
+
+/* --- running and measuring ---------------------------------------------------- */
+
+/* What a driver was called with. */
+typedef struct gani_conv_call {
+    gani_conv s;
+    const float *in, *with; /* x w;  dy w;  x dy */
+    const float *bias;
+    gani_act act;
+    float *out;
+} gani_conv_call;
+
+/* A driver is walked twice: without scratch it only measures how much it needs, with it it runs. */
+typedef struct gani_pass {
+    gan_context *ctx;
+    unsigned char *scratch; /* NULL: measure */
+    size_t used;            /* bytes before the scratch of products */
+    size_t most;            /* measured: scratch of the largest product */
+    int overflow;
+} gani_pass;
+
+/* The next piece of scratch that stays while products run. */
+static unsigned char *gani_pass_take(gani_pass *pass, size_t size_bytes) {
+    const size_t at = pass->used;
+    if (pass->used > SIZE_MAX - size_bytes) {
+        pass->overflow = 1;
+    } else {
+        pass->used += size_bytes;
+    }
+    return pass->scratch ? pass->scratch + at : NULL;
+}
+
+static void gani_pass_product(gani_pass *pass, const gani_product *product) {
+    if (pass->scratch) {
+        gani_product_run(pass->ctx, product, pass->scratch + pass->used);
+        return;
+    }
+    const size_t need = gani_product_bytes(pass->ctx, product);
+    pass->overflow |= need == 0;
+    pass->most = need > pass->most ? need : pass->most;
+}
+
+static unsigned char *gani_pass_stage(gani_pass *pass, const gani_stage *stage) {
+    pass->overflow |= stage->bytes == 0;
+    return gani_pass_take(pass, stage->in_place ? 0 : stage->bytes);
+}
+
+static const float *gani_pass_staged(gani_pass *pass, const gani_stage *stage, const float *source, int first,
+                                     int images, unsigned char *scratch) {
+    return pass->scratch ? gani_stage_run(pass->ctx, stage, source, first, images, scratch) : NULL;
+}
+
+/* a + offset, also while measuring, when there are no arrays. */
+static const float *gani_at(const float *a, ptrdiff_t offset) {
+    return a ? a + offset : NULL;
+}
+
+static float *gani_at_out(float *a, ptrdiff_t offset) {
+    return a ? a + offset : NULL;
+}
+
+/* --- offsets ---------------------------------------------------------------- */
+
+/* Along (channel, u, v) of staged x: tap u is in phase u*d % s, at row u*d / s. */
+static gani_axis gani_axis_taps(const gani_stage *t, const gani_conv *s) {
+    const ptrdiff_t phase = gani_stage_phase_size(t);
+    gani_level u = gani_level_make(s->kh, t->wq), v = gani_level_make(s->kw, 1);
+    u.step = s->dilation_h;
+    u.split = t->phases_h;
+    u.rest = phase * t->phases_w;
+    v.step = s->dilation_w;
+    v.split = t->phases_w;
+    v.rest = phase;
+    return gani_axis_make(gani_level_make(s->c, gani_stage_plane_size(t)), u, v);
+}
+
+/* Along (image, row, column) of a map of oh x ow places in images of `image` floats and rows of `row`. */
+static gani_axis gani_axis_places(ptrdiff_t image, int oh, ptrdiff_t row, int ow, ptrdiff_t column) {
+    return gani_axis_make(gani_level_make(1, image), gani_level_make(oh, row), gani_level_make(ow, column));
+}
+
+static void gani_product_clear(gani_product *p) {
+    memset(p, 0, sizeof *p);
+    p->alpha = 1.0f;
+}
+
+/* --- forward and weight grad -------------------------------------------------- */
+
+/* y[q, (b,i,j)] = w[q, (p,u,v)] * windows[(p,u,v), (b,i,j)] */
+static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
+    const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
+    const gani_stage stage = gani_stage_x(s);
+    const ptrdiff_t plane = gani_stage_plane_size(&stage);
+    unsigned char *scratch = gani_pass_stage(pass, &stage);
+    for (int first = 0; first < s->n; first += stage.images) {
+        const int images = s->n - first < stage.images ? s->n - first : stage.images;
+        const float *staged = gani_pass_staged(pass, &stage, call->in, first, images, scratch);
+        for (int g = 0; g < s->groups; g++) {
+            gani_product p;
+            gani_product_clear(&p);
+            p.m = o;
+            p.n = images * (int)map;
+            p.k = taps;
+            p.a = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
+            p.b.base = gani_at(staged, g * c * plane);
+            p.b.row = gani_axis_taps(&stage, s);
+            p.b.col = gani_axis_places(s->c * plane, s->oh, stage.wq, s->ow, 1);
+            p.c = gani_at_out(call->out, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
+            p.c_row = gani_axis_plain(map);
+            p.c_col = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
+            p.bias_row = gani_at(call->bias, (ptrdiff_t)g * o);
+            p.act = call->act;
+            gani_pass_product(pass, &p);
+        }
+    }
+}
+
+/* dw[q, (p,u,v)] = sum over (b,i,j)  dy[q, (b,i,j)] * windows[(p,u,v), (b,i,j)]; images staged together are summed by one
+ * product, one set after the other. */
+static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
+    const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
+    const gani_stage stage = gani_stage_x(s);
+    const ptrdiff_t plane = gani_stage_plane_size(&stage);
+    unsigned char *scratch = gani_pass_stage(pass, &stage);
+    for (int first = 0; first < s->n; first += stage.images) {
+        const int images = s->n - first < stage.images ? s->n - first : stage.images;
+        const float *staged = gani_pass_staged(pass, &stage, call->in, first, images, scratch);
+        for (int g = 0; g < s->groups; g++) {
+            gani_product p;
+            gani_product_clear(&p);
+            p.m = o;
+            p.n = taps;
+            p.k = images * (int)map;
+            p.a.base = gani_at(call->with, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
+            p.a.row = gani_axis_plain(map);
+            p.a.col = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
+            p.b.base = gani_at(staged, g * c * plane);
+            p.b.row = gani_axis_places(s->c * plane, s->oh, stage.wq, s->ow, 1);
+            p.b.col = gani_axis_taps(&stage, s);
+            p.c = gani_at_out(call->out, (ptrdiff_t)g * o * taps);
+            p.c_row = gani_axis_plain(taps);
+            p.c_col = gani_axis_plain(1);
+            p.beta = first ? 1.0f : 0.0f;
+            gani_pass_product(pass, &p);
+        }
+    }
+}
+
+/* --- input grad ------------------------------------------------------------- */
+
+/* Along one axis, the pixels t = first, first + s, ... that meet taps u = tap, tap + tap_step, ...:  tap number e meets
+ * pixel number f at dy[f - e*back + start]. */
+typedef struct gani_phase {
+    int first, count;
+    int tap, tap_step, taps;
+    int start, back;
+} gani_phase;
+
+static gani_phase gani_phase_make(int phase, int size, int kernel, int stride, int pad, int dilation) {
+    gani_phase t;
+    t.first = ((phase - pad) % stride + stride) % stride;
+    t.count = t.first < size ? gani_ceil_div(size - t.first, stride) : 0;
+    t.tap = 0;
+    while (t.tap < stride && t.tap * dilation % stride != phase) {
+        t.tap++;
+    }
+    t.tap_step = 1;
+    while (t.tap_step * dilation % stride != 0) {
+        t.tap_step++;
+    }
+    t.taps = t.tap < stride && t.tap < kernel ? gani_ceil_div(kernel - t.tap, t.tap_step) : 0;
+    t.start = t.taps ? (t.first + pad - t.tap * dilation) / stride : 0;
+    t.back = t.tap_step * dilation / stride;
+    return t;
+}
+
+/* Widens before and after by the padding that one phase needs along one axis of dy. */
+static void gani_phase_reach(const gani_phase *t, int size, int *before, int *after) {
+    if (t->taps && t->count) {
+        const int low = t->start - (t->taps - 1) * t->back, high = t->start + t->count - size;
+        *before = -low > *before ? -low : *before;
+        *after = high > *after ? high : *after;
+    }
+}
+
+/* Stage of dy: padding as far as any phase reaches. */
+static gani_stage gani_stage_dy(const gani_conv *s) {
+    gani_stage t;
+    int after_h = 0, after_w = 0;
+    t.c = s->o;
+    t.h = s->oh;
+    t.w = s->ow;
+    t.phases_h = t.phases_w = 1;
+    t.pad_h = t.pad_w = 0;
+    t.reflect = 0;
+    for (int i = 0; i < s->stride_h; i++) {
+        const gani_phase phase = gani_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        gani_phase_reach(&phase, s->oh, &t.pad_h, &after_h);
+    }
+    for (int i = 0; i < s->stride_w; i++) {
+        const gani_phase phase = gani_phase_make(i, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
+        gani_phase_reach(&phase, s->ow, &t.pad_w, &after_w);
+    }
+    t.hq = t.pad_h + s->oh + after_h;
+    t.wq = t.pad_w + s->ow + after_w;
+    gani_stage_size(&t, s->n);
+    return t;
+}
+
+/* dx of one phase, [p, (b,i,j)] = w[p, (q,u,v)] * staged dy[(q,u,v), (b,i,j)], for every group. */
+static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage,
+                            const float *staged, int images, float *dx, const gani_phase *y,
+                            const gani_phase *x) {
+    const gani_conv *s = &call->s;
+    const int c = s->c / s->groups, o = s->o / s->groups;
+    const ptrdiff_t area = (ptrdiff_t)s->kh * s->kw, plane = gani_stage_plane_size(stage);
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w;
+    const ptrdiff_t corner = (ptrdiff_t)(stage->pad_h + y->start) * stage->wq + stage->pad_w + x->start;
+    for (int g = 0; g < s->groups; g++) {
+        gani_product p;
+        gani_product_clear(&p);
+        p.m = c;
+        p.n = images * y->count * x->count;
+        p.k = o * y->taps * x->taps;
+        p.a.base = gani_at(call->with, (ptrdiff_t)g * o * c * area + (ptrdiff_t)y->tap * s->kw + x->tap);
+        p.a.row = gani_axis_plain(area);
+        p.a.col = gani_axis_make(gani_level_make(o, c * area),
+                                 gani_level_make(y->taps, (ptrdiff_t)y->tap_step * s->kw),
+                                 gani_level_make(x->taps, x->tap_step));
+        p.b.base = gani_at(staged, g * o * plane + corner);
+        p.b.row = gani_axis_make(gani_level_make(o, plane), gani_level_make(y->taps, -(ptrdiff_t)y->back * stage->wq),
+                                 gani_level_make(x->taps, -(ptrdiff_t)x->back));
+        p.b.col = gani_axis_places(s->o * plane, y->count, stage->wq, x->count, 1);
+        p.c = gani_at_out(dx, g * c * size + (ptrdiff_t)y->first * s->w + x->first);
+        p.c_row = gani_axis_plain(size);
+        p.c_col = gani_axis_places(s->c * size, y->count, (ptrdiff_t)s->stride_h * s->w, x->count, s->stride_w);
+        p.bias_row = gani_at(call->bias, (ptrdiff_t)g * c);
+        p.act = call->act;
+        gani_pass_product(pass, &p);
+    }
+}
+
+/* dx of images first ..., phase by phase. */
+static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage, int first,
+                             int images, float *dx, unsigned char *scratch) {
+    const gani_conv *s = &call->s;
+    const float *staged = gani_pass_staged(pass, stage, call->in, first, images, scratch);
+    for (int i = 0; i < s->stride_h; i++) {
+        const gani_phase y = gani_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        for (int j = 0; j < s->stride_w; j++) {
+            const gani_phase x = gani_phase_make(j, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
+            if (y.count && x.count) {
+                gani_walk_phase(pass, call, stage, staged, images, dx, &y, &x);
+            }
+        }
+    }
+}
+
+/* parts[(b,i,j), (p,u,v)] = dy[(b,i,j), q] * w[q, (p,u,v)] for every group; rows of parts are `row` floats apart. */
+static void gani_walk_parts(gani_pass *pass, const gani_conv_call *call, int first, int images, float *parts) {
+    const gani_conv *s = &call->s;
+    const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
+    const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
+    for (int g = 0; g < s->groups; g++) {
+        gani_product p;
+        gani_product_clear(&p);
+        p.m = images * (int)map;
+        p.n = taps;
+        p.k = o;
+        p.a.base = gani_at(call->in, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
+        p.a.row = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
+        p.a.col = gani_axis_plain(map);
+        p.b = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
+        p.c = gani_at_out(parts, (ptrdiff_t)g * taps);
+        p.c_row = gani_axis_plain((ptrdiff_t)s->groups * taps);
+        p.c_col = gani_axis_plain(1);
+        gani_pass_product(pass, &p);
+    }
+}
+
+typedef struct gani_fold_job {
+    const gani_conv_call *call;
+    const float *from; /* parts; or padded images */
+    float *to;
+} gani_fold_job;
+
+/* Bias and activation of one channel. */
+static void gani_finish_plane(const gani_conv_call *call, int channel, float *x, ptrdiff_t size) {
+    const float bias = call->bias ? call->bias[channel] : 0.0f, slope = call->act.slope;
+    for (ptrdiff_t i = 0; i < size && call->bias; i++) {
+        x[i] += bias;
+    }
+    if (call->act.kind == GAN_ACT_LEAKY_RELU) {
+        for (ptrdiff_t i = 0; i < size; i++) {
+            x[i] = x[i] > 0.0f ? x[i] : slope * x[i];
+        }
+    } else if (call->act.kind != GAN_ACT_NONE) {
+        gani_default_activate(x, (size_t)size, call->act.kind, slope);
+    }
+}
+
+/* Adds the parts of one channel of one image where their taps meet the image. */
+static void gani_fold_parts(const void *arg, int plane) {
+    const gani_fold_job *job = (const gani_fold_job *)arg;
+    const gani_conv *s = &job->call->s;
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, area = (ptrdiff_t)s->kh * s->kw, row = s->c * area;
+    const float *parts = job->from + plane / s->c * (ptrdiff_t)s->oh * s->ow * row + plane % s->c * area;
+    float *dx = job->to + plane * size;
+    memset(dx, 0, (size_t)size * sizeof *dx);
+    for (int i = 0; i < s->oh; i++) {
+        for (int j = 0; j < s->ow; j++, parts += row) {
+            for (int u = 0; u < s->kh; u++) {
+                const int y = i * s->stride_h + u * s->dilation_h - s->pad_h;
+                for (int v = 0; v < s->kw && y >= 0 && y < s->h; v++) {
+                    const int x = j * s->stride_w + v * s->dilation_w - s->pad_w;
+                    if (x >= 0 && x < s->w) {
+                        dx[(ptrdiff_t)y * s->w + x] += parts[u * s->kw + v];
+                    }
+                }
+            }
+        }
+    }
+    gani_finish_plane(job->call, plane % s->c, dx, size);
+}
+
+/* Gradient of reflecting padding: every padded pixel is added to the one it shows. */
+static void gani_fold_reflected(const void *arg, int plane) {
+    const gani_fold_job *job = (const gani_fold_job *)arg;
+    const gani_conv *s = &job->call->s;
+    const int hp = s->h + 2 * s->pad_h, wp = s->w + 2 * s->pad_w;
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w;
+    const float *padded = job->from + plane * (ptrdiff_t)hp * wp;
+    float *dx = job->to + plane * size;
+    memset(dx, 0, (size_t)size * sizeof *dx);
+    for (int i = 0; i < hp; i++, padded += wp) {
+        float *to = dx + (ptrdiff_t)gani_stage_index(i, s->pad_h, s->h, 1) * s->w;
+        for (int j = 0; j < wp; j++) {
+            to[gani_stage_index(j, s->pad_w, s->w, 1)] += padded[j];
+        }
+    }
+    gani_finish_plane(job->call, plane % s->c, dx, size);
+}
+
+static void gani_finish_task(const void *arg, int plane) {
+    const gani_fold_job *job = (const gani_fold_job *)arg;
+    const gani_conv *s = &job->call->s;
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w;
+    gani_finish_plane(job->call, plane % s->c, job->to + plane * size, size);
+}
+
+/* Runs a second pass over the planes of some images of dx. */
+static void gani_pass_planes(gani_pass *pass, const gani_conv_call *call, int images, const float *from, float *to,
+                             void (*run)(const void *arg, int plane)) {
+    if (pass->scratch) {
+        gani_fold_job job;
+        job.call = call;
+        job.from = from;
+        job.to = to;
+        gani_for_planes(pass->ctx, images * call->s.c, (ptrdiff_t)call->s.h * call->s.w, run, &job);
+    }
+}
+
+/* One window that is the whole image: dx[b, (p,u,v)] is the product of parts itself. */
+static int gani_conv_is_dense(const gani_conv *s) {
+    return s->oh == 1 && s->ow == 1 && s->h == s->kh && s->w == s->kw && s->pad_h == 0 && s->pad_w == 0 &&
+           (s->kh == 1 || s->dilation_h == 1) && (s->kw == 1 || s->dilation_w == 1);
+}
+
+/* Zero padding (or none). */
+static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    const ptrdiff_t image = (ptrdiff_t)s->c * s->h * s->w;
+    if (gani_conv_is_dense(s)) {
+        gani_walk_parts(pass, call, 0, s->n, call->out);
+        if (call->bias || call->act.kind != GAN_ACT_NONE) {
+            gani_pass_planes(pass, call, s->n, NULL, call->out, gani_finish_task);
+        }
+        return;
+    }
+    if ((int64_t)s->n * s->oh * s->ow <= GANI_CONV_FOLD_PIXELS) {
+        size_t bytes = gani_mul((size_t)s->n * (size_t)s->oh * (size_t)s->ow, (size_t)s->c);
+        bytes = gani_mul(bytes, gani_mul((size_t)s->kh * (size_t)s->kw, sizeof(float)));
+        pass->overflow |= bytes == 0;
+        float *parts = (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
+        gani_walk_parts(pass, call, 0, s->n, parts);
+        gani_pass_planes(pass, call, s->n, parts, call->out, gani_fold_parts);
+        return;
+    }
+    const gani_stage stage = gani_stage_dy(s);
+    unsigned char *scratch = gani_pass_stage(pass, &stage);
+    for (int first = 0; first < s->n; first += stage.images) {
+        const int images = s->n - first < stage.images ? s->n - first : stage.images;
+        gani_walk_phases(pass, call, &stage, first, images, gani_at_out(call->out, first * image), scratch);
+    }
+}
+
+/* Reflecting padding: the gradient in the padded image, then folded, one image at a time. */
+static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    if (!s->reflect || (s->pad_h == 0 && s->pad_w == 0)) {
+        gani_walk_input_grad_zero(pass, call);
+        return;
+    }
+    gani_conv_call one = *call;
+    one.s.n = 1;
+    one.s.h = s->h + 2 * s->pad_h;
+    one.s.w = s->w + 2 * s->pad_w;
+    one.s.pad_h = one.s.pad_w = one.s.reflect = 0;
+    one.bias = NULL;
+    one.act.kind = GAN_ACT_NONE;
+    size_t bytes = gani_mul(gani_mul((size_t)one.s.h, (size_t)one.s.w), gani_mul((size_t)s->c, sizeof(float)));
+    pass->overflow |= bytes == 0;
+    float *padded = (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
+    one.out = padded;
+    const size_t used = pass->used;
+    for (int b = 0; b < s->n && (b == 0 || pass->scratch); b++) {
+        pass->used = used;
+        one.in = gani_at(call->in, (ptrdiff_t)b * s->o * s->oh * s->ow);
+        gani_walk_input_grad_zero(pass, &one);
+        gani_pass_planes(pass, call, 1, padded, gani_at_out(call->out, (ptrdiff_t)b * s->c * s->h * s->w),
+                         gani_fold_reflected);
+    }
+}
+
+/* --- drivers ---------------------------------------------------------------- */
+
+typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
+
+/* By direction: 0 forward, 1 input grad, 2 weight grad. Other algorithms are to be chosen here, by geometry. */
+static gani_conv_walk gani_conv_choose(const gani_conv *s, int direction) {
+    (void)s;
+    return direction == 0 ? gani_walk_forward : direction == 1 ? gani_walk_input_grad : gani_walk_weight_grad;
+}
+
+/* Scratch of a driver in bytes; 0 if that overflows. */
+static size_t gani_conv_measure(gan_context *ctx, gani_conv_walk walk, const gani_conv_call *call) {
+    gani_pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.ctx = ctx;
+    walk(&pass, call);
+    return pass.overflow ? 0 : gani_sum(pass.used + 1, pass.most);
+}
+
+static size_t gani_conv_workspace(gan_context *ctx, const gani_conv *s, int direction) {
+    gani_conv_call call;
+    memset(&call, 0, sizeof call);
+    call.s = *s;
+    return gani_conv_measure(ctx, gani_conv_choose(s, direction), &call);
+}
+
+static gan_status gani_conv_run(gan_context *ctx, int direction, const gani_conv_call *call) {
+    gani_conv_walk walk = gani_conv_choose(&call->s, direction);
+    gani_pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.ctx = ctx;
+    gani_conv_call sizes = *call;
+    sizes.in = sizes.with = sizes.bias = sizes.out = NULL;
+    pass.scratch = (unsigned char *)gani_workspace(ctx, gani_conv_measure(ctx, walk, &sizes));
+    if (!pass.scratch) {
+        return ctx->status;
+    }
+    walk(&pass, call);
+    return GAN_OK;
+}
+
+/* x [n,c,h,w]  w [o,c/groups,kh,kw]  bias [o] or NULL  y [n,o,oh,ow] */
+static gan_status gani_conv_forward(gan_context *ctx, const gani_conv *s, const float *x, const float *w,
+                                    const float *bias, gani_act act, float *y) {
+    gani_conv_call call;
+    call.s = *s;
+    call.in = x;
+    call.with = w;
+    call.bias = bias;
+    call.act = act;
+    call.out = y;
+    return gani_conv_run(ctx, 0, &call);
+}
+
+/* dy [n,o,oh,ow]  w [o,c/groups,kh,kw]  bias [c] or NULL  dx [n,c,h,w]. Bias and activation are for its use as a transposed
+ * convolution, whose weights are [in = o, out = c/groups, kh, kw]. */
+static gan_status gani_conv_input_grad(gan_context *ctx, const gani_conv *s, const float *dy, const float *w,
+                                       const float *bias, gani_act act, float *dx) {
+    gani_conv_call call;
+    call.s = *s;
+    call.in = dy;
+    call.with = w;
+    call.bias = bias;
+    call.act = act;
+    call.out = dx;
+    return gani_conv_run(ctx, 1, &call);
+}
+
+/* x [n,c,h,w]  dy [n,o,oh,ow]  dw [o,c/groups,kh,kw] */
+static gan_status gani_conv_weight_grad(gan_context *ctx, const gani_conv *s, const float *x, const float *dy,
+                                        float *dw) {
+    gani_conv_call call;
+    memset(&call, 0, sizeof call);
+    call.s = *s;
+    call.in = x;
+    call.with = dy;
+    call.out = dw;
+    return gani_conv_run(ctx, 2, &call);
+}
 
 /* ============================================================================
  * >>nodes  5.1  WHAT A GRAPH IS MADE OF; PARAMETERS

@@ -1,0 +1,297 @@
+/* Matrix products: every instruction set against a double-precision sum, and the same bits for any number of threads.
+ *
+ * The bound of each element is derived: a sum of k products rounded k times, alpha, beta, bias and activation (none steeper than
+ * 1) a few more, so |error| <= (k + 8) * eps * (|alpha| sum |a||b| + |beta c| + |bias| + 1).
+ */
+#include "test.h"
+
+static const char *const available[] = {"avx512", "avx2", "neon", "scalar"};
+
+/* Uniform in [-1,1), a new stream for every array. */
+static float *random_array(size_t count) {
+    static uint64_t stream;
+    float *x = (float *)malloc((count ? count : 1) * sizeof *x);
+    gan_random_uniform(7, stream++, 0, x, count);
+    for (size_t i = 0; i < count; i++) {
+        x[i] = 2.0f * x[i] - 1.0f;
+    }
+    return x;
+}
+
+static double activate(double x, gani_act act) {
+    switch (act.kind) {
+    case GAN_ACT_LEAKY_RELU:
+        return x > 0 ? x : (double)act.slope * x;
+    case GAN_ACT_TANH:
+        return tanh(x);
+    case GAN_ACT_SIGMOID:
+        return 1.0 / (1.0 + exp(-x));
+    default:
+        return x;
+    }
+}
+
+/* Value and bound of the error of element (i,j), given the old c. */
+static double reference(const gani_gemm *g, int i, int j, double old, double *bound) {
+    double sum = 0.0, size = 0.0;
+    for (int p = 0; p < g->k; p++) {
+        double term = (double)g->a[i * g->a_row + p * g->a_col] * (double)g->b[p * g->b_row + j * g->b_col];
+        sum += term;
+        size += fabs(term);
+    }
+    double bias = (g->bias_row ? (double)g->bias_row[i] : 0.0) + (g->bias_col ? (double)g->bias_col[j] : 0.0);
+    sum = (double)g->alpha * sum + bias;
+    size = fabs((double)g->alpha) * size + fabs(bias) + 1.0;
+    if (g->beta != 0.0f) {
+        sum += (double)g->beta * old;
+        size += fabs((double)g->beta * old);
+    }
+    *bound = (g->k + 8) * (double)FLT_EPSILON * size;
+    return activate(sum, g->act);
+}
+
+static gan_context *context_of(const char *isa, int threads, const gan_parallel *parallel) {
+    gan_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.isa = isa;
+    desc.threads = threads;
+    if (parallel) {
+        desc.parallel = *parallel;
+    }
+    gan_context *ctx = NULL;
+    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "context %s", isa);
+    return ctx;
+}
+
+/* How a case lays out its matrices and what else it asks for, by the bits of `variant`. */
+typedef struct gemm_case {
+    gani_gemm g;
+    float *a, *b, *c, *old, *bias_row, *bias_col;
+    size_t c_count;
+} gemm_case;
+
+static gemm_case case_make(int m, int n, int k, int variant) {
+    gemm_case t;
+    memset(&t, 0, sizeof t);
+    const int pad = variant % 3, c_pad = variant % 2 * 5;
+    t.a = random_array((size_t)(m + pad) * (size_t)(k + pad));
+    t.b = random_array((size_t)(n + pad) * (size_t)(k + pad));
+    t.g.m = m;
+    t.g.n = n;
+    t.g.k = k;
+    t.g.a = t.a;
+    t.g.b = t.b;
+    t.g.a_row = variant & 1 ? 1 : k + pad;
+    t.g.a_col = variant & 1 ? m + pad : 1;
+    t.g.b_row = variant & 2 ? 1 : n + pad;
+    t.g.b_col = variant & 2 ? k + pad : 1;
+    t.g.c_row = n + c_pad;
+    t.c_count = (size_t)m * (size_t)(n + c_pad);
+    t.old = random_array(t.c_count);
+    t.c = (float *)malloc(t.c_count * sizeof *t.c);
+    t.g.c = t.c;
+    t.g.alpha = variant % 5 == 4 ? -0.75f : 1.0f;
+    t.g.beta = variant % 4 == 1 ? 1.0f : variant % 4 == 2 ? -0.5f : 0.0f;
+    t.g.act.kind = variant / 4 % 4;
+    t.g.act.slope = 0.2f;
+    t.bias_row = random_array((size_t)m);
+    t.bias_col = random_array((size_t)n);
+    t.g.bias_row = variant / 3 % 2 ? t.bias_row : NULL;
+    t.g.bias_col = variant / 5 % 2 ? t.bias_col : NULL;
+    return t;
+}
+
+static void case_free(gemm_case *t) {
+    free(t->a);
+    free(t->b);
+    free(t->c);
+    free(t->old);
+    free(t->bias_row);
+    free(t->bias_col);
+}
+
+static void case_reset(gemm_case *t) {
+    for (size_t i = 0; i < t->c_count; i++) {
+        t->c[i] = t->g.beta != 0.0f ? t->old[i] : (float)NAN; /* c must not be read without beta */
+    }
+}
+
+/* Runs a case and compares every element, and the gaps between rows of c. */
+static void case_check(gan_context *ctx, gemm_case *t, int variant) {
+    const gani_gemm *g = &t->g;
+    case_reset(t);
+    CHECK(gani_gemm_run(ctx, g) == GAN_OK, "run");
+    CHECK(ctx->workspace_bytes >= gani_gemm_workspace(ctx, g->m, g->n, g->k), "workspace");
+    for (int i = 0; i < g->m; i++) {
+        for (int j = 0; j < g->c_row; j++) {
+            const size_t at = (size_t)i * (size_t)g->c_row + (size_t)j;
+            const float got = t->c[at];
+            if (j >= g->n) {
+                const float before = g->beta != 0.0f ? t->old[at] : (float)NAN;
+                CHECK(memcmp(&got, &before, sizeof got) == 0, "gap of c written");
+                continue;
+            }
+            double bound;
+            const double want = reference(g, i, j, (double)t->old[at], &bound);
+            CHECK(fabs((double)got - want) <= bound, "%s %dx%dx%d variant %d at (%d,%d): %g, expected %g",
+                  gan_context_isa(ctx), g->m, g->n, g->k, variant, i, j, (double)got, want);
+        }
+    }
+}
+
+static const int sizes[][3] = {
+    {1, 1, 1},    {1, 1, 300},   {2, 3, 5},      {3, 64, 17},   {4, 96, 33},   {5, 97, 31},  {6, 16, 64},
+    {7, 15, 13},  {8, 48, 100},  {9, 49, 384},   {13, 47, 385}, {16, 130, 70}, {17, 17, 17}, {1, 257, 130},
+    {257, 1, 130}, {64, 3, 401}, {130, 16, 77},  {31, 33, 0},   {50, 70, 40},  {65, 97, 50}, {97, 193, 29},
+    {300, 20, 45}, {20, 500, 45}, {2, 2, 5000},  {23, 29, 2500}, {12, 1000, 9}, {261, 485, 20},
+};
+enum { SIZES = (int)(sizeof sizes / sizeof sizes[0]) };
+
+static void test_values(const char *isa) {
+    if (!gan_isa_available(isa)) {
+        return;
+    }
+    gan_context *ctx = context_of(isa, 1, NULL);
+    for (int s = 0; s < SIZES; s++) {
+        for (int variant = s % 3; variant < 60; variant += sizes[s][0] * sizes[s][1] > 10000 ? 17 : 7) {
+            gemm_case t = case_make(sizes[s][0], sizes[s][1], sizes[s][2], variant);
+            case_check(ctx, &t, variant);
+            case_free(&t);
+        }
+    }
+    gan_context_destroy(ctx);
+}
+
+static void values_avx512(void) {
+    test_values("avx512");
+}
+
+static void values_avx2(void) {
+    test_values("avx2");
+}
+
+static void values_neon(void) {
+    test_values("neon");
+}
+
+static void values_scalar(void) {
+    test_values("scalar");
+}
+
+/* Strides without a unit one, a negative one, and a column that repeats. */
+static void odd_strides(void) {
+    for (int s = 0; s < 4; s++) {
+        if (!gan_isa_available(available[s])) {
+            continue;
+        }
+        gan_context *ctx = context_of(available[s], 1, NULL);
+        for (int m = 3; m <= 40; m += 37) {
+            gemm_case t = case_make(m, 53, 37, 0);
+            free(t.a);
+            free(t.b);
+            t.a = random_array((size_t)m * 37 * 6);
+            t.b = random_array(53 * 37 * 6);
+            t.g.a = t.a + (size_t)(m - 1) * 3; /* rows run backwards */
+            t.g.a_row = -3;
+            t.g.a_col = 3 * (ptrdiff_t)m + 1;
+            t.g.b = t.b;
+            t.g.b_row = 2;
+            t.g.b_col = 75;
+            case_check(ctx, &t, 0);
+            t.g.b_col = 0;
+            case_check(ctx, &t, 0);
+            case_free(&t);
+        }
+        gan_context_destroy(ctx);
+    }
+}
+
+/* A long k is cut into splits that are added in order. */
+static void long_sums(void) {
+    for (int s = 0; s < 4; s++) {
+        if (!gan_isa_available(available[s])) {
+            continue;
+        }
+        gan_context *ctx = context_of(available[s], 1, NULL);
+        for (int variant = 0; variant < 24; variant += 5) {
+            gemm_case t = case_make(19, 21, 20011, variant);
+            case_check(ctx, &t, variant);
+            case_free(&t);
+        }
+        gan_context_destroy(ctx);
+    }
+}
+
+static void run_backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
+    (void)user;
+    for (int i = count - 1; i >= 0; i--) {
+        task(arg, i);
+    }
+}
+
+static void same_bits_for_any_threads(void) {
+    static const int threads[] = {1, 2, 7};
+    gan_parallel backwards;
+    backwards.run = run_backwards;
+    backwards.user = NULL;
+    for (int s = 0; s < 4; s++) {
+        for (int size = 0; size < SIZES && gan_isa_available(available[s]); size++) {
+            gemm_case t = case_make(sizes[size][0], sizes[size][1], sizes[size][2], size);
+            float *first = (float *)malloc(t.c_count * sizeof *first);
+            for (int i = 0; i < 3; i++) {
+                gan_context *ctx = context_of(available[s], threads[i], &backwards);
+                case_reset(&t);
+                CHECK(gani_gemm_run(ctx, &t.g) == GAN_OK, "run");
+                if (i == 0) {
+                    memcpy(first, t.c, t.c_count * sizeof *first);
+                }
+                CHECK(memcmp(first, t.c, t.c_count * sizeof *first) == 0, "%s size %d: %d threads differ",
+                      available[s], size, threads[i]);
+                gan_context_destroy(ctx);
+            }
+            free(first);
+            case_free(&t);
+        }
+    }
+}
+
+static void *fail_alloc(void *user, size_t size_bytes) {
+    return *(int *)user ? NULL : malloc(size_bytes);
+}
+
+static void fail_free(void *user, void *ptr, size_t size_bytes) {
+    (void)user;
+    (void)size_bytes;
+    free(ptr);
+}
+
+static void failed_allocation_is_reported(void) {
+    int failing = 0;
+    gan_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.allocator.alloc = fail_alloc;
+    desc.allocator.free = fail_free;
+    desc.allocator.user = &failing;
+    gan_context *ctx = NULL;
+    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "context");
+    gemm_case t = case_make(9, 9, 9, 0);
+    failing = 1;
+    CHECK(gani_gemm_run(ctx, &t.g) == GAN_ERR_MEMORY, "status");
+    failing = 0;
+    CHECK(gani_gemm_run(ctx, &t.g) == GAN_OK, "after");
+    case_free(&t);
+    gan_context_destroy(ctx);
+}
+
+int main(int argc, char **argv) {
+    test_begin(argc, argv);
+    TEST(values_avx512);
+    TEST(values_avx2);
+    TEST(values_neon);
+    TEST(values_scalar);
+    TEST(odd_strides);
+    TEST(long_sums);
+    TEST(same_bits_for_any_threads);
+    TEST(failed_allocation_is_reported);
+    return test_end();
+}
