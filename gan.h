@@ -2618,7 +2618,7 @@ static void gani_product_run(gan_context *ctx, const gani_product *product, unsi
     job.product = &s;
     job.cut = gani_cut_make(ctx, s.m, s.n, s.k);
     job.scratch = scratch;
-    job.copies = job.cut.splits > 1 ? (float *)(scratch + (size_t)job.cut.slots * job.cut.slot_bytes) : NULL;
+    job.copies = job.cut.splits > 1 ? (float *)(void *)(scratch + (size_t)job.cut.slots * job.cut.slot_bytes) : NULL;
     gani_parallel(ctx, job.cut.slots, gani_product_slot, &job);
     if (job.copies) {
         gani_parallel(ctx, job.cut.slots, gani_product_join, &job);
@@ -3022,14 +3022,14 @@ static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
 
 /* Along one axis, the pixels t = first, first + s, ... that meet taps u = tap, tap + tap_step, ...:  tap number e meets
  * pixel number f at dy[f - e*back + start]. */
-typedef struct gani_phase {
+typedef struct gani_conv_phase {
     int first, count;
     int tap, tap_step, taps;
     int start, back;
-} gani_phase;
+} gani_conv_phase;
 
-static gani_phase gani_phase_make(int phase, int size, int kernel, int stride, int pad, int dilation) {
-    gani_phase t;
+static gani_conv_phase gani_conv_phase_make(int phase, int size, int kernel, int stride, int pad, int dilation) {
+    gani_conv_phase t;
     t.first = ((phase - pad) % stride + stride) % stride;
     t.count = t.first < size ? gani_ceil_div(size - t.first, stride) : 0;
     t.tap = 0;
@@ -3047,7 +3047,7 @@ static gani_phase gani_phase_make(int phase, int size, int kernel, int stride, i
 }
 
 /* Widens before and after by the padding that one phase needs along one axis of dy. */
-static void gani_phase_reach(const gani_phase *t, int size, int *before, int *after) {
+static void gani_conv_phase_reach(const gani_conv_phase *t, int size, int *before, int *after) {
     if (t->taps && t->count) {
         const int low = t->start - (t->taps - 1) * t->back, high = t->start + t->count - size;
         *before = -low > *before ? -low : *before;
@@ -3066,12 +3066,12 @@ static gani_stage gani_stage_dy(const gani_conv *s) {
     t.pad_h = t.pad_w = 0;
     t.reflect = 0;
     for (int i = 0; i < s->stride_h; i++) {
-        const gani_phase phase = gani_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
-        gani_phase_reach(&phase, s->oh, &t.pad_h, &after_h);
+        const gani_conv_phase phase = gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        gani_conv_phase_reach(&phase, s->oh, &t.pad_h, &after_h);
     }
     for (int i = 0; i < s->stride_w; i++) {
-        const gani_phase phase = gani_phase_make(i, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
-        gani_phase_reach(&phase, s->ow, &t.pad_w, &after_w);
+        const gani_conv_phase phase = gani_conv_phase_make(i, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
+        gani_conv_phase_reach(&phase, s->ow, &t.pad_w, &after_w);
     }
     t.hq = t.pad_h + s->oh + after_h;
     t.wq = t.pad_w + s->ow + after_w;
@@ -3081,8 +3081,8 @@ static gani_stage gani_stage_dy(const gani_conv *s) {
 
 /* dx of one phase, [p, (b,i,j)] = w[p, (q,u,v)] * staged dy[(q,u,v), (b,i,j)], for every group. */
 static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage,
-                            const float *staged, int images, float *dx, const gani_phase *y,
-                            const gani_phase *x) {
+                            const float *staged, int images, float *dx, const gani_conv_phase *y,
+                            const gani_conv_phase *x) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups;
     const ptrdiff_t area = (ptrdiff_t)s->kh * s->kw, plane = gani_stage_plane_size(stage);
@@ -3118,9 +3118,9 @@ static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const 
     const gani_conv *s = &call->s;
     const float *staged = gani_pass_staged(pass, stage, call->in, first, images, scratch);
     for (int i = 0; i < s->stride_h; i++) {
-        const gani_phase y = gani_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        const gani_conv_phase y = gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
         for (int j = 0; j < s->stride_w; j++) {
-            const gani_phase x = gani_phase_make(j, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
+            const gani_conv_phase x = gani_conv_phase_make(j, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
             if (y.count && x.count) {
                 gani_walk_phase(pass, call, stage, staged, images, dx, &y, &x);
             }
