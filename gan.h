@@ -6918,15 +6918,13 @@ static gan_status gani_program_prepare(gan_program *program, const gani_plan *pl
     return status;
 }
 
-/* Makes a program; prepare 0: its plan only. */
-static gan_status gani_program_make(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count,
-                                    int prepare) {
-    gani_plan plan;
+/* An empty program that knows its outputs. *out is set also on failure, to be destroyed. */
+static gan_status gani_program_begin(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count) {
     gan_program *program = (gan_program *)gani_calloc(graph->ctx, 1, sizeof *program);
+    *out = program;
     if (!program) {
         return GAN_ERR_MEMORY;
     }
-    *out = program;
     program->graph = graph;
     graph->program_count++;
     program->name = gani_strdup(graph->ctx, name);
@@ -6940,40 +6938,47 @@ static gan_status gani_program_make(gan_program **out, gan_graph *graph, const c
         }
         program->outputs[program->output_count++].id = outputs[i].id;
     }
-    gan_status status = gani_plan_begin(&plan, graph);
+    return GAN_OK;
+}
+
+/* Makes a program; prepare 0: its plan only. *out as above. */
+static gan_status gani_program_make(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count,
+                                    int prepare) {
+    gani_plan plan;
+    *out = NULL;
+    gan_status status = gan_graph_status(graph);
     if (status == GAN_OK) {
-        status = gani_plan_program(&plan, program);
+        status = gani_program_begin(out, graph, name, outputs, count);
+    }
+    if (status != GAN_OK) {
+        return status;
+    }
+    status = gani_plan_begin(&plan, graph);
+    if (status == GAN_OK) {
+        status = gani_plan_program(&plan, *out);
     }
     if (status == GAN_OK && prepare) {
-        status = gani_program_prepare(program, &plan);
+        status = gani_program_prepare(*out, &plan);
     }
     gani_plan_end(&plan);
     return status;
 }
 
 GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count) {
-    gan_program *program = NULL;
-    *out = NULL;
-    gan_status status = gan_graph_status(graph);
-    if (status == GAN_OK) {
-        status = gani_program_make(&program, graph, name, outputs, count, 1);
-    }
+    gan_status status = gani_program_make(out, graph, name, outputs, count, 1);
     if (status != GAN_OK) {
-        gan_program_destroy(program);
+        gan_program_destroy(*out);
+        *out = NULL;
         return status;
     }
     graph->effect_count = 0; /* they are part of this program now */
-    *out = program;
     return GAN_OK;
 }
 
 GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count, gan_program_info *info) {
     gan_program *program = NULL;
+    gan_status status = gani_program_make(&program, graph, "gan_program_measure", outputs, count, 0);
     memset(info, 0, sizeof *info);
-    gan_status status = gan_graph_status(graph);
-    if (status == GAN_OK) {
-        status = gani_program_make(&program, graph, "gan_program_measure", outputs, count, 0);
-    }
     if (status == GAN_OK) {
         *info = program->info;
     }
