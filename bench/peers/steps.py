@@ -30,10 +30,12 @@ def gan_networks(latent=100, pixels=784, g_widths=(128, 256, 512, 1024), d_width
 
 
 def dcgan_networks(size=64, channels=3, latent=100, ngf=64, ndf=64):
-    """Radford et al. 2015: 4x4 at the inner end, stages of 4/2/1 outwards, no biases."""
-    stages = (size // 4).bit_length() - 1
+    """Radford et al. 2015: stages of 4/2/1 around a map of 4x4 (28: 7x7), no biases."""
+    base, stages = size, 0
+    while base % 2 == 0 and base >= 8:
+        base, stages = base // 2, stages + 1
     width = ngf << (stages - 1)
-    g = [nn.ConvTranspose2d(latent, width, 4, 1, 0, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+    g = [nn.ConvTranspose2d(latent, width, base, 1, 0, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
     for _ in range(stages - 1):
         g += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
         width //= 2
@@ -42,7 +44,7 @@ def dcgan_networks(size=64, channels=3, latent=100, ngf=64, ndf=64):
     for _ in range(stages - 1):
         d += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2)]
         width *= 2
-    return nn.Sequential(*g), nn.Sequential(*d, nn.Conv2d(width, 1, 4, 1, 0, bias=False))
+    return nn.Sequential(*g), nn.Sequential(*d, nn.Conv2d(width, 1, base, 1, 0, bias=False))
 
 
 def bce(logits, target):
