@@ -6178,7 +6178,7 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
  *   last      when each value is read last
  *   storage   blocks of the arena: one for each value, but a view shows its source's block, and an op that may work in
  *             place takes over the block of a source that is read there for the last time
- *   offset    blocks, largest first, each to the tightest gap among those already placed that live at the same time
+ *   offset    where each block lies, so that blocks that live at the same time do not overlap
  *
  * Holds:  programs: planning and running.
  * Uses:   >>nodes  >>ops        Knows nothing of: how the graph was built.
@@ -6550,7 +6550,7 @@ static size_t gani_assign_places(gani_plan *plan) {
 }
 
 /* Larger blocks first; at equal size the earlier. */
-static int gani_compare_blocks(const void *a, const void *b) {
+static int gani_compare_sizes(const void *a, const void *b) {
     const gani_storage *x = (const gani_storage *)a, *y = (const gani_storage *)b;
     return x->bytes != y->bytes ? (x->bytes < y->bytes ? 1 : -1) : x->first - y->first;
 }
@@ -6559,47 +6559,89 @@ static int gani_compare_times(const void *a, const void *b) {
     return ((const gani_storage *)a)->first - ((const gani_storage *)b)->first;
 }
 
-/* Gives block b the tightest gap between the `placed` blocks before it that live at the same time, or room above them, and
- * enters it in plan->order. Returns where it ends, 0 on overflow. */
-static size_t gani_pack_block(const gani_plan *plan, int b, int placed) {
+/* Room that a block takes. */
+static size_t gani_block_room(const gani_storage *block) {
+    return gani_round_up(block->bytes, GANI_ALIGN) + GANI_ARENA_GAP;
+}
+
+/* Which of the gaps that are wide enough a block gets. */
+typedef enum gani_fit { GANI_FIT_TIGHTEST, GANI_FIT_LOWEST, GANI_FIT_HIGHEST } gani_fit;
+
+/* Places block b within [0,capacity) beside those of the b blocks before it that live at the same time, and enters it in
+ * plan->order. Returns where it ends, 0 if it does not fit. */
+static size_t gani_pack_block(const gani_plan *plan, int b, size_t capacity, gani_fit fit) {
     gani_storage *block = &plan->blocks[b];
-    const size_t need = gani_round_up(block->bytes, GANI_ALIGN) + GANI_ARENA_GAP;
-    size_t top = GANI_ARENA_GAP, tightest = SIZE_MAX;
-    int i = placed;
-    block->offset = SIZE_MAX;
-    for (int k = 0; k < placed; k++) {
-        const gani_storage *other = &plan->blocks[plan->order[k]];
-        if (other->last < block->first || other->first > block->last) {
+    const size_t need = gani_block_room(block);
+    size_t top = 0, best = 0; /* the gap looked at begins at top; best: width of the gap chosen, 0: none yet */
+    for (int k = 0; k <= b; k++) {
+        const gani_storage *other = k < b ? &plan->blocks[plan->order[k]] : NULL;
+        if (other && (other->last < block->first || other->first > block->last)) {
             continue;
         }
-        if (other->offset >= top && other->offset - top >= need && other->offset - top < tightest) {
-            tightest = other->offset - top;
-            block->offset = top;
+        const size_t end = other ? other->offset : capacity;
+        const size_t gap = end > top ? end - top : 0;
+        if (gap >= need && (best == 0 || fit == GANI_FIT_HIGHEST || (fit == GANI_FIT_TIGHTEST && gap < best))) {
+            best = gap;
+            block->offset = fit == GANI_FIT_HIGHEST ? end - need : top;
         }
-        const size_t end = other->offset + gani_round_up(other->bytes, GANI_ALIGN) + GANI_ARENA_GAP;
-        top = end > top ? end : top;
+        if (other && other->offset + gani_block_room(other) > top) {
+            top = other->offset + gani_block_room(other);
+        }
     }
-    block->offset = block->offset == SIZE_MAX ? top : block->offset;
+    int i = b;
     for (; i > 0 && plan->blocks[plan->order[i - 1]].offset > block->offset; i--) {
         plan->order[i] = plan->order[i - 1];
     }
     plan->order[i] = b;
-    return block->offset <= SIZE_MAX - need ? block->offset + need : 0;
+    return best != 0 ? block->offset + need : 0;
 }
 
-/* Lays the blocks out; *arena_bytes becomes the size of it all. */
-static gan_status gani_pack_blocks(const gani_plan *plan, const char *name, size_t *arena_bytes) {
-    const size_t count = (size_t)plan->block_count;
-    *arena_bytes = 0;
-    qsort(plan->blocks, count, sizeof *plan->blocks, gani_compare_blocks);
-    for (int b = 0; b < plan->block_count; b++) {
-        const size_t end = gani_pack_block(plan, b, b);
-        if (end == 0) {
-            return gani_error(plan->graph->ctx, GAN_ERR_LIMIT, "program \"%s\": intermediates exceed the address space", name);
-        }
-        *arena_bytes = end > *arena_bytes ? end : *arena_bytes;
+/* Places all blocks. Without a capacity (SIZE_MAX) largest first, each in the tightest gap, which suits training. With one, in order
+ * of time, at the two ends by turns, which is the optimum for a chain of layers. Returns the bytes used, 0 if they do not fit. */
+static size_t gani_pack_blocks(const gani_plan *plan, size_t capacity) {
+    const int by_size = capacity == SIZE_MAX;
+    size_t used = 0, end = 1;
+    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks, by_size ? gani_compare_sizes : gani_compare_times);
+    for (int b = 0; b < plan->block_count && end != 0; b++) {
+        end = gani_pack_block(plan, b, capacity, by_size ? GANI_FIT_TIGHTEST : b % 2 ? GANI_FIT_HIGHEST : GANI_FIT_LOWEST);
+        used = end > used ? end : used;
     }
-    qsort(plan->blocks, count, sizeof *plan->blocks, gani_compare_times); /* back in the order of plan->storage */
+    return end != 0 ? used : 0;
+}
+
+/* What lives at the worst moment: no layout can do with less. */
+static size_t gani_peak_bytes(const gani_plan *plan) {
+    size_t peak = 0;
+    for (int i = 0; i < plan->block_count; i++) {
+        size_t live = 0;
+        for (int k = 0; k < plan->block_count; k++) {
+            const gani_storage *other = &plan->blocks[k];
+            const int lives = other->first <= plan->blocks[i].first && other->last >= plan->blocks[i].first;
+            live += lives ? gani_block_room(other) : 0;
+        }
+        peak = live > peak ? live : peak;
+    }
+    return peak;
+}
+
+/* Lays out the arena: the smaller of what the two ways of packing give. */
+static gan_status gani_lay_out(const gani_plan *plan, gan_program *program) {
+    const int tries = 4;
+    size_t used = plan->block_count ? gani_pack_blocks(plan, SIZE_MAX) : 0;
+    if (plan->block_count && used == 0) {
+        return gani_error(plan->graph->ctx, GAN_ERR_LIMIT, "%s: intermediates exceed the address space", program->name);
+    }
+    const size_t peak = gani_peak_bytes(plan), excess = used - peak;
+    size_t better = 0;
+    for (int i = 0; i < tries && excess > 0 && better == 0; i++) {
+        better = gani_pack_blocks(plan, peak + gani_round_up(excess / (size_t)tries * (size_t)i, GANI_ALIGN));
+    }
+    if (excess > 0 && (better == 0 || better >= used)) {
+        gani_pack_blocks(plan, SIZE_MAX); /* it was the better one */
+        better = used;
+    }
+    program->info.arena_bytes = excess > 0 ? better : used;
+    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks, gani_compare_times); /* as plan->storage counts */
     for (int id = 1; id < plan->graph->node_count; id++) {
         if (plan->places[id].kind == GANI_PLACE_ARENA) {
             plan->places[id].at = plan->blocks[plan->storage[id]].offset;
@@ -6869,7 +6911,7 @@ static gan_status gani_plan_program(gani_plan *plan, gan_program *program) {
     gani_fold_constants(plan);
     gani_find_last_uses(plan, program);
     program->info.constant_bytes = gani_assign_places(plan);
-    gan_status status = gani_pack_blocks(plan, program->name, &program->info.arena_bytes);
+    gan_status status = gani_lay_out(plan, program);
     if (status == GAN_OK) {
         status = gani_reserve_steps(program, plan);
     }

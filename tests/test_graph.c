@@ -756,7 +756,7 @@ static void arena_is_small(void) {
     bound = check_layout(w.graph, &x, 1, &arena);
     world_close(&w);
     const size_t gaps = GANI_ARENA_GAP ? 4 * GANI_ALIGN : 0;
-    CHECK(arena <= bound + gaps && arena < sum / 10, "chain: arena %d, bound %d, sum %d", (int)arena, (int)bound, (int)sum);
+    CHECK(arena <= bound + gaps && arena < sum / 15, "chain: arena %d, bound %d, sum %d", (int)arena, (int)bound, (int)sum);
     CHECK(GANI_ARENA_GAP || all <= all_bounds + all_bounds / 10, "random: arenas %d, bounds %d", (int)all, (int)all_bounds);
 }
 
