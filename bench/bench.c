@@ -1,0 +1,387 @@
+/* bench - speed of gan.h, measured against this machine's own limits.
+ *
+ *     cc -O2 -I. bench/bench.c -lm -o build/bench && build/bench [options]
+ *
+ *     --isa NAME      instruction set [best of this processor]
+ *     --threads N     [1]
+ *     --filter TEXT   only cases whose name contains it
+ *     --ms N          measure a case for about so long [300]
+ *
+ * First the limits: multiply-adds a second from registers, for each instruction set, and memory bandwidth (triad). Then one
+ * line per case, `name threads median_ms gflops percent_of_peak`, peak being that of the chosen instruction set times the
+ * threads. One thread is timed by its processor time, several by the clock on the wall.
+ *
+ * Operations are counted directly, 2 per multiplication of a weight with a pixel, padding included.
+ */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200112L
+#endif
+#define GAN_IMPLEMENTATION
+#include "gan.h"
+
+#include <time.h>
+
+static struct {
+    const char *isa, *filter;
+    int threads;
+    double seconds;
+    double peak_gflops;
+    gan_context *ctx;
+} bench;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(bench.threads > 1 ? CLOCK_MONOTONIC : CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Median seconds of run(arg) over bench.seconds, at least 5 runs; *best is the shortest. */
+static double measure(void (*run)(void *arg), void *arg, double *best) {
+    enum { MOST = 2000 };
+    static double times[MOST];
+    int count = 0;
+    double total = 0.0;
+    run(arg);
+    while (count < MOST && (count < 5 || total < bench.seconds)) {
+        const double start = now();
+        run(arg);
+        times[count] = now() - start;
+        total += times[count++];
+    }
+    qsort(times, (size_t)count, sizeof times[0], compare_doubles);
+    *best = times[0];
+    return times[count / 2];
+}
+
+/* One line. multiply_adds of one run. */
+static void report(const char *name, double multiply_adds, void (*run)(void *arg), void *arg) {
+    double best;
+    const double seconds = measure(run, arg, &best);
+    const double gflops = 2e-9 * multiply_adds / seconds;
+    printf("%-44s %d %10.3f %8.1f %6.1f\n", name, bench.threads, 1e3 * seconds, gflops,
+           100.0 * gflops / bench.peak_gflops);
+    fflush(stdout);
+}
+
+static int selected(const char *name) {
+    return !bench.filter || strstr(name, bench.filter) != NULL;
+}
+
+static float *array(size_t count) {
+    float *x = (float *)malloc(count * sizeof *x);
+    if (!x) {
+        fprintf(stderr, "bench: out of memory\n");
+        exit(1);
+    }
+    gan_random_uniform(1, count, 0, x, count);
+    for (size_t i = 0; i < count; i++) {
+        x[i] -= 0.5f;
+    }
+    return x;
+}
+
+/* --- limits of the machine ------------------------------------------------------ */
+
+enum { PEAK_ROUNDS = 200000, PEAK_CHAINS = 12 };
+static volatile float peak_sink;
+
+/* PEAK_CHAINS independent chains of multiply-adds, enough to hide their latency; the compiler keeps them in registers. */
+#define PEAK_LOOP(vector, set1, fma, store)                                                                        \
+    vector sum[PEAK_CHAINS];                                                                                       \
+    const vector scale = set1(0.999f), shift = set1(0.001f);                                                       \
+    float out[16];                                                                                                 \
+    GANI_UNROLL                                                                                                    \
+    for (int i = 0; i < PEAK_CHAINS; i++) {                                                                        \
+        sum[i] = set1((float)i);                                                                                   \
+    }                                                                                                              \
+    for (int round = 0; round < PEAK_ROUNDS; round++) {                                                            \
+        GANI_UNROLL                                                                                                \
+        for (int i = 0; i < PEAK_CHAINS; i++) {                                                                    \
+            sum[i] = fma(sum[i], scale, shift);                                                                    \
+        }                                                                                                          \
+    }                                                                                                              \
+    GANI_UNROLL                                                                                                    \
+    for (int i = 0; i < PEAK_CHAINS; i++) {                                                                        \
+        store(out, sum[i]);                                                                                        \
+        peak_sink = out[0];                                                                                        \
+    }
+
+#if defined(GANI_HAVE_AVX512) && defined(__GNUC__)
+__attribute__((target("avx512f"))) static void peak_avx512(void *arg) {
+    (void)arg;
+    PEAK_LOOP(__m512, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps)
+}
+#endif
+#if defined(GANI_HAVE_AVX2) && defined(__GNUC__)
+__attribute__((target("avx2,fma"))) static void peak_avx2(void *arg) {
+    (void)arg;
+    PEAK_LOOP(__m256, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps)
+}
+#endif
+#if defined(GANI_HAVE_NEON)
+#define PEAK_FMA_NEON(a, b, c) vfmaq_f32((c), (a), (b))
+static void peak_neon(void *arg) {
+    (void)arg;
+    PEAK_LOOP(float32x4_t, vdupq_n_f32, PEAK_FMA_NEON, vst1q_f32)
+}
+#endif
+#define PEAK_SET1(x) (x)
+#define PEAK_FMA(a, b, c) ((a) * (b) + (c))
+#define PEAK_STORE(p, a) (*(p) = (a))
+static void peak_scalar(void *arg) {
+    (void)arg;
+    PEAK_LOOP(float, PEAK_SET1, PEAK_FMA, PEAK_STORE)
+}
+
+typedef struct peak_row {
+    const char *isa;
+    int width;
+    void (*run)(void *arg);
+} peak_row;
+
+static const peak_row peaks[] = {
+#if defined(GANI_HAVE_AVX512) && defined(__GNUC__)
+    {"avx512", 16, peak_avx512},
+#endif
+#if defined(GANI_HAVE_AVX2) && defined(__GNUC__)
+    {"avx2", 8, peak_avx2},
+#endif
+#if defined(GANI_HAVE_NEON)
+    {"neon", 4, peak_neon},
+#endif
+    {"scalar", 1, peak_scalar},
+};
+
+static void measure_peaks(void) {
+    for (size_t i = 0; i < sizeof peaks / sizeof peaks[0]; i++) {
+        if (gan_isa_available(peaks[i].isa)) {
+            double best;
+            measure(peaks[i].run, NULL, &best);
+            const double gflops = 2e-9 * PEAK_ROUNDS * PEAK_CHAINS * peaks[i].width / best;
+            printf("# peak %-8s %8.1f GFLOP/s a thread\n", peaks[i].isa, gflops);
+            if (strcmp(peaks[i].isa, bench.isa) == 0) {
+                bench.peak_gflops = gflops * bench.threads;
+            }
+        }
+    }
+}
+
+enum { TRIAD_COUNT = 16 << 20 };
+
+static void run_triad(void *arg) {
+    float *const *x = (float *const *)arg;
+    float *GANI_RESTRICT a = x[0];
+    const float *GANI_RESTRICT b = x[1], *GANI_RESTRICT c = x[2];
+    for (int i = 0; i < TRIAD_COUNT; i++) {
+        a[i] = b[i] + 3.0f * c[i];
+    }
+}
+
+/* a = b + s*c over 192 MiB: three streams counted, as the STREAM benchmark does. */
+static void measure_triad(void) {
+    float *x[3];
+    double best;
+    for (int i = 0; i < 3; i++) {
+        x[i] = array(TRIAD_COUNT);
+    }
+    measure(run_triad, x, &best);
+    printf("# triad         %8.1f GB/s a thread\n", 1e-9 * 3.0 * TRIAD_COUNT * sizeof(float) / best);
+    for (int i = 0; i < 3; i++) {
+        free(x[i]);
+    }
+}
+
+/* --- matrix products -------------------------------------------------------------- */
+
+typedef struct gemm_row {
+    int m, n, k, transpose_b;
+} gemm_row;
+
+static const gemm_row gemm_rows[] = {
+    {512, 512, 512, 0},    {1024, 1024, 1024, 0}, {2048, 2048, 2048, 0}, {1024, 1024, 1024, 1}, {64, 16384, 48, 0},
+    {128, 16384, 1024, 0}, {256, 4096, 2048, 0},  {512, 1024, 4096, 0},  {64, 65536, 1024, 0},  {64, 1024, 784, 1},
+    {128, 256, 1024, 1},   {1, 1024, 1024, 1},    {1, 1024, 1024, 0},    {16, 4096, 4096, 1},   {16, 4096, 4096, 0},
+};
+
+static void run_gemm(void *arg) {
+    if (gani_gemm_run(bench.ctx, (const gani_gemm *)arg) != GAN_OK) {
+        exit(1);
+    }
+}
+
+static void bench_gemm(void) {
+    for (size_t i = 0; i < sizeof gemm_rows / sizeof gemm_rows[0]; i++) {
+        const gemm_row *r = &gemm_rows[i];
+        char name[96];
+        snprintf(name, sizeof name, "gemm_%dx%dx%d%s", r->m, r->n, r->k, r->transpose_b ? "_bt" : "");
+        if (!selected(name)) {
+            continue;
+        }
+        float *a = array((size_t)r->m * (size_t)r->k), *b = array((size_t)r->n * (size_t)r->k);
+        float *c = array((size_t)r->m * (size_t)r->n);
+        gani_gemm g;
+        memset(&g, 0, sizeof g);
+        g.m = r->m;
+        g.n = r->n;
+        g.k = r->k;
+        g.a = a;
+        g.a_row = r->k;
+        g.a_col = 1;
+        g.b = b;
+        g.b_row = r->transpose_b ? 1 : r->n;
+        g.b_col = r->transpose_b ? r->k : 1;
+        g.c = c;
+        g.c_row = r->n;
+        g.alpha = 1.0f;
+        report(name, (double)r->m * r->n * r->k, run_gemm, &g);
+        free(a);
+        free(b);
+        free(c);
+    }
+}
+
+/* --- convolutions ----------------------------------------------------------------- */
+
+typedef struct conv_row {
+    const char *net;
+    int transposed; /* c is then the channels that come in, size the small side */
+    int n, c, o, size, kernel, stride, pad;
+} conv_row;
+
+static const conv_row conv_rows[] = {
+    {"dcgan", 0, 64, 3, 64, 64, 4, 2, 1},   {"dcgan", 0, 64, 64, 128, 32, 4, 2, 1},
+    {"dcgan", 0, 64, 128, 256, 16, 4, 2, 1}, {"dcgan", 0, 64, 256, 512, 8, 4, 2, 1},
+    {"dcgan", 0, 64, 512, 1, 4, 4, 1, 0},   {"dcgan", 1, 64, 100, 512, 1, 4, 1, 0},
+    {"dcgan", 1, 64, 512, 256, 4, 4, 2, 1}, {"dcgan", 1, 64, 256, 128, 8, 4, 2, 1},
+    {"dcgan", 1, 64, 128, 64, 16, 4, 2, 1}, {"dcgan", 1, 64, 64, 3, 32, 4, 2, 1},
+    {"unet", 0, 1, 3, 64, 256, 4, 2, 1},    {"unet", 0, 1, 64, 128, 128, 4, 2, 1},
+    {"unet", 0, 1, 128, 256, 64, 4, 2, 1},  {"unet", 0, 1, 256, 512, 32, 4, 2, 1},
+    {"unet", 0, 1, 512, 512, 16, 4, 2, 1},  {"unet", 0, 1, 512, 512, 8, 4, 2, 1},
+    {"unet", 0, 1, 512, 512, 4, 4, 2, 1},   {"unet", 0, 1, 512, 512, 2, 4, 2, 1},
+    {"unet", 1, 1, 512, 512, 1, 4, 2, 1},   {"unet", 1, 1, 1024, 512, 2, 4, 2, 1},
+    {"unet", 1, 1, 1024, 512, 4, 4, 2, 1},  {"unet", 1, 1, 1024, 512, 8, 4, 2, 1},
+    {"unet", 1, 1, 1024, 256, 16, 4, 2, 1}, {"unet", 1, 1, 512, 128, 32, 4, 2, 1},
+    {"unet", 1, 1, 256, 64, 64, 4, 2, 1},   {"unet", 1, 1, 128, 3, 128, 4, 2, 1},
+};
+
+typedef struct conv_run {
+    gani_conv s;
+    int direction;
+    float *x, *w, *y;
+} conv_run;
+
+static void run_conv(void *arg) {
+    const conv_run *r = (const conv_run *)arg;
+    gani_act none;
+    none.kind = GAN_ACT_NONE;
+    none.slope = 0.0f;
+    const gan_status status =
+        r->direction == 0   ? gani_conv_forward(bench.ctx, &r->s, r->x, r->w, NULL, none, r->y)
+        : r->direction == 1 ? gani_conv_input_grad(bench.ctx, &r->s, r->y, r->w, NULL, none, r->x)
+                            : gani_conv_weight_grad(bench.ctx, &r->s, r->x, r->y, r->w);
+    if (status != GAN_OK) {
+        exit(1);
+    }
+}
+
+/* Geometry of the convolution whose forward, or whose input grad if transposed, the layer is. */
+static gani_conv conv_geometry(const conv_row *r) {
+    gani_conv s;
+    const int large = r->transposed ? (r->size - 1) * r->stride + r->kernel - 2 * r->pad : r->size;
+    s.n = r->n;
+    s.c = r->transposed ? r->o : r->c;
+    s.o = r->transposed ? r->c : r->o;
+    s.h = s.w = large;
+    s.kh = s.kw = r->kernel;
+    s.oh = s.ow = (large + 2 * r->pad - r->kernel) / r->stride + 1;
+    s.stride_h = s.stride_w = r->stride;
+    s.pad_h = s.pad_w = r->pad;
+    s.dilation_h = s.dilation_w = s.groups = 1;
+    s.reflect = 0;
+    return s;
+}
+
+static void bench_conv(void) {
+    static const char *const direction[2][3] = {{"forward", "input", "weight"}, {"input", "forward", "weight"}};
+    for (size_t i = 0; i < sizeof conv_rows / sizeof conv_rows[0]; i++) {
+        const conv_row *r = &conv_rows[i];
+        conv_run run;
+        run.s = conv_geometry(r);
+        const gani_conv *s = &run.s;
+        const double sum = (double)s->c * s->kh * s->kw, multiply_adds = sum * s->n * s->o * s->oh * s->ow;
+        run.x = run.w = run.y = NULL;
+        for (run.direction = 0; run.direction < 3; run.direction++) {
+            char name[96];
+            snprintf(name, sizeof name, "%s_%s_%dto%d_at%d_b%d_%s", r->net, r->transposed ? "convt" : "conv", r->c, r->o,
+                     r->size, r->n, direction[r->transposed][run.direction]);
+            if (!selected(name)) {
+                continue;
+            }
+            if (!run.x) {
+                run.x = array((size_t)s->n * (size_t)s->c * (size_t)s->h * (size_t)s->w);
+                run.w = array((size_t)s->o * (size_t)s->c * (size_t)s->kh * (size_t)s->kw);
+                run.y = array((size_t)s->n * (size_t)s->o * (size_t)s->oh * (size_t)s->ow);
+            }
+            report(name, multiply_adds, run_conv, &run);
+        }
+        free(run.x);
+        free(run.w);
+        free(run.y);
+    }
+}
+
+/* --- all ---------------------------------------------------------------------- */
+
+/* Groups of cases, in the order in which they run; each skips what is not selected. */
+static void (*const groups[])(void) = {bench_gemm, bench_conv};
+
+static int parse(int argc, char **argv) {
+    bench.threads = 1;
+    bench.seconds = 0.3;
+    for (int i = 1; i < argc; i += 2) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (value && strcmp(argv[i], "--isa") == 0) {
+            bench.isa = value;
+        } else if (value && strcmp(argv[i], "--filter") == 0) {
+            bench.filter = value;
+        } else if (value && strcmp(argv[i], "--threads") == 0 && atoi(value) > 0) {
+            bench.threads = atoi(value);
+        } else if (value && strcmp(argv[i], "--ms") == 0 && atoi(value) > 0) {
+            bench.seconds = 1e-3 * atoi(value);
+        } else {
+            fprintf(stderr, "bench: cannot use %s; options: --isa NAME --threads N --filter TEXT --ms N\n", argv[i]);
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    gan_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    if (!parse(argc, argv)) {
+        return 2;
+    }
+    desc.isa = bench.isa;
+    desc.threads = bench.threads;
+    if (gan_context_create(&bench.ctx, &desc) != GAN_OK) {
+        fprintf(stderr, "bench: instruction set %s is not available\n", bench.isa ? bench.isa : "(default)");
+        return 2;
+    }
+    bench.isa = gan_context_isa(bench.ctx);
+    bench.threads = gan_context_threads(bench.ctx);
+    measure_peaks();
+    measure_triad();
+    printf("# %s, %d thread%s\n# name threads median_ms gflops percent_of_peak\n", bench.isa, bench.threads,
+           bench.threads > 1 ? "s" : "");
+    for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
+        groups[i]();
+    }
+    gan_context_destroy(bench.ctx);
+    return 0;
+}
