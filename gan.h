@@ -690,7 +690,8 @@ typedef struct gan_checkpoint_tensor {
     gan_param_kind kind; /* GAN_PARAM_WEIGHT where the file does not say */
 } gan_checkpoint_tensor;
 
-/* Opens a checkpoint and reads its list of tensors; the data stays in the file, which stays open. */
+/* Opens a checkpoint and reads its list of tensors; the data stays in the file, which stays open.
+ */
 GAN_API gan_status gan_checkpoint_open(gan_checkpoint **out, gan_context *ctx, const char *path);
 /* NULL is allowed. */
 GAN_API void gan_checkpoint_close(gan_checkpoint *checkpoint);
@@ -7889,6 +7890,18 @@ static gan_status gani_error_in(gan_context *ctx, gan_status status, const char 
     return gani_error(ctx, status, "%s: %s", path, text);
 }
 
+/* The three texts as one, to be freed by the caller. */
+static char *gani_concat(gan_context *ctx, const char *a, const char *b, const char *c) {
+    const size_t m = strlen(a), n = strlen(b), size_bytes = m + n + strlen(c) + 1;
+    char *text = (char *)gani_alloc(ctx, size_bytes);
+    if (text) {
+        memcpy(text, a, m);
+        memcpy(text + m, b, n);
+        memcpy(text + m + n, c, size_bytes - m - n);
+    }
+    return text;
+}
+
 /* Reads a whole file into a block that the caller frees. By chunks, so that pipes work too. */
 static gan_status gani_read_file(gan_context *ctx, const char *path, unsigned char **bytes,
                                  size_t *size_bytes) {
@@ -7926,8 +7939,7 @@ static gan_status gani_read_file(gan_context *ctx, const char *path, unsigned ch
     return GAN_OK;
 }
 
-/* A file in the making: written under another name and renamed when whole. The first error sticks.
- */
+/* A file in the making: written under another name, renamed when whole. The first error sticks. */
 typedef struct gani_writer {
     gan_context *ctx;
     const char *path;
@@ -7945,22 +7957,20 @@ static gan_status gani_writer_fail(gani_writer *out, const char *what) {
 }
 
 static gan_status gani_writer_open(gani_writer *out, gan_context *ctx, const char *path) {
-    size_t length = strlen(path);
     memset(out, 0, sizeof *out);
     out->ctx = ctx;
     out->path = path;
-    out->temporary = (char *)gani_alloc(ctx, length + sizeof ".tmp");
+    out->temporary = gani_concat(ctx, path, ".tmp", "");
     if (!out->temporary) {
         return out->status = GAN_ERR_MEMORY;
     }
-    memcpy(out->temporary, path, length);
-    memcpy(out->temporary + length, ".tmp", sizeof ".tmp");
     errno = 0;
     out->file = fopen(out->temporary, "wb");
     return out->file ? GAN_OK : gani_writer_fail(out, "create");
 }
 
 static void gani_writer_put(gani_writer *out, const void *bytes, size_t size_bytes) {
+    errno = 0;
     if (!out->status && fwrite(bytes, 1, size_bytes, out->file) != size_bytes) {
         gani_writer_fail(out, "write");
     }
@@ -8833,13 +8843,12 @@ static gan_status gani_write_pnm(gani_writer *out, const gan_image *image, int c
                           image->width, image->height, image->maxval);
     gani_writer_put(out, header, (size_t)length);
     const size_t pixels = (size_t)image->width * (size_t)image->height;
+    const uint16_t *pixel = image->samples; /* [pixels,image->channels] */
     unsigned char block[6 * 512];
     size_t used = 0;
-    for (size_t p = 0; p < pixels; p++) {
+    for (size_t p = 0; p < pixels; p++, pixel += image->channels) {
         for (int c = 0; c < channels; c++) {
-            unsigned value =
-                image
-                    ->samples[p * (size_t)image->channels + (size_t)(image->channels == 1 ? 0 : c)];
+            const unsigned value = pixel[image->channels == 1 ? 0 : c];
             if (image->maxval > 255) {
                 block[used++] = (unsigned char)(value >> 8);
             }
@@ -8988,10 +8997,9 @@ GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, cons
 enum { GANI_DATA_FILES, GANI_DATA_IDX, GANI_DATA_DIGITS };
 
 typedef struct gani_sample {
-    int path; /* offset of the file's name in text; IDX: number of the image in the file */
-    int label;
-    unsigned char *pixels; /* [load_height,load_width,channels] once decoded, NULL before or where
-                              memory is used up */
+    int path;              /* offset of the file's name in text; IDX: its number in the file */
+    int label;             /* class number */
+    unsigned char *pixels; /* [load_height,load_width,channels] if kept, else NULL */
 } gani_sample;
 
 struct gan_dataset {
@@ -9126,15 +9134,8 @@ static void gani_free_listing(gan_context *ctx, gani_listing *listing) {
 
 /* folder + "/" + name, to be freed by the caller. */
 static char *gani_join_path(gan_context *ctx, const char *folder, const char *name) {
-    const size_t head = strlen(folder), tail = strlen(name) + 1;
-    const size_t slash = head > 0 && folder[head - 1] != '/' ? 1 : 0;
-    char *path = (char *)gani_alloc(ctx, head + slash + tail);
-    if (path) {
-        memcpy(path, folder, head);
-        path[head] = '/';
-        memcpy(path + head + slash, name, tail);
-    }
-    return path;
+    const size_t length = strlen(folder);
+    return gani_concat(ctx, folder, length > 0 && folder[length - 1] == '/' ? "" : "/", name);
 }
 
 #ifndef GAN_NO_DIRENT
@@ -9325,8 +9326,7 @@ static gan_status gani_open_folder(gan_dataset *data, const char *path,
     if (!status && data->count == 0) {
         return gani_error(data->ctx, GAN_ERR_FILE,
                           "%s: .pgm, .ppm, .pbm, .pnm or .pam images expected, in the folder or "
-                          "its subfolders; found none, "
-                          "%d other files and %d folders",
+                          "its subfolders; found none, %d other files and %d folders",
                           path, listing->others, listing->folders.count);
     }
     return status;
@@ -10090,16 +10090,37 @@ static void gani_emit_sample(const gan_dataset *data, const unsigned char *pixel
     }
 }
 
-/* Sample at a position of the sequence. */
-static int gani_sample_at(gan_dataset *data, uint64_t seed, uint64_t position) {
+/* Which sample stands at a position of the sequence. Drawn digits are in order already. */
+static uint64_t gani_sample_at(gan_dataset *data, uint64_t seed, uint64_t position) {
     const uint64_t epoch = position / (uint64_t)data->count;
+    if (data->kind == GANI_DATA_DIGITS) {
+        return position;
+    }
     if (!data->has_order || data->order_seed != seed || data->order_epoch != epoch) {
         gan_random_permutation(seed, GANI_STREAM_ORDER + epoch, data->order, (uint32_t)data->count);
         data->has_order = 1;
         data->order_seed = seed;
         data->order_epoch = epoch;
     }
-    return (int)data->order[position % (uint64_t)data->count];
+    return data->order[position % (uint64_t)data->count];
+}
+
+/* Pixels and class of image `number`, or of digit `number` of the sequence `seed`. */
+static gan_status gani_fetch(gan_dataset *data, uint64_t seed, uint64_t number,
+                             const unsigned char **pixels, int *label) {
+    if (data->kind == GANI_DATA_DIGITS) {
+        *pixels = data->scratch;
+        *label = gani_digit_pixels(data, seed, number);
+        return GAN_OK;
+    }
+    *label = data->samples[number].label;
+    return gani_sample_pixels(data, (int)number, pixels);
+}
+
+static gan_status gani_check_labels(const gan_dataset *data, const float *labels) {
+    return labels && data->class_count == 0
+               ? gani_error(data->ctx, GAN_ERR_STATE, "labels expected, but the images have none")
+               : GAN_OK;
 }
 
 /* A number below count, from 32 random bits. */
@@ -10111,71 +10132,54 @@ GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t 
                                      float *images, float *labels) {
     const gan_dataset_desc *desc = &data->desc;
     const size_t size = (size_t)desc->channels * (size_t)desc->height * (size_t)desc->width;
+    const int spare_y = desc->load_height - desc->height;
+    const int spare_x = desc->load_width - desc->width;
+    gan_status status = gani_check_labels(data, labels);
     if (batch < 1) {
-        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
-                          "gan_dataset_batch: batch of at least 1 expected, found %d", batch);
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT, "batch of at least 1 expected, found %d",
+                          batch);
     }
-    if (labels && data->class_count == 0) {
-        return gani_error(data->ctx, GAN_ERR_STATE,
-                          "gan_dataset_batch: labelled images expected, these have no classes");
-    }
-    for (int i = 0; i < batch; i++) {
+    for (int i = 0; i < batch && !status; i++) {
         const uint64_t position = step * (uint64_t)batch + (uint64_t)i;
-        const unsigned char *pixels = data->scratch;
-        int label;
-        if (data->kind == GANI_DATA_DIGITS) {
-            label = gani_digit_pixels(data, seed, position);
-        } else {
-            const int index = gani_sample_at(data, seed, position);
-            gan_status status = gani_sample_pixels(data, index, &pixels);
-            if (status) {
-                return status;
-            }
-            label = data->samples[index].label;
-        }
+        const unsigned char *pixels;
         uint32_t bits[4];
+        int label;
+        status = gani_fetch(data, seed, gani_sample_at(data, seed, position), &pixels, &label);
+        if (status) {
+            break;
+        }
         gani_philox(seed, GANI_STREAM_AUGMENT, position, bits);
-        const int spare_y = desc->load_height - desc->height,
-                  spare_x = desc->load_width - desc->width;
         const int top = desc->random_crop ? gani_pick(bits[0], spare_y + 1) : spare_y / 2;
         const int left = desc->random_crop ? gani_pick(bits[1], spare_x + 1) : spare_x / 2;
-        gani_emit_sample(data, pixels, top, left, desc->random_flip && gani_pick(bits[2], 2),
-                         images + (size_t)i * size);
+        const int flip = desc->random_flip && gani_pick(bits[2], 2);
+        gani_emit_sample(data, pixels, top, left, flip, images + (size_t)i * size);
         if (labels) {
             labels[i] = (float)label;
         }
     }
-    return GAN_OK;
+    return status;
 }
 
 GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, float *label) {
     const gan_dataset_desc *desc = &data->desc;
-    const unsigned char *pixels = data->scratch;
-    if (index < 0 || index >= data->count) {
-        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
-                          "gan_dataset_get: index 0 ... %d expected, found %d", data->count - 1,
-                          index);
-    }
-    if (label && data->class_count == 0) {
-        return gani_error(data->ctx, GAN_ERR_STATE,
-                          "gan_dataset_get: labelled images expected, these have no classes");
-    }
+    const unsigned char *pixels;
     int number;
-    if (data->kind == GANI_DATA_DIGITS) {
-        number = gani_digit_pixels(data, 0, (uint64_t)index);
-    } else {
-        gan_status status = gani_sample_pixels(data, index, &pixels);
-        if (status) {
-            return status;
+    if (index < 0 || index >= data->count) {
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT, "image 0 ... %d expected, found %d",
+                          data->count - 1, index);
+    }
+    gan_status status = gani_check_labels(data, label);
+    if (!status) {
+        status = gani_fetch(data, 0, (uint64_t)index, &pixels, &number);
+    }
+    if (!status) {
+        gani_emit_sample(data, pixels, (desc->load_height - desc->height) / 2,
+                         (desc->load_width - desc->width) / 2, 0, image);
+        if (label) {
+            *label = (float)number;
         }
-        number = data->samples[index].label;
     }
-    gani_emit_sample(data, pixels, (desc->load_height - desc->height) / 2,
-                     (desc->load_width - desc->width) / 2, 0, image);
-    if (label) {
-        *label = (float)number;
-    }
-    return GAN_OK;
+    return status;
 }
 
 /* ============================================================================
@@ -10491,11 +10495,15 @@ static gan_status gani_json_expected(const gani_json *in, const char *what) {
                       (unsigned long)(in->at - in->start), (unsigned)*in->at);
 }
 
-/* Skips white space; 1 and past it if `c` comes next. */
-static int gani_json_take(gani_json *in, int c) {
+static void gani_json_space(gani_json *in) {
     while (*in->at == ' ' || *in->at == '\t' || *in->at == '\n' || *in->at == '\r') {
         in->at++;
     }
+}
+
+/* Skips white space; 1 and past it if `c` comes next. */
+static int gani_json_take(gani_json *in, int c) {
+    gani_json_space(in);
     if (*in->at != c) {
         return 0;
     }
@@ -10583,7 +10591,7 @@ static gan_status gani_json_string(gani_json *in, const char **string) {
 
 /* A whole number from 0 on, without leading zeros. */
 static gan_status gani_json_number(gani_json *in, uint64_t *value) {
-    gani_json_take(in, 0x7f); /* only skips white space: 0x7f starts nothing */
+    gani_json_space(in);
     const unsigned char *first = in->at;
     uint64_t number = 0;
     for (; gani_is_digit(*in->at); in->at++) {
@@ -10790,7 +10798,7 @@ static gan_status gani_json_header(gani_json *in, const unsigned char *end) {
             return gani_json_expected(in, "} or ,");
         }
     }
-    gani_json_take(in, 0x7f);
+    gani_json_space(in);
     return in->at == end ? GAN_OK : gani_json_expected(in, "the end of the header");
 }
 
@@ -11039,18 +11047,23 @@ GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, fl
 
 /* --- loading into a store -------------------------------------------------- */
 
-/* What does not fit: a count and the first few names of each sort. */
+/* What does not fit: a count and the first few names. */
 typedef struct gani_misfits {
     int count, size;
-    char names[140];
+    char names[160];
 } gani_misfits;
+
+/* Appends as much as there is room for; size: characters so far. */
+static void gani_append(char *text, int capacity, int *size, const char *before, const char *more) {
+    int room = capacity - *size;
+    int length = snprintf(text + *size, (size_t)room, "%s%s", before, more);
+    *size += length < room ? length : room - 1;
+}
 
 static void gani_misfit(gani_misfits *misfits, const char *name) {
     if (misfits->count++ < 3) {
-        int room = (int)sizeof misfits->names - misfits->size;
-        int length = snprintf(misfits->names + misfits->size, (size_t)room, "%s%s",
-                              misfits->size ? ", " : "", name);
-        misfits->size += length < room ? length : room - 1;
+        gani_append(misfits->names, (int)sizeof misfits->names, &misfits->size,
+                    misfits->size ? ", " : "", name);
     }
 }
 
@@ -11070,17 +11083,6 @@ static int gani_has_prefix(const char *name, const char *prefix) {
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* prefix + rest, to be freed by the caller. */
-static char *gani_prefixed(gan_context *ctx, const char *prefix, const char *rest) {
-    const size_t head = strlen(prefix), tail = strlen(rest) + 1;
-    char *name = (char *)gani_alloc(ctx, head + tail);
-    if (name) {
-        memcpy(name, prefix, head);
-        memcpy(name + head, rest, tail);
-    }
-    return name;
-}
-
 /* Pairs of store and file: from[i] is the tensor of the file for parameter i, or -1 where none is
  * wanted; used marks tensors that found a parameter. */
 typedef struct gani_matching {
@@ -11098,8 +11100,8 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
             (desc->weights_only && param->kind == GAN_PARAM_STATE)) {
             continue;
         }
-        char *name =
-            gani_prefixed(params->ctx, desc->file_prefix, param->name + strlen(desc->store_prefix));
+        char *name = gani_concat(params->ctx, desc->file_prefix,
+                                 param->name + strlen(desc->store_prefix), "");
         if (!name) {
             return GAN_ERR_MEMORY;
         }
@@ -11123,14 +11125,28 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
             gani_misfit(&match->unexpected, entry->name);
         }
     }
-    if (match->missing.count + match->unexpected.count + match->different.count == 0) {
-        return GAN_OK;
+    return GAN_OK;
+}
+
+/* "FILE does not fit: 2 missing: a, b; 1 not expected: c", if so. */
+static gan_status gani_report_misfits(const gani_matching *match,
+                                      const gan_checkpoint *checkpoint) {
+    const gani_misfits *const sorts[3] = {&match->missing, &match->unexpected, &match->different};
+    static const char *const texts[3] = {"missing: ", "not expected: ", "of another shape: "};
+    char message[480];
+    int size = 0;
+    for (int i = 0; i < 3; i++) {
+        if (sorts[i]->count > 0) {
+            char count[32];
+            snprintf(count, sizeof count, "%s%d ", size ? "; " : "", sorts[i]->count);
+            gani_append(message, (int)sizeof message, &size, count, texts[i]);
+            gani_append(message, (int)sizeof message, &size, sorts[i]->names,
+                        sorts[i]->count > 3 ? ", ..." : "");
+        }
     }
-    return gani_error(
-        params->ctx, GAN_ERR_SHAPE,
-        "%s does not fit: %d missing (%s), %d not expected (%s), %d of another shape (%s)",
-        checkpoint->path, match->missing.count, match->missing.names, match->unexpected.count,
-        match->unexpected.names, match->different.count, match->different.names);
+    return size == 0 ? GAN_OK
+                     : gani_error(checkpoint->ctx, GAN_ERR_SHAPE, "%s does not fit: %s",
+                                  checkpoint->path, message);
 }
 
 /* A decimal text under a key. */
@@ -11167,6 +11183,7 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
     gan_status status = match.from && match.used ? GAN_OK : GAN_ERR_MEMORY;
     if (!status) {
         status = gani_match_params(&match, params, checkpoint, &full);
+        status = status ? status : gani_report_misfits(&match, checkpoint);
     }
     if (!status && !full.weights_only) {
         status = gani_text_value(checkpoint, "params.seed", &seed);
