@@ -9968,13 +9968,7 @@ GAN_API const char *gan_dataset_class_name(const gan_dataset *data, int index) {
 }
 
 GAN_API gan_shape gan_dataset_shape(const gan_dataset *data) {
-    gan_shape shape;
-    memset(&shape, 0, sizeof shape);
-    shape.rank = 3;
-    shape.dim[0] = data->desc.channels;
-    shape.dim[1] = data->desc.height;
-    shape.dim[2] = data->desc.width;
-    return shape;
+    return gan_shape3(data->desc.channels, data->desc.height, data->desc.width);
 }
 
 /* --- batches --------------------------------------------------------------- */
@@ -11067,18 +11061,6 @@ static void gani_misfit(gani_misfits *misfits, const char *name) {
     }
 }
 
-static int gani_same_shape(const gan_shape *a, const gan_shape *b) {
-    if (a->rank != b->rank) {
-        return 0;
-    }
-    for (int d = 0; d < a->rank; d++) {
-        if (a->dim[d] != b->dim[d]) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
 static int gani_has_prefix(const char *name, const char *prefix) {
     return strncmp(name, prefix, strlen(prefix)) == 0;
 }
@@ -11113,8 +11095,12 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
         }
         match->used[index] = 1;
         match->from[i] = index;
-        if (!gani_same_shape(&checkpoint->entries[index].shape, &param->shape)) {
-            gani_misfit(&match->different, param->name);
+        const gan_shape *shape = &checkpoint->entries[index].shape;
+        if (!gani_shape_equal(shape, &param->shape)) {
+            char text[208];
+            snprintf(text, sizeof text, "%.50s %s, in the file %s", param->name,
+                     gani_print_shape(&param->shape).text, gani_print_shape(shape).text);
+            gani_misfit(&match->different, text);
         }
     }
     for (int i = 0; i < checkpoint->count; i++) {

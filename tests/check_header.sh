@@ -127,6 +127,9 @@ void my_free(void *ptr);
 #define GAN_MALLOC(size_bytes) my_malloc(size_bytes)
 #define GAN_FREE(ptr) my_free(ptr)'
 absent "GAN_MALLOC replaces malloc" ' U (malloc|calloc|realloc|free)$'
+option GAN_NO_DIRENT '#define GAN_NO_DIRENT'
+absent "GAN_NO_DIRENT leaves no listing of folders" ' U (opendir|readdir|stat)'
+option GAN_MAX_PIXELS '#define GAN_MAX_PIXELS 4096'
 option GAN_ASSERT '#define GAN_ASSERT(condition) ((void)0)'
 absent "GAN_ASSERT replaces assert" '__assert'
 option GAN_MAX_PIXELS '#define GAN_MAX_PIXELS 65536'
