@@ -7663,14 +7663,21 @@ static gan_tensor gani_state(const gani_update *update, const char *owner, const
 
 /* --- choice of parameters -------------------------------------------------- */
 
+/* 1 if parameter `index` of the store is of the kind and fits, the graph uses it, and it is no
+ * average of another one. */
+static int gani_is_chosen(const gan_graph *graph, int index, gan_param_kind kind,
+                          const char *prefixes) {
+    const gani_param *param = &graph->params->items[index];
+    return param->kind == kind && gani_param_node(graph, index).id &&
+           strncmp(param->name, "ema.", 4) != 0 && gani_fits_prefixes(param->name, prefixes);
+}
+
 /* Fills update->params with the trained parameters that fit, or only counts them (params NULL). */
 static void gani_collect_params(gani_update *update, const char *prefixes) {
-    const gan_params *store = update->graph->params;
     update->count = 0;
-    for (int i = 0; i < store->count; i++) {
+    for (int i = 0; i < update->graph->params->count; i++) {
         const gan_tensor node = gani_param_node(update->graph, i);
-        if (node.id && store->items[i].kind == GAN_PARAM_WEIGHT &&
-            gani_fits_prefixes(store->items[i].name, prefixes)) {
+        if (gani_is_chosen(update->graph, i, GAN_PARAM_WEIGHT, prefixes)) {
             if (update->params) {
                 update->params[update->count] = node;
             }
@@ -7731,7 +7738,7 @@ static gan_tensor gani_average(gan_graph *graph, const gani_param *param) {
     const gan_shape shape = param->shape;
     const int known = gani_params_index(graph->params, name) >= 0;
     gan_tensor average =
-        gan_param(graph, name, shape, GAN_PARAM_BUFFER, gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
+        gan_param(graph, name, shape, param->kind, gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
     if (!known && average.id) {
         memcpy(gani_tensor_param(graph, average)->data, values,
                gan_shape_count(shape) * sizeof(float));
@@ -7745,12 +7752,9 @@ static void gani_average_all(gan_graph *graph, const char *prefixes, float decay
     for (int i = 0; i < count && graph->status == GAN_OK; i++) {
         const gani_param *param = &graph->params->items[i];
         const gan_tensor node = gani_param_node(graph, i);
-        if (node.id && param->kind == GAN_PARAM_WEIGHT &&
-            gani_fits_prefixes(param->name, prefixes)) {
+        if (gani_is_chosen(graph, i, GAN_PARAM_WEIGHT, prefixes)) {
             gan_assign_lerp(graph, gani_average(graph, param), node, 1.0f - decay);
-        } else if (node.id && param->kind == GAN_PARAM_BUFFER &&
-                   gani_fits_prefixes(param->name, prefixes) &&
-                   strncmp(param->name, "ema.", 4) != 0) {
+        } else if (gani_is_chosen(graph, i, GAN_PARAM_BUFFER, prefixes)) {
             gan_assign(graph, gani_average(graph, param), node);
         }
     }

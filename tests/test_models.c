@@ -1,0 +1,556 @@
+/* The systems: sizes, training, saving and going on, the same bits whatever the number of threads,
+ * allocations, errors. Everything at small size, so that the whole file takes seconds. */
+#include "test.h"
+
+/* ---- a context that counts allocations and can refuse one ---------------------------------- */
+
+typedef struct memory {
+    long calls, refuse, alive; /* refuse: the call (from 1) that fails; 0: none */
+} memory;
+
+static void *memory_alloc(void *user, size_t size_bytes) {
+    memory *m = (memory *)user;
+    void *block = ++m->calls == m->refuse ? NULL : malloc(size_bytes);
+    m->alive += block != NULL;
+    return block;
+}
+
+static void memory_free(void *user, void *ptr, size_t size_bytes) {
+    (void)size_bytes;
+    ((memory *)user)->alive--;
+    free(ptr);
+}
+
+/* Runs tasks from the last to the first: with it, any number of "threads" exists everywhere, and a
+ * result that depended on their order or number would show. */
+static void backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
+    (void)user;
+    for (int i = count - 1; i >= 0; i--) {
+        task(arg, i);
+    }
+}
+
+static gan_context *open_context(memory *m, int threads) {
+    gan_context *ctx = NULL;
+    gan_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.threads = threads;
+    desc.allocator.alloc = m ? memory_alloc : NULL;
+    desc.allocator.free = m ? memory_free : NULL;
+    desc.allocator.user = m;
+    desc.parallel.run = backwards;
+    gan_context_create(&ctx, &desc);
+    return ctx;
+}
+
+/* ---- small models -------------------------------------------------------------------------- */
+
+typedef struct small {
+    const char *name; /* of the case */
+    const char *system, *options;
+    int size, channels, batch;
+} small;
+
+static const small smalls[] = {
+    {"gan", "gan", "z=20", 12, 1, 8},
+    {"gan_paper", "gan", "preset=paper z=20", 12, 1, 8},
+    {"dcgan", "dcgan", "z=12 ngf=8 ndf=8", 16, 3, 4},
+    {"dcgan_odd", "dcgan", "z=12 ngf=4 ndf=4", 28, 1, 3},
+};
+enum { SMALLS = sizeof smalls / sizeof smalls[0] };
+
+static gan_model_desc small_desc(const small *s) {
+    gan_model_desc desc = gan_model_defaults(s->system);
+    desc.height = desc.width = s->size;
+    desc.channels = s->channels;
+    desc.batch = s->batch;
+    desc.options = s->options;
+    desc.seed = 3;
+    return desc;
+}
+
+static gan_status open_digits(gan_dataset **data, gan_context *ctx, const small *s) {
+    gan_dataset_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.height = desc.width = s->size;
+    desc.channels = s->channels;
+    return gan_dataset_open(data, ctx, "digits", &desc);
+}
+
+/* Trains until the model has done `steps` steps. */
+static gan_status train(gan_model *model, gan_dataset *data, uint64_t steps) {
+    gan_status status = GAN_OK;
+    while (status == GAN_OK && gan_params_step(gan_model_params(model)) < steps) {
+        status = gan_model_train(model, data);
+    }
+    return status;
+}
+
+static const char *scratch(const char *name) {
+    static char path[4][256];
+    static int next;
+    const char *folder = getenv("TMPDIR");
+    char *out = path[next++ % 4];
+    snprintf(out, sizeof path[0], "%s/gan_test_%s", folder ? folder : "/tmp", name);
+    return out;
+}
+
+static unsigned char *read_file(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    unsigned char *bytes = NULL;
+    *size = 0;
+    if (file) {
+        fseek(file, 0, SEEK_END);
+        *size = (size_t)ftell(file);
+        rewind(file);
+        bytes = (unsigned char *)malloc(*size + 1);
+        *size = bytes ? fread(bytes, 1, *size, file) : 0;
+        fclose(file);
+    }
+    return bytes;
+}
+
+static int same_files(const char *a, const char *b) {
+    size_t size_a, size_b;
+    unsigned char *bytes_a = read_file(a, &size_a), *bytes_b = read_file(b, &size_b);
+    const int same = size_a > 0 && size_a == size_b && memcmp(bytes_a, bytes_b, size_a) == 0;
+    free(bytes_a);
+    free(bytes_b);
+    return same;
+}
+
+/* ---- the networks of the specifications ---------------------------------------------------- */
+
+static double count_weights(gan_model *model, const char *prefix) {
+    gan_params *params = gan_model_params(model);
+    double count = 0.0;
+    for (int i = 0; i < gan_params_count(params); i++) {
+        const gan_param_info info = gan_params_at(params, i);
+        if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, prefix, strlen(prefix)) == 0) {
+            count += (double)gan_shape_count(info.shape);
+        }
+    }
+    return count;
+}
+
+static void check_counts(gan_model_desc desc, double generator, double discriminator) {
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    desc.batch = 2;
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    if (model) {
+        const double g = count_weights(model, "generator."),
+                     d = count_weights(model, "discriminator.");
+        CHECK(g == generator && d == discriminator, "%s: %.0f and %.0f weights, not %.0f and %.0f",
+              desc.system, g, d, generator, discriminator);
+    }
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+static void parameter_counts(void) {
+    gan_model_desc desc = gan_model_defaults("gan");
+    check_counts(desc, 1510032, 533505);
+    desc.options = "preset=paper";
+    check_counts(desc, 2503984, 1231441);
+    check_counts(gan_model_defaults("dcgan"), 3576704, 2765568);
+    desc = gan_model_defaults("dcgan"); /* 28 from 7x7: two stages, 7x7 heads */
+    desc.height = desc.width = 28;
+    desc.channels = 1;
+    check_counts(desc, 100 * 128 * 49 + 256 + 128 * 64 * 16 + 128 + 64 * 16,
+                 64 * 16 + 64 * 128 * 16 + 256 + 128 * 49);
+}
+
+static void check_tensor(gan_model *model, const char *name, int a, int b, int c, int d) {
+    const gan_param_info info = gan_params_find(gan_model_params(model), name);
+    CHECK(info.data && info.shape.rank == 4 && info.shape.dim[0] == a && info.shape.dim[1] == b &&
+              info.shape.dim[2] == c && info.shape.dim[3] == d,
+          "%s", name);
+}
+
+/* Every size that is a multiple of 16, and 28: the innermost map, the names at both ends. */
+static void dcgan_sizes(void) {
+    static const int sizes[][3] = {{16, 4, 2}, {28, 7, 2},  {32, 4, 3},  {48, 6, 3},   {80, 5, 4},
+                                   {96, 6, 4}, {112, 7, 4}, {144, 9, 4}, {240, 15, 4}, {256, 4, 6}};
+    gan_context *ctx = open_context(NULL, 1);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        gan_model_desc desc = gan_model_defaults("dcgan");
+        gan_model *model = NULL;
+        const int base = sizes[i][1], stages = sizes[i][2];
+        const int inner = 1 << (stages - 1 < 4 ? stages - 1 : 4);
+        char name[64];
+        desc.height = desc.width = sizes[i][0];
+        desc.batch = 2;
+        desc.options = "ngf=1 ndf=1 z=5";
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%d: %s", sizes[i][0],
+              gan_context_error(ctx));
+        if (model) {
+            check_tensor(model, "generator.main.0.weight", 5, inner, base, base);
+            snprintf(name, sizeof name, "generator.main.%d.weight", 3 * stages);
+            check_tensor(model, name, 1, 3, 4, 4);
+            snprintf(name, sizeof name, "discriminator.main.%d.weight", 3 * stages - 1);
+            check_tensor(model, name, 1, inner, base, base);
+        }
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* ---- training ------------------------------------------------------------------------------ */
+
+static void losses_are_finite_and_change(void) {
+    for (int i = 0; i < SMALLS; i++) {
+        gan_context *ctx = open_context(NULL, 1);
+        gan_dataset *data = NULL;
+        gan_model *model = NULL;
+        gan_model_desc desc = small_desc(&smalls[i]);
+        float last[2] = {0.0f, 0.0f};
+        int changed = 0;
+        CHECK(open_digits(&data, ctx, &smalls[i]) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+        for (uint64_t step = 1; model && step <= 5; step++) {
+            CHECK(train(model, data, step) == GAN_OK, "%s: %s", smalls[i].name,
+                  gan_context_error(ctx));
+            for (int k = 0; k < 2; k++) {
+                const gan_metric metric = gan_model_metric(model, k);
+                CHECK(metric.name && metric.value > 0.0f && metric.value < 20.0f, "%s: %s = %g",
+                      smalls[i].name, metric.name, (double)metric.value);
+                changed += metric.value != last[k];
+                last[k] = metric.value;
+            }
+        }
+        CHECK(changed == 10, "%s: losses stand still", smalls[i].name);
+        CHECK(gan_model_metric(model, 2).name == NULL, "more metrics than two");
+        gan_model_destroy(model);
+        gan_dataset_close(data);
+        gan_context_destroy(ctx);
+    }
+}
+
+/* Trains a model for `steps` steps on the given number of threads and saves it. */
+static void train_and_save(const small *s, int threads, uint64_t steps, const char *path) {
+    gan_context *ctx = open_context(NULL, threads);
+    gan_dataset *data = NULL;
+    gan_model *model = NULL;
+    gan_model_desc desc = small_desc(s);
+    gan_status status = open_digits(&data, ctx, s);
+    status = status ? status : gan_model_create(&model, ctx, &desc);
+    status = status ? status : train(model, data, steps);
+    status = status ? status : gan_model_save(model, path);
+    CHECK(status == GAN_OK, "%s: %s", s->name, gan_context_error(ctx));
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+    gan_context_destroy(ctx);
+}
+
+static void same_bits_for_any_number_of_threads(void) {
+    const char *one = scratch("one.safetensors"), *other = scratch("other.safetensors");
+    for (int i = 0; i < SMALLS; i++) {
+        train_and_save(&smalls[i], 1, 3, one);
+        train_and_save(&smalls[i], 2, 3, other);
+        CHECK(same_files(one, other), "%s: 2 threads", smalls[i].name);
+        train_and_save(&smalls[i], 7, 3, other);
+        CHECK(same_files(one, other), "%s: 7 threads", smalls[i].name);
+    }
+    remove(one);
+    remove(other);
+}
+
+static void same_bits_after_save_and_resume(void) {
+    const char *whole = scratch("whole.safetensors"), *part = scratch("part.safetensors");
+    for (int i = 0; i < SMALLS; i++) {
+        train_and_save(&smalls[i], 1, 5, whole);
+        train_and_save(&smalls[i], 1, 2, part);
+        gan_context *ctx = open_context(NULL, 1);
+        gan_dataset *data = NULL;
+        gan_model *model = NULL;
+        gan_model_info info;
+        memset(&info, 0, sizeof info);
+        gan_status status = gan_model_load(&model, ctx, part, NULL);
+        status = status ? status : gan_model_get_info(model, &info);
+        CHECK(info.step == 2 && info.seed == 3 && info.height == smalls[i].size &&
+                  info.batch == smalls[i].batch,
+              "%s: what was loaded", smalls[i].name);
+        status = status ? status : open_digits(&data, ctx, &smalls[i]);
+        status = status ? status : train(model, data, 5);
+        status = status ? status : gan_model_save(model, part);
+        CHECK(status == GAN_OK, "%s: %s", smalls[i].name, gan_context_error(ctx));
+        CHECK(same_files(whole, part), "%s: files differ", smalls[i].name);
+        gan_model_destroy(model);
+        gan_dataset_close(data);
+        gan_context_destroy(ctx);
+    }
+    remove(whole);
+    remove(part);
+}
+
+/* A caller may look at the feeds and replace them. */
+static void feeds(void) {
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_model_desc desc = small_desc(&smalls[2]);
+    size_t count = 0;
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_feed(model, "nothing", &count) == NULL && count == 0, "unknown feed");
+    float *real = gan_model_feed(model, "real", &count);
+    CHECK(real && count == 4 * 3 * 16 * 16, "real");
+    memset(real, 0, count * sizeof(float));
+    float *z = gan_model_feed(model, "z", &count);
+    CHECK(z && count == 4 * 12, "z");
+    CHECK(gan_model_fill(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    const float first = z[0];
+    CHECK(gan_model_step(model) == GAN_OK && gan_model_fill(model, NULL) == GAN_OK, "step");
+    CHECK(first != 0.0f && z[0] != first, "noise is drawn anew");
+    CHECK(fabs((double)gan_model_feed(model, "lr", NULL)[0] - 2e-4) < 1e-10, "learning rate");
+    z[0] = 3.4e38f;
+    z[1] = -3.4e38f;
+    CHECK(gan_model_step(model) == GAN_ERR_NUMERIC, "not finite: %s", gan_context_error(ctx));
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+/* ---- sampling ------------------------------------------------------------------------------ */
+
+enum { PIXELS = 3 * 16 * 16 };
+
+/* Sampling depends on the seed and the number of the image, leaves training alone, and works on a
+ * model that was loaded without training. */
+static void sampling(void) {
+    static float a[20 * PIXELS], b[20 * PIXELS];
+    const char *path = scratch("sample.safetensors");
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_model_desc inference;
+    memset(&inference, 0, sizeof inference);
+    inference.disable_training = 1;
+    train_and_save(&smalls[2], 1, 2, path);
+    CHECK(gan_model_load(&model, ctx, path, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_sample(model, a, 20, NULL, 5) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_sample(model, b, 17, "", 5) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(memcmp(a, b, 17 * PIXELS * sizeof(float)) == 0, "images depend on n");
+    CHECK(memcmp(a, a + PIXELS, PIXELS * sizeof(float)) != 0, "images are alike");
+    CHECK(memcmp(a, a + 16 * PIXELS, PIXELS * sizeof(float)) != 0, "images repeat");
+    for (int i = 0; i < 20 * PIXELS; i++) {
+        CHECK(a[i] >= -1.0f && a[i] <= 1.0f, "pixel %g", (double)a[i]);
+    }
+    CHECK(gan_model_sample(model, b, 3, NULL, 6) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(memcmp(a, b, PIXELS * sizeof(float)) != 0, "images do not depend on the seed");
+    CHECK(gan_model_sample(model, b, 2, "z=0.5", 5) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(memcmp(b, b + PIXELS, PIXELS * sizeof(float)) == 0, "the same input, other images");
+    CHECK(gan_model_sample(model, b, 1, "label=3", 5) == GAN_ERR_ARGUMENT, "unknown input");
+    CHECK(gan_model_sample(model, b, 1, "z=much", 5) == GAN_ERR_ARGUMENT, "no number");
+    CHECK(gan_model_sample(model, b, 0, NULL, 5) == GAN_ERR_ARGUMENT, "no images");
+    gan_model_destroy(model);
+    model = NULL;
+    CHECK(gan_model_load(&model, ctx, path, &inference) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_sample(model, b, 20, NULL, 5) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(memcmp(a, b, sizeof a) == 0, "images depend on how the model was loaded");
+    CHECK(gan_params_find(gan_model_params(model), "discriminator.main.0.weight").data == NULL,
+          "a model without training has a discriminator");
+    CHECK(gan_params_step(gan_model_params(model)) == 2, "step");
+    CHECK(gan_model_step(model) == GAN_ERR_STATE, "training in spite of disable_training");
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+    remove(path);
+}
+
+/* ---- errors -------------------------------------------------------------------------------- */
+
+static void check_refused(gan_model_desc desc, gan_status expected, const char *part) {
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    const gan_status status = gan_model_create(&model, ctx, &desc);
+    CHECK(status == expected && !model, "%s: status %d", part, (int)status);
+    CHECK(strstr(gan_context_error(ctx), part) != NULL, "\"%s\" not in \"%s\"", part,
+          gan_context_error(ctx));
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+static void clear_errors(void) {
+    gan_model_desc desc = gan_model_defaults("dcgen");
+    check_refused(desc, GAN_ERR_ARGUMENT, "there are: gan dcgan");
+    desc = gan_model_defaults("dcgan");
+    desc.options = "ngf=16 nfd=16";
+    check_refused(desc, GAN_ERR_ARGUMENT, "no option \"nfd\"; it has: z ngf ndf");
+    desc.options = "ngf=0";
+    check_refused(desc, GAN_ERR_ARGUMENT,
+                  "ngf: expected a whole number from 1 to 1024, found \"0\"");
+    desc.options = "ngf=2.5";
+    check_refused(desc, GAN_ERR_ARGUMENT, "found \"2.5\"");
+    desc.options = "lr";
+    check_refused(desc, GAN_ERR_ARGUMENT, "option lr");
+    desc.options = "lr=1e-3x";
+    check_refused(desc, GAN_ERR_ARGUMENT, "\"1e-3x\"");
+    desc.options = NULL;
+    desc.height = desc.width = 30;
+    check_refused(desc, GAN_ERR_SHAPE, "found 30 x 30");
+    desc.width = 64;
+    check_refused(desc, GAN_ERR_SHAPE, "found 30 x 64");
+    desc.channels = 9;
+    check_refused(desc, GAN_ERR_ARGUMENT, "channels: expected 1 to 4, found 9");
+    desc = gan_model_defaults("gan");
+    desc.options = "preset=papper";
+    check_refused(desc, GAN_ERR_ARGUMENT, "expected one of: pytorch-gan paper; found \"papper\"");
+    desc.options = NULL;
+    desc.batch = 1;
+    check_refused(desc, GAN_ERR_SHAPE, "generator.model.3");
+}
+
+static void wrong_files_and_data(void) {
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_dataset *data = NULL;
+    const char *path = scratch("wrong.safetensors");
+    CHECK(gan_model_load(&model, ctx, "/no/such/file", NULL) == GAN_ERR_FILE, "missing file");
+    gan_params *params = NULL;
+    CHECK(gan_params_create(&params, ctx, 1) == GAN_OK &&
+              gan_params_save(params, path, NULL, 0) == GAN_OK,
+          "%s", gan_context_error(ctx));
+    gan_params_destroy(params);
+    CHECK(gan_model_load(&model, ctx, path, NULL) == GAN_ERR_FORMAT && !model, "not a model");
+    train_and_save(&smalls[2], 1, 1, path);
+    gan_model_desc change;
+    memset(&change, 0, sizeof change);
+    change.options = "ngf=9";
+    CHECK(gan_model_load(&model, ctx, path, &change) == GAN_ERR_SHAPE && !model, "other sizes");
+    change.options = "lr=0.001";
+    CHECK(gan_model_load(&model, ctx, path, &change) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(open_digits(&data, ctx, &smalls[3]) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_train(model, data) == GAN_ERR_SHAPE, "data of another size");
+    CHECK(strstr(gan_context_error(ctx), "[3,16,16]") &&
+              strstr(gan_context_error(ctx), "[1,28,28]"),
+          "%s", gan_context_error(ctx));
+    CHECK(gan_model_fill(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(fabs((double)gan_model_feed(model, "lr", NULL)[0] - 1e-3) < 1e-9, "changed option");
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+    gan_context_destroy(ctx);
+    remove(path);
+}
+
+/* ---- memory -------------------------------------------------------------------------------- */
+
+static void no_allocation_after_the_first_step(void) {
+    for (int i = 0; i < SMALLS; i++) {
+        memory m = {0, 0, 0};
+        gan_context *ctx = open_context(&m, 2);
+        gan_dataset *data = NULL;
+        gan_model *model = NULL;
+        gan_model_desc desc = small_desc(&smalls[i]);
+        gan_status status = open_digits(&data, ctx, &smalls[i]);
+        status = status ? status : gan_model_create(&model, ctx, &desc);
+        status = status ? status : train(model, data, 1);
+        const long before = m.calls;
+        status = status ? status : train(model, data, 4);
+        CHECK(status == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(m.calls == before, "%s: %ld allocations", smalls[i].name, m.calls - before);
+        gan_model_destroy(model);
+        gan_dataset_close(data);
+        gan_context_destroy(ctx);
+        CHECK(m.alive == 0, "%s: %ld blocks leak", smalls[i].name, m.alive);
+    }
+}
+
+/* Everything from creating to saving, with the given allocation refused; 1 if all went well. */
+static int all_with_refusal(memory *m, const small *s, const char *path) {
+    float *images = (float *)malloc(sizeof(float) * 2 * 3 * 28 * 28);
+    gan_context *ctx = open_context(m, 1);
+    if (!ctx) {
+        free(images);
+        return 0;
+    }
+    gan_dataset *data = NULL;
+    gan_model *model = NULL;
+    gan_model_desc desc = small_desc(s);
+    gan_status status = open_digits(&data, ctx, s);
+    status = status ? status : gan_model_create(&model, ctx, &desc);
+    status = status ? status : gan_model_train(model, data);
+    status = status ? status : gan_model_sample(model, images, 2, NULL, 1);
+    status = status ? status : gan_model_save(model, path);
+    gan_model_destroy(model);
+    model = NULL;
+    status = status ? status : gan_model_load(&model, ctx, path, NULL);
+    CHECK(status == GAN_OK || status == GAN_ERR_MEMORY, "call %ld: %s", m->refuse,
+          gan_context_error(ctx));
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+    gan_context_destroy(ctx);
+    free(images);
+    return status == GAN_OK;
+}
+
+static void every_refused_allocation_is_survived(void) {
+    const small tiny = {"tiny", "dcgan", "z=4 ngf=1 ndf=1", 16, 1, 2};
+    const char *path = scratch("refused.safetensors");
+    long refused = 0;
+    for (int done = 0; !done && refused < 100000;) {
+        memory m = {0, ++refused, 0};
+        done = all_with_refusal(&m, &tiny, path);
+        CHECK(m.alive == 0, "call %ld refused: %ld blocks leak", refused, m.alive);
+    }
+    CHECK(refused > 50, "only %ld allocations", refused);
+    remove(path);
+}
+
+/* ---- what systems to come need ------------------------------------------------------------- */
+
+/* A critic that is trained in every step and a generator in every third, as WGAN does, on a linear
+ * network: only the recipe says so. */
+static void seldom_train(gani_recipe *recipe) {
+    const gan_optimiser sgd = gan_sgd(0.0f);
+    gan_graph *g = recipe->graph;
+    gan_tensor z = gani_feed_normal(recipe, "z", gan_shape2(recipe->batch, 4));
+    gan_tensor rate = gani_feed_rate(recipe, "lr", 0.1, 0.5, 0.03);
+    gan_tensor fake = gan_layer_linear(g, "generator", z, 3, NULL);
+    gan_tensor score = gan_layer_linear(g, "critic", gan_detach(g, fake), 1, NULL);
+    gan_tensor loss = gan_loss_wasserstein(g, score, 0);
+    gan_minimise(g, loss, "critic.", rate, &sgd);
+    gani_report(recipe, "critic", loss);
+    gani_end_phase(recipe, "critic", 1);
+    loss = gan_loss_wasserstein(g, gan_layer_linear(g, "critic", fake, 1, NULL), 1);
+    gan_minimise(g, loss, "generator.", rate, &sgd);
+    gani_report(recipe, "generator", loss);
+    gani_end_phase(recipe, "generator", 3);
+}
+
+static void phases_and_rates(void) {
+    static const gani_system system = {{"seldom", "", "", 4, 4, 1, 2, NULL, 0}, seldom_train, NULL};
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    CHECK(gani_model_create(&model, ctx, &system, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    static const double rates[] = {0.1, 0.05, 0.03, 0.03, 0.03, 0.03};
+    for (int step = 0; model && step < 6; step++) {
+        const float critic = gan_params_find(gan_model_params(model), "critic.weight").data[0];
+        const float generator =
+            gan_params_find(gan_model_params(model), "generator.weight").data[0];
+        CHECK(gan_model_train(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(fabs((double)gan_model_feed(model, "lr", NULL)[0] - rates[step]) < 1e-8, "rate %d",
+              step);
+        CHECK(gan_params_find(gan_model_params(model), "critic.weight").data[0] != critic,
+              "critic");
+        const float now = gan_params_find(gan_model_params(model), "generator.weight").data[0];
+        CHECK((now != generator) == (step % 3 == 2), "generator in step %d", step);
+    }
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+int main(int argc, char **argv) {
+    test_begin(argc, argv);
+    TEST(parameter_counts);
+    TEST(dcgan_sizes);
+    TEST(losses_are_finite_and_change);
+    TEST(same_bits_for_any_number_of_threads);
+    TEST(same_bits_after_save_and_resume);
+    TEST(feeds);
+    TEST(sampling);
+    TEST(clear_errors);
+    TEST(wrong_files_and_data);
+    TEST(no_allocation_after_the_first_step);
+    TEST(every_refused_allocation_is_survived);
+    TEST(phases_and_rates);
+    return test_end();
+}
