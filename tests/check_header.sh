@@ -132,6 +132,8 @@ absent "GAN_NO_DIRENT leaves no listing of folders" ' U (opendir|readdir|stat)'
 option GAN_MAX_PIXELS '#define GAN_MAX_PIXELS 4096'
 option GAN_ASSERT '#define GAN_ASSERT(condition) ((void)0)'
 absent "GAN_ASSERT replaces assert" '__assert'
+option GAN_NO_DIRENT '#define GAN_NO_DIRENT'
+absent "GAN_NO_DIRENT reads no folder" ' U (opendir|readdir)'
 option GAN_MAX_PIXELS '#define GAN_MAX_PIXELS 65536'
 cp gan.h "$dir/renamed.h"
 option GAN_SELF '#define GAN_SELF "renamed.h"
