@@ -1930,7 +1930,520 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
 
 /* ============================================================================
  * >>kernels-vec  3.3  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, OPTIMISERS
+ *
+ * Loops over plain arrays, on the calling thread; drivers cut large arrays into blocks of fixed
+ * size. Results may depend on the instruction set in the last bits, never on how arrays are cut,
+ * but for sums, whose drivers cut by the problem alone. y may be any operand that has a step of 1.
+ *
+ * Largest error in ulp over all floats, checked by tests/test_vec.c: exp 2, log 2, tanh 3,
+ * sigmoid 4, softplus 4. Infinities and NaN are treated as by the C library. Denormal arguments of
+ * log count as zero; denormal results may come out as zero (programs run with denormals flushed).
+ *
+ * Sums are kept in float within a block and in double over blocks.
+ *
+ * Holds:  vector functions; loops over them.        Uses:  >>simd
+ * Knows nothing of: shapes, threads.
  * ========================================================================= */
+
+/* --- functions of a vector ----------------------------------------------- */
+
+static inline vf GANI_FN(gani_v_abs)(vf x) {
+    return vi_asf(vi_and(vf_asi(x), vi_set1(0x7fffffff)));
+}
+
+/* exp(x) = 2^n exp(r), x = n*log(2) + r with |r| <= log(2)/2; log(2) in two parts, so that n times
+ * the first is exact. 2^n is two factors, so that results near overflow and denormal ones come out
+ * right. Polynomial: Cephes expf (Moshier), error 2^-25. */
+static inline vf GANI_FN(gani_v_exp)(vf x) {
+    x = vf_max(vf_set1(-105.0f), vf_min(vf_set1(89.0f), x)); /* NaN stays */
+    const vi n = vf_toint(vf_mul(x, vf_set1(1.44269504f)));
+    vf r = vf_fnma(vi_tof(n), vf_set1(0.693359375f), x);
+    r = vf_fnma(vi_tof(n), vf_set1(-2.12194440e-4f), r);
+    vf p = vf_set1(1.9875691500e-4f);
+    p = vf_fma(p, r, vf_set1(1.3981999507e-3f));
+    p = vf_fma(p, r, vf_set1(8.3334519073e-3f));
+    p = vf_fma(p, r, vf_set1(4.1665795894e-2f));
+    p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
+    p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
+    p = vf_add(vf_fma(p, vf_mul(r, r), r), vf_set1(1.0f));
+    const vi half = vi_sar(n, 1), rest = vi_sub(n, half);
+    const vf scale = vi_asf(vi_shl(vi_add(half, vi_set1(127)), 23));
+    p = vf_mul(vf_mul(p, scale), vi_asf(vi_shl(vi_add(rest, vi_set1(127)), 23)));
+    return vf_select(vf_isnan(x), x, p);
+}
+
+/* log(x) = e*log(2) + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)). Polynomial: Cephes logf. */
+static inline vf GANI_FN(gani_v_log)(vf x) {
+    const vi bits = vf_asi(x);
+    const vi e = vi_sar(vi_sub(bits, vi_set1(0x3f3504f3)), 23);
+    const vf f = vf_sub(vi_asf(vi_sub(bits, vi_shl(e, 23))), vf_set1(1.0f));
+    const vf fe = vi_tof(e), ff = vf_mul(f, f);
+    vf p = vf_set1(7.0376836292e-2f);
+    p = vf_fma(p, f, vf_set1(-1.1514610310e-1f));
+    p = vf_fma(p, f, vf_set1(1.1676998740e-1f));
+    p = vf_fma(p, f, vf_set1(-1.2420140846e-1f));
+    p = vf_fma(p, f, vf_set1(1.4249322787e-1f));
+    p = vf_fma(p, f, vf_set1(-1.6668057665e-1f));
+    p = vf_fma(p, f, vf_set1(2.0000714765e-1f));
+    p = vf_fma(p, f, vf_set1(-2.4999993993e-1f));
+    p = vf_fma(p, f, vf_set1(3.3333331174e-1f));
+    p = vf_mul(vf_mul(p, f), ff);
+    p = vf_fma(fe, vf_set1(-2.12194440e-4f), p);
+    p = vf_fnma(vf_set1(0.5f), ff, p);
+    p = vf_fma(fe, vf_set1(0.693359375f), vf_add(f, p));
+    const vf inf = vi_asf(vi_set1(0x7f800000));
+    p = vf_select(vf_gt(inf, x), p, x); /* infinity and NaN are their own logarithm */
+    p = vf_select(vf_gt(vf_zero(), x), vi_asf(vi_set1(0x7fc00000)), p);
+    return vf_select(vf_gt(vf_set1(1.17549435e-38f), GANI_FN(gani_v_abs)(x)),
+                     vf_sub(vf_zero(), inf), p);
+}
+
+/* Near 0 the odd polynomial of Cephes tanhf, else 1 - 2/(exp(2|x|) + 1) with x's sign. */
+static inline vf GANI_FN(gani_v_tanh)(vf x) {
+    const vf size = GANI_FN(gani_v_abs)(x), one = vf_set1(1.0f);
+    const vf e = vf_add(GANI_FN(gani_v_exp)(vf_add(size, size)), one);
+    const vf far = vf_sub(one, vf_div(vf_set1(2.0f), e));
+    const vi sign = vi_and(vf_asi(x), vi_set1(~0x7fffffff));
+    const vf z = vf_mul(x, x);
+    vf p = vf_set1(-5.70498872745e-3f);
+    p = vf_fma(p, z, vf_set1(2.06390887954e-2f));
+    p = vf_fma(p, z, vf_set1(-5.37397155531e-2f));
+    p = vf_fma(p, z, vf_set1(1.33314422036e-1f));
+    p = vf_fma(p, z, vf_set1(-3.33332819422e-1f));
+    p = vf_fma(vf_mul(p, z), x, x);
+    return vf_select(vf_gt(vf_set1(0.625f), size), p, vi_asf(vi_or(vf_asi(far), sign)));
+}
+
+static inline vf GANI_FN(gani_v_sigmoid)(vf x) {
+    const vf one = vf_set1(1.0f);
+    return vf_div(one, vf_add(one, GANI_FN(gani_v_exp)(vf_sub(vf_zero(), x))));
+}
+
+/* log(1 + exp(-|x|)): with u = 1 + e rounded, log(u) + (e - (u - 1))/u puts back what rounding
+ * took. */
+static inline vf GANI_FN(gani_v_softplus_tail)(vf x) {
+    const vf e = GANI_FN(gani_v_exp)(vf_sub(vf_zero(), GANI_FN(gani_v_abs)(x)));
+    const vf u = vf_add(vf_set1(1.0f), e);
+    const vf lost = vf_sub(e, vf_sub(u, vf_set1(1.0f)));
+    return vf_add(GANI_FN(gani_v_log)(u), vf_div(lost, u));
+}
+
+/* max(x, 0) that keeps NaN; max and min of two that keep NaN on either side. */
+#define vf_positive(a)       vf_max(vf_zero(), (a))
+#define vf_keep_nan(a, b, c) vf_select(vf_isnan(a), (a), vf_select(vf_isnan(b), (b), (c)))
+
+/* --- elementwise --------------------------------------------------------- */
+
+/* y[i] = value(a), a = x[i] */
+#define GANI_LOOP1(value)                               \
+    do {                                                \
+        size_t i = 0;                                   \
+        for (; i + VW <= n; i += VW) {                  \
+            const vf a = vf_load(x + i);                \
+            vf_store(y + i, value);                     \
+        }                                               \
+        if (i < n) {                                    \
+            const vf a = vf_loadn(x + i, (int)(n - i)); \
+            vf_storen(y + i, (int)(n - i), value);      \
+        }                                               \
+    } while (0)
+
+static void GANI_FN(gani_unary)(int kind, const float *x, float p, float q, float *y, size_t n) {
+    const vf vp = vf_set1(p), vq = vf_set1(q), zero = vf_zero(), one = vf_set1(1.0f);
+    switch (kind) {
+    case GANI_UNARY_AFFINE:
+        GANI_LOOP1(vf_fma(vp, a, vq));
+        break;
+    case GANI_UNARY_SQUARE:
+        GANI_LOOP1(vf_mul(a, a));
+        break;
+    case GANI_UNARY_SQRT:
+        GANI_LOOP1(vf_sqrt(a));
+        break;
+    case GANI_UNARY_RSQRT:
+        GANI_LOOP1(vf_div(one, vf_sqrt(a)));
+        break;
+    case GANI_UNARY_EXP:
+        GANI_LOOP1(GANI_FN(gani_v_exp)(a));
+        break;
+    case GANI_UNARY_LOG:
+        GANI_LOOP1(GANI_FN(gani_v_log)(a));
+        break;
+    case GANI_UNARY_ABS:
+        GANI_LOOP1(GANI_FN(gani_v_abs)(a));
+        break;
+    case GANI_UNARY_SIGN: /* 0 and NaN stay as they are */
+        GANI_LOOP1(vf_select(vf_gt(a, zero), one, vf_select(vf_gt(zero, a), vf_set1(-1.0f), a)));
+        break;
+    case GANI_UNARY_SOFTPLUS:
+        GANI_LOOP1(vf_add(vf_positive(a), GANI_FN(gani_v_softplus_tail)(a)));
+        break;
+    case GANI_UNARY_CLAMP:
+        GANI_LOOP1(vf_min(vq, vf_max(vp, a)));
+        break;
+    case GANI_UNARY_IN_RANGE:
+        GANI_LOOP1(vf_select(vf_ge(a, vp), vf_select(vf_ge(vq, a), one, zero), zero));
+        break;
+    case GANI_UNARY_LEAKY:
+        if (p == 0.0f) { /* not 0*x, which is NaN for -infinity */
+            GANI_LOOP1(vf_positive(a));
+        } else {
+            GANI_LOOP1(vf_select(vf_gt(a, zero), a, vf_mul(vp, a)));
+        }
+        break;
+    case GANI_UNARY_TANH:
+        GANI_LOOP1(GANI_FN(gani_v_tanh)(a));
+        break;
+    case GANI_UNARY_SIGMOID:
+        GANI_LOOP1(GANI_FN(gani_v_sigmoid)(a));
+        break;
+    default:
+        break;
+    }
+}
+
+/* x = act(x); kind is a gan_activation. */
+static void GANI_FN(gani_act_inplace)(float *x, size_t n, int kind, float slope) {
+    if (kind != GAN_ACT_NONE) {
+        GANI_FN(gani_unary)(GANI_UNARY_LEAKY + kind - GAN_ACT_LEAKY_RELU, x, slope, 0.0f, x, n);
+    }
+}
+
+/* y[i] = value(a, b), a = x[i*a_step], b = z[i*b_step], steps 0 or 1 */
+#define GANI_LOOP2(value)                                        \
+    do {                                                         \
+        size_t i = 0;                                            \
+        for (; i + VW <= n; i += VW) {                           \
+            const vf a = vf_load(x + i * a_step);                \
+            const vf b = vf_load(z + i * b_step);                \
+            vf_store(y + i, value);                              \
+        }                                                        \
+        if (i < n) {                                             \
+            const vf a = vf_loadn(x + i * a_step, (int)(n - i)); \
+            const vf b = vf_loadn(z + i * b_step, (int)(n - i)); \
+            vf_storen(y + i, (int)(n - i), value);               \
+        }                                                        \
+    } while (0)
+
+/* A step of 0 takes the one value for all; it is spread over a vector, so that one loop does for
+ * all four cases. */
+static void GANI_FN(gani_binary)(int kind, const float *x, size_t a_step, const float *z,
+                                 size_t b_step, float p, float *y, size_t n) {
+    float spread_a[VW], spread_b[VW];
+    const vf vp = vf_set1(p), zero = vf_zero(), one = vf_set1(1.0f);
+    vf_store(spread_a, vf_set1(x[0]));
+    vf_store(spread_b, vf_set1(z[0]));
+    x = a_step ? x : spread_a;
+    z = b_step ? z : spread_b;
+    switch (kind) {
+    case GANI_BINARY_ADD:
+        GANI_LOOP2(vf_add(a, b));
+        break;
+    case GANI_BINARY_SUB:
+        GANI_LOOP2(vf_sub(a, b));
+        break;
+    case GANI_BINARY_MUL:
+        GANI_LOOP2(vf_mul(a, b));
+        break;
+    case GANI_BINARY_DIV:
+        GANI_LOOP2(vf_div(a, b));
+        break;
+    case GANI_BINARY_MAXIMUM:
+        GANI_LOOP2(vf_keep_nan(a, b, vf_max(a, b)));
+        break;
+    case GANI_BINARY_MINIMUM:
+        GANI_LOOP2(vf_keep_nan(a, b, vf_min(a, b)));
+        break;
+    case GANI_BINARY_GREATER:
+        GANI_LOOP2(vf_select(vf_gt(a, b), one, zero));
+        break;
+    case GANI_BINARY_BCE_LOGITS: /* a logit, b target */
+        GANI_LOOP2(vf_add(vf_fnma(a, b, vf_positive(a)), GANI_FN(gani_v_softplus_tail)(a)));
+        break;
+    case GANI_BINARY_PRELU:
+        GANI_LOOP2(vf_select(vf_gt(a, zero), a, vf_mul(a, b)));
+        break;
+    case GANI_BINARY_PRELU_SLOPE:
+        GANI_LOOP2(vf_select(vf_gt(a, zero), one, b));
+        break;
+    case GANI_BINARY_LEAKY_GRAD: /* a gradient, b activation's result, p slope */
+        GANI_LOOP2(vf_select(vf_gt(b, zero), a, vf_mul(vp, a)));
+        break;
+    case GANI_BINARY_TANH_GRAD:
+        GANI_LOOP2(vf_mul(a, vf_fnma(b, b, one)));
+        break;
+    case GANI_BINARY_SIGMOID_GRAD:
+        GANI_LOOP2(vf_mul(a, vf_fnma(b, b, b)));
+        break;
+    case GANI_BINARY_LERP: /* a towards b by the fraction p */
+        GANI_LOOP2(vf_fma(vp, vf_sub(b, a), a));
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- sums ---------------------------------------------------------------- */
+
+#define GANI_SUM_BLOCK 4096
+
+/* result = sum over i in [0,n) of term(i), in float; at_end is the same for one element. Four
+ * accumulators hide the latency of addition and halve the error twice. */
+#define GANI_SUM_LOOP(result, term, at_end)                                \
+    do {                                                                   \
+        vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero(); \
+        float rest = 0.0f;                                                 \
+        size_t i = 0;                                                      \
+        for (; i + 4 * VW <= n; i += 4 * VW) {                             \
+            s0 = vf_add(s0, term(i));                                      \
+            s1 = vf_add(s1, term(i + VW));                                 \
+            s2 = vf_add(s2, term(i + 2 * VW));                             \
+            s3 = vf_add(s3, term(i + 3 * VW));                             \
+        }                                                                  \
+        for (; i + VW <= n; i += VW) {                                     \
+            s0 = vf_add(s0, term(i));                                      \
+        }                                                                  \
+        for (; i < n; i++) {                                               \
+            rest += at_end;                                                \
+        }                                                                  \
+        (result) = vf_hsum(vf_add(vf_add(s0, s1), vf_add(s2, s3))) + rest; \
+    } while (0)
+
+/* Each of the three within one block. */
+static float GANI_FN(gani_block_sum)(const float *x, size_t n) {
+    float sum;
+#define GANI_TERM(i) vf_load(x + (i))
+    GANI_SUM_LOOP(sum, GANI_TERM, x[i]);
+#undef GANI_TERM
+    return sum;
+}
+
+static float GANI_FN(gani_block_squares)(const float *x, float shift, size_t n) {
+    const vf v = vf_set1(shift);
+    float sum;
+#define GANI_TERM(i) vf_mul(vf_sub(vf_load(x + (i)), v), vf_sub(vf_load(x + (i)), v))
+    GANI_SUM_LOOP(sum, GANI_TERM, (x[i] - shift) * (x[i] - shift));
+#undef GANI_TERM
+    return sum;
+}
+
+static float GANI_FN(gani_block_dot)(const float *g, const float *x, float shift, size_t n) {
+    const vf v = vf_set1(shift);
+    float sum;
+#define GANI_TERM(i) vf_mul(vf_load(g + (i)), vf_sub(vf_load(x + (i)), v))
+    GANI_SUM_LOOP(sum, GANI_TERM, g[i] * (x[i] - shift));
+#undef GANI_TERM
+    return sum;
+}
+
+/* Sum of x [n]. */
+static double GANI_FN(gani_sum)(const float *x, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i += GANI_SUM_BLOCK) {
+        const size_t m = n - i < GANI_SUM_BLOCK ? n - i : GANI_SUM_BLOCK;
+        sum += (double)GANI_FN(gani_block_sum)(x + i, m);
+    }
+    return sum;
+}
+
+/* Adds x [n] to running moments: out[0] count, out[1] mean, out[2] sum of squares about the
+ * mean. Each block, while in cache, gets its mean and then the squares about it; moments are
+ * joined as by Chan, Golub and LeVeque 1979. */
+static void GANI_FN(gani_moments)(const float *x, size_t n, double *out) {
+    for (size_t i = 0; i < n; i += GANI_SUM_BLOCK) {
+        const size_t m = n - i < GANI_SUM_BLOCK ? n - i : GANI_SUM_BLOCK;
+        const double count = (double)m, total = out[0] + count;
+        const float mean = (float)((double)GANI_FN(gani_block_sum)(x + i, m) / count);
+        const double squares = (double)GANI_FN(gani_block_squares)(x + i, mean, m);
+        const double delta = (double)mean - out[1];
+        out[1] += delta * (count / total);
+        out[2] += squares + delta * delta * (out[0] * count / total);
+        out[0] = total;
+    }
+}
+
+/* Adds to out[0] the sum of g [n], to out[1] the sum of g*(x - mean). */
+static void GANI_FN(gani_norm_sums)(const float *g, const float *x, float mean, size_t n,
+                                    double *out) {
+    for (size_t i = 0; i < n; i += GANI_SUM_BLOCK) {
+        const size_t m = n - i < GANI_SUM_BLOCK ? n - i : GANI_SUM_BLOCK;
+        out[0] += (double)GANI_FN(gani_block_sum)(g + i, m);
+        out[1] += (double)GANI_FN(gani_block_dot)(g + i, x + i, mean, m);
+    }
+}
+
+/* Sums down the columns of a matrix: out[j] = sum over r of term at row r, column j, for g and x
+ * [rows,cols] with rows `stride` apart. Blocks of 128 rows are summed in float and added up,
+ * which bounds the error by (128 + rows/128) roundings. GANI_COLUMNS_SUM      g
+ * GANI_COLUMNS_SQUARES  (x - shift[j])^2 GANI_COLUMNS_DOT      g * (x - shift[j]) */
+#define GANI_COLUMN_LOOP(value)                                      \
+    for (size_t first = 0; first < rows; first += 128) {             \
+        const size_t last = rows - first < 128 ? rows : first + 128; \
+        vf part = vf_zero();                                         \
+        for (size_t r = first; r < last; r++) {                      \
+            const size_t at = r * stride + j;                        \
+            part = vf_add(part, value);                              \
+        }                                                            \
+        sum = vf_add(sum, part);                                     \
+    }
+
+static void GANI_FN(gani_columns)(int kind, const float *g, const float *x, const float *shift,
+                                  size_t rows, size_t stride, size_t cols, float *out) {
+    for (size_t j = 0; j < cols; j += VW) {
+        const int m = cols - j < VW ? (int)(cols - j) : VW;
+        const vf v = kind == GANI_COLUMNS_SUM ? vf_zero() : vf_loadn(shift + j, m);
+        vf sum = vf_zero();
+#define GANI_AT(p) (m == VW ? vf_load((p) + at) : vf_loadn((p) + at, m))
+        if (kind == GANI_COLUMNS_SUM) {
+            GANI_COLUMN_LOOP(GANI_AT(g))
+        } else if (kind == GANI_COLUMNS_SQUARES) {
+            GANI_COLUMN_LOOP(vf_mul(vf_sub(GANI_AT(x), v), vf_sub(GANI_AT(x), v)))
+        } else {
+            GANI_COLUMN_LOOP(vf_mul(GANI_AT(g), vf_sub(GANI_AT(x), v)))
+        }
+#undef GANI_AT
+        vf_storen(out + j, m, sum);
+    }
+}
+
+/* --- normalisation ------------------------------------------------------- */
+
+/* A coefficient for all elements (step 0) or one for each (step 1), as in gani_binary. */
+#define GANI_SPREAD(name, p)                  \
+    float name##_spread[VW];                  \
+    vf_store(name##_spread, vf_set1((p)[0])); \
+    name = step ? name : name##_spread
+
+/* y = act((x - mean)*scale + shift); the activation follows block by block, in cache. */
+static void GANI_FN(gani_normalize)(const float *x, const float *mean, const float *scale,
+                                    const float *shift, size_t step, int act, float slope, float *y,
+                                    size_t n) {
+    GANI_SPREAD(mean, mean);
+    GANI_SPREAD(scale, scale);
+    GANI_SPREAD(shift, shift);
+    for (size_t i = 0; i < n; i += VW) {
+        const size_t k = i * step;
+        const int m = n - i < VW ? (int)(n - i) : VW;
+        if (m == VW) {
+            const vf d = vf_sub(vf_load(x + i), vf_load(mean + k));
+            vf_store(y + i, vf_fma(d, vf_load(scale + k), vf_load(shift + k)));
+        } else {
+            const vf d = vf_sub(vf_loadn(x + i, m), vf_loadn(mean + k, m));
+            const vf r = vf_fma(d, vf_loadn(scale + k, m), vf_loadn(shift + k, m));
+            vf_storen(y + i, m, r);
+        }
+        if (act != GAN_ACT_NONE && ((i + VW) % 1024 == 0 || i + VW >= n)) {
+            const size_t from = i / 1024 * 1024;
+            GANI_FN(gani_act_inplace)(y + from, i + (size_t)m - from, act, slope);
+        }
+    }
+}
+
+/* y = a*g + b*(x - mean) + c */
+static void GANI_FN(gani_norm_dx)(const float *g, const float *x, const float *mean, const float *a,
+                                  const float *b, const float *c, size_t step, float *y, size_t n) {
+    GANI_SPREAD(mean, mean);
+    GANI_SPREAD(a, a);
+    GANI_SPREAD(b, b);
+    GANI_SPREAD(c, c);
+    for (size_t i = 0; i < n; i += VW) {
+        const size_t k = i * step;
+        const int m = n - i < VW ? (int)(n - i) : VW;
+        if (m == VW) {
+            const vf d = vf_sub(vf_load(x + i), vf_load(mean + k));
+            const vf r = vf_fma(d, vf_load(b + k), vf_load(c + k));
+            vf_store(y + i, vf_fma(vf_load(g + i), vf_load(a + k), r));
+        } else {
+            const vf d = vf_sub(vf_loadn(x + i, m), vf_loadn(mean + k, m));
+            const vf r = vf_fma(d, vf_loadn(b + k, m), vf_loadn(c + k, m));
+            vf_storen(y + i, m, vf_fma(vf_loadn(g + i, m), vf_loadn(a + k, m), r));
+        }
+    }
+}
+
+/* y = softmax of x, or its logarithm. The largest element is subtracted first, so that nothing
+ * overflows. */
+static void GANI_FN(gani_softmax)(const float *x, float *y, size_t n, int logarithm) {
+    float best = x[0];
+    for (size_t i = 0; i < n; i++) {
+        best = x[i] > best ? x[i] : best;
+    }
+    const vf top = vf_set1(best);
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i += VW) {
+        const int m = n - i < VW ? (int)(n - i) : VW;
+        const vf d = vf_sub(vf_loadn(x + i, m), top), e = GANI_FN(gani_v_exp)(d);
+        float lane[VW];
+        vf_store(lane, e);
+        for (int k = 0; k < m; k++) {
+            sum += lane[k];
+        }
+        vf_storen(y + i, m, logarithm ? d : e);
+    }
+    if (logarithm) {
+        float shift = -logf(sum);
+        GANI_FN(gani_unary)(GANI_UNARY_AFFINE, y, 1.0f, shift, y, n);
+    } else {
+        GANI_FN(gani_unary)(GANI_UNARY_AFFINE, y, 1.0f / sum, 0.0f, y, n);
+    }
+}
+
+/* --- optimisers ---------------------------------------------------------- */
+
+/* One step for parameters x [n] with gradient g and states m, v. k: the coefficients named in
+ * each case. The formulas stand at gani_sgd_op, gani_rmsprop_op, gani_adam_op. load and store of
+ * a step are the full vector's or the tail's. */
+#define GANI_OPTIMISER_LOOP(body)                              \
+    for (size_t i = 0; i < n; i += VW) {                       \
+        const int lanes = n - i < VW ? (int)(n - i) : VW;      \
+        const vf p = vf_loadn(x + i, lanes);                   \
+        const vf d = vf_fma(decay, p, vf_loadn(g + i, lanes)); \
+        body                                                   \
+    }
+
+static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m, float *v,
+                                   const float *k, size_t n) {
+    const vf decay = vf_set1(k[0]), lr = vf_set1(k[1]), k2 = vf_set1(k[2]), k3 = vf_set1(k[3]);
+    const vf k4 = vf_set1(k[4]), k5 = vf_set1(k[5]), k6 = vf_set1(k[6]), eps = vf_set1(k[7]);
+    switch (kind) {
+    case GANI_OPTIMISE_SGD:
+        GANI_OPTIMISER_LOOP(vf_storen(x + i, lanes, vf_fnma(lr, d, p));)
+        break;
+    case GANI_OPTIMISE_MOMENTUM: /* k2 momentum; the step is k3*buffer + k4*d */
+        GANI_OPTIMISER_LOOP(const vf buffer = vf_fma(k2, vf_loadn(m + i, lanes), d);
+                            vf_storen(m + i, lanes, buffer);
+                            const vf step = vf_fma(k3, buffer, vf_mul(k4, d));
+                            vf_storen(x + i, lanes, vf_fnma(lr, step, p));)
+        break;
+    case GANI_OPTIMISE_RMSPROP: /* k2 alpha, k3 1 - alpha */
+        GANI_OPTIMISER_LOOP(const vf square =
+                                vf_fma(k2, vf_loadn(m + i, lanes), vf_mul(k3, vf_mul(d, d)));
+                            vf_storen(m + i, lanes, square);
+                            const vf step = vf_div(d, vf_add(vf_sqrt(square), eps));
+                            vf_storen(x + i, lanes, vf_fnma(lr, step, p));)
+        break;
+    case GANI_OPTIMISE_ADAM: /* k2, k3 beta1, 1 - beta1; k4, k5 the same of beta2; k6 1/sqrt(1 - beta2^t) */
+        GANI_OPTIMISER_LOOP(const vf mean = vf_fma(k2, vf_loadn(m + i, lanes), vf_mul(k3, d));
+                            const vf square =
+                                vf_fma(k4, vf_loadn(v + i, lanes), vf_mul(k5, vf_mul(d, d)));
+                            vf_storen(m + i, lanes, mean); vf_storen(v + i, lanes, square);
+                            const vf step = vf_div(mean, vf_fma(vf_sqrt(square), k6, eps));
+                            vf_storen(x + i, lanes, vf_fnma(lr, step, p));)
+        break;
+    default:
+        break;
+    }
+}
+
+#undef vf_positive
+#undef vf_keep_nan
+#undef GANI_LOOP1
+#undef GANI_LOOP2
+#undef GANI_SUM_BLOCK
+#undef GANI_SUM_LOOP
+#undef GANI_COLUMN_LOOP
+#undef GANI_SPREAD
+#undef GANI_OPTIMISER_LOOP
 
 /* The table of this instance: the fields of gani_kernels in order. */
 static const gani_kernels GANI_FN(gani_kernels) = {
@@ -2013,7 +2526,64 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_store, (const gani_block *s, float *tile, int ld, int i, int m, int j, int n))
 
-#define GANI_VEC_KERNELS(X)
+/* What the vector kernels take as kind. The activations stand in gan_activation's order, the
+ * binary ones up to prelu_slope and the unary ones in the order of their ops (see GANI_OP_LIST). */
+enum {
+    GANI_UNARY_AFFINE,
+    GANI_UNARY_SQUARE,
+    GANI_UNARY_SQRT,
+    GANI_UNARY_RSQRT,
+    GANI_UNARY_EXP,
+    GANI_UNARY_LOG,
+    GANI_UNARY_ABS,
+    GANI_UNARY_SIGN,
+    GANI_UNARY_SOFTPLUS,
+    GANI_UNARY_CLAMP,
+    GANI_UNARY_IN_RANGE,
+    GANI_UNARY_LEAKY,
+    GANI_UNARY_TANH,
+    GANI_UNARY_SIGMOID
+};
+enum {
+    GANI_BINARY_ADD,
+    GANI_BINARY_SUB,
+    GANI_BINARY_MUL,
+    GANI_BINARY_DIV,
+    GANI_BINARY_MAXIMUM,
+    GANI_BINARY_MINIMUM,
+    GANI_BINARY_GREATER,
+    GANI_BINARY_BCE_LOGITS,
+    GANI_BINARY_PRELU,
+    GANI_BINARY_PRELU_SLOPE,
+    GANI_BINARY_LEAKY_GRAD,
+    GANI_BINARY_TANH_GRAD,
+    GANI_BINARY_SIGMOID_GRAD,
+    GANI_BINARY_LERP
+};
+enum { GANI_COLUMNS_SUM, GANI_COLUMNS_SQUARES, GANI_COLUMNS_DOT };
+enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OPTIMISE_ADAM };
+
+#define GANI_VEC_KERNELS(X)                                                                       \
+    X(void, unary, (int kind, const float *x, float p, float q, float *y, size_t n))              \
+    X(void, act_inplace, (float *x, size_t n, int kind, float slope))                             \
+    X(void, binary,                                                                               \
+      (int kind, const float *x, size_t a_step, const float *z, size_t b_step, float p, float *y, \
+       size_t n))                                                                                 \
+    X(double, sum, (const float *x, size_t n))                                                    \
+    X(void, moments, (const float *x, size_t n, double *out))                                     \
+    X(void, norm_sums, (const float *g, const float *x, float mean, size_t n, double *out))       \
+    X(void, columns,                                                                              \
+      (int kind, const float *g, const float *x, const float *shift, size_t rows, size_t stride,  \
+       size_t cols, float *out))                                                                  \
+    X(void, normalize,                                                                            \
+      (const float *x, const float *mean, const float *scale, const float *shift, size_t step,    \
+       int act, float slope, float *y, size_t n))                                                 \
+    X(void, norm_dx,                                                                              \
+      (const float *g, const float *x, const float *mean, const float *a, const float *b,         \
+       const float *c, size_t step, float *y, size_t n))                                          \
+    X(void, softmax, (const float *x, float *y, size_t n, int logarithm))                         \
+    X(void, optimise,                                                                             \
+      (int kind, float *x, const float *g, float *m, float *v, const float *k, size_t n))
 
 struct gani_kernels {
     const char *isa;
@@ -3899,79 +4469,79 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
  * A word w in one of the last five columns stands for the function gani_shape_w, gani_run_w,
  * gani_grad_w, gani_workspace_w or gani_madds_w; what these compute is said beside them. */
 #define GANI_BOTH (GANI_FLAG_INPLACE | GANI_FLAG_INPLACE_1)
-#define GANI_OP_LIST(X)                                                                          \
-    X(INPUT, "input", GANI_FLAG_LEAF, 0, none, none, none, none, none)                           \
-    X(PARAM, "parameter", GANI_FLAG_LEAF, 0, none, none, none, none, none)                       \
-    X(CONSTANT, "constant", GANI_FLAG_CONSTANT, 0, attr, constant, none, none, none)             \
-    X(IOTA, "iota", GANI_FLAG_CONSTANT, 0, attr, none, none, none, none)                         \
-    X(ADD, "add", GANI_BOTH, 2, binary, none, add, none, none)                                   \
-    X(SUB, "sub", GANI_BOTH, 2, binary, none, sub, none, none)                                   \
-    X(MUL, "mul", GANI_BOTH, 2, binary, none, mul, none, none)                                   \
-    X(DIV, "div", GANI_BOTH, 2, binary, none, div, none, none)                                   \
-    X(MAXIMUM, "maximum", GANI_BOTH, 2, binary, none, extremum, none, none)                      \
-    X(MINIMUM, "minimum", GANI_BOTH, 2, binary, none, extremum, none, none)                      \
-    X(GREATER, "greater", GANI_BOTH, 2, binary, none, none, none, none)                          \
-    X(BCE_LOGITS, "bce_logits", GANI_BOTH, 2, binary, none, bce_logits, none, none)              \
-    X(PRELU, "prelu", GANI_FLAG_INPLACE, 2, prelu, none, prelu, none, none)                      \
-    X(PRELU_SLOPE, "prelu_slope", GANI_FLAG_INPLACE, 2, prelu, none, prelu_slope, none, none)    \
-    X(ACT_GRAD, "activation_grad", GANI_BOTH, 2, act_grad, none, act_grad, none, none)           \
-    X(AFFINE, "affine", GANI_FLAG_INPLACE, 1, same, none, affine, none, none)                    \
-    X(SQUARE, "square", GANI_FLAG_INPLACE, 1, same, none, square, none, none)                    \
-    X(SQRT, "sqrt", GANI_FLAG_INPLACE, 1, same, none, sqrt, none, none)                          \
-    X(RSQRT, "rsqrt", GANI_FLAG_INPLACE, 1, same, none, rsqrt, none, none)                       \
-    X(EXP, "exp", GANI_FLAG_INPLACE, 1, same, none, exp, none, none)                             \
-    X(LOG, "log", GANI_FLAG_INPLACE, 1, same, none, log, none, none)                             \
-    X(ABS, "abs", GANI_FLAG_INPLACE, 1, same, none, abs, none, none)                             \
-    X(SIGN, "sign", GANI_FLAG_INPLACE, 1, same, none, none, none, none)                          \
-    X(SOFTPLUS, "softplus", GANI_FLAG_INPLACE, 1, same, none, softplus, none, none)              \
-    X(CLAMP, "clamp", GANI_FLAG_INPLACE, 1, clamp, none, clamp, none, none)                      \
-    X(IN_RANGE, "in_range", GANI_FLAG_INPLACE, 1, same, none, none, none, none)                  \
-    X(ACTIVATE, "activation", GANI_FLAG_INPLACE | GANI_FLAG_ACT, 1, activate, none, activate,    \
-      none, none)                                                                                \
-    X(SUM, "sum", 0, 1, reduce, none, sum, none, none)                                           \
-    X(MAX_OVER, "max_over", 0, 1, reduce, none, max_over, none, none)                            \
-    X(MAX_MASK, "max_mask", 0, 1, same, none, none, none, none)                                  \
-    X(BROADCAST, "broadcast", 0, 1, broadcast, none, broadcast, none, none)                      \
-    X(RESHAPE, "reshape", GANI_FLAG_VIEW, 1, reshape, none, reshape, none, none)                 \
-    X(DETACH, "detach", GANI_FLAG_VIEW, 1, same, none, none, none, none)                         \
-    X(PERMUTE, "permute", 0, 1, permute, none, permute, none, none)                              \
-    X(CONCAT, "concat", 0, 1, concat, none, concat, none, none)                                  \
-    X(SLICE, "slice", 0, 1, slice, none, slice, none, none)                                      \
-    X(PAD, "pad", 0, 1, pad, none, pad, none, none)                                              \
-    X(PAD_REFLECT, "pad_reflect", 0, 1, pad_reflect, none, pad_reflect, none, none)              \
-    X(PAD_REFLECT_ADJOINT, "pad_reflect_adjoint", 0, 1, pad_reflect, none, pad_reflect, none,    \
-      none)                                                                                      \
-    X(MATMUL, "matmul", 0, 2, matmul, none, matmul, none, none)                                  \
-    X(LINEAR, "linear", GANI_FLAG_FUSES_ACT, 2, linear, none, linear, none, none)                \
-    X(CONV, "conv2d", GANI_FLAG_FUSES_ACT, 2, conv, none, conv, none, none)                      \
-    X(CONV_TRANSPOSE, "conv2d_transpose", GANI_FLAG_FUSES_ACT, 2, conv_transpose, none,          \
-      conv_transpose, none, none)                                                                \
-    X(CONV_WEIGHT_GRAD, "conv2d_weight_grad", 0, 2, conv_weight_grad, none, conv_weight_grad,    \
-      none, none)                                                                                \
-    X(AVG_POOL, "avg_pool", 0, 1, pool, none, avg_pool, none, none)                              \
-    X(AVG_POOL_ADJOINT, "avg_pool_adjoint", 0, 1, pool_adjoint, none, avg_pool, none, none)      \
-    X(MAX_POOL, "max_pool", 0, 2, pool, none, max_pool, none, none)                              \
-    X(MAX_POOL_ADJOINT, "max_pool_adjoint", 0, 2, pool_adjoint, none, max_pool, none, none)      \
-    X(UPSAMPLE, "upsample", 0, 1, upsample, none, upsample, none, none)                          \
-    X(MOMENTS, "moments", 0, 1, moments, none, moments, none, none)                              \
-    X(NORMALIZE, "normalize", GANI_FLAG_INPLACE | GANI_FLAG_FUSES_ACT, 2, normalize, none,       \
-      normalize, none, none)                                                                     \
-    X(NORM_SUMS, "norm_sums", 0, 3, norm_sums, none, norm_sums, none, none)                      \
-    X(NORM_DX, "norm_dx", GANI_BOTH, 3, norm_dx, none, norm_dx, none, none)                      \
-    X(SOFTMAX, "softmax", GANI_FLAG_INPLACE, 1, softmax, none, softmax, none, none)              \
-    X(LOG_SOFTMAX, "log_softmax", GANI_FLAG_INPLACE, 1, softmax, none, log_softmax, none, none)  \
-    X(ONE_HOT, "one_hot", 0, 1, one_hot, none, none, none, none)                                 \
-    X(GATHER_ROWS, "gather_rows", 0, 2, rows, none, rows, none, none)                            \
-    X(SCATTER_ROWS, "scatter_rows", 0, 2, rows, none, rows, none, none)                          \
-    X(DROPOUT, "dropout", GANI_FLAG_INPLACE | GANI_FLAG_RANDOM, 1, dropout, none, dropout, none, \
-      none)                                                                                      \
-    X(NOISE_NORMAL, "noise_normal", GANI_FLAG_RANDOM, 0, attr, none, none, none, none)           \
-    X(NOISE_UNIFORM, "noise_uniform", GANI_FLAG_RANDOM, 0, attr, none, none, none, none)         \
-    X(ASSIGN, "assign", GANI_FLAG_EFFECT, 2, assign, none, none, none, none)                     \
-    X(ASSIGN_LERP, "assign_lerp", GANI_FLAG_EFFECT, 2, assign, none, none, none, none)           \
-    X(SGD, "sgd", GANI_FLAG_EFFECT, 3, optimiser, none, none, none, none)                        \
-    X(RMSPROP, "rmsprop", GANI_FLAG_EFFECT, 4, optimiser, none, none, none, none)                \
-    X(ADAM, "adam", GANI_FLAG_EFFECT, 6, optimiser, none, none, none, none)
+#define GANI_OP_LIST(X)                                                                            \
+    X(INPUT, "input", GANI_FLAG_LEAF, 0, none, none, none, none, none)                             \
+    X(PARAM, "parameter", GANI_FLAG_LEAF, 0, none, none, none, none, none)                         \
+    X(CONSTANT, "constant", GANI_FLAG_CONSTANT, 0, attr, constant, none, none, none)               \
+    X(IOTA, "iota", GANI_FLAG_CONSTANT, 0, attr, iota, none, none, none)                           \
+    X(ADD, "add", GANI_BOTH, 2, binary, binary, add, none, none)                                   \
+    X(SUB, "sub", GANI_BOTH, 2, binary, binary, sub, none, none)                                   \
+    X(MUL, "mul", GANI_BOTH, 2, binary, binary, mul, none, none)                                   \
+    X(DIV, "div", GANI_BOTH, 2, binary, binary, div, none, none)                                   \
+    X(MAXIMUM, "maximum", GANI_BOTH, 2, binary, binary, extremum, none, none)                      \
+    X(MINIMUM, "minimum", GANI_BOTH, 2, binary, binary, extremum, none, none)                      \
+    X(GREATER, "greater", GANI_BOTH, 2, binary, binary, none, none, none)                          \
+    X(BCE_LOGITS, "bce_logits", GANI_BOTH, 2, binary, binary, bce_logits, none, none)              \
+    X(PRELU, "prelu", GANI_FLAG_INPLACE, 2, prelu, binary, prelu, none, none)                      \
+    X(PRELU_SLOPE, "prelu_slope", GANI_FLAG_INPLACE, 2, prelu, binary, prelu_slope, none, none)    \
+    X(ACT_GRAD, "activation_grad", GANI_BOTH, 2, act_grad, act, act_grad, none, none)              \
+    X(AFFINE, "affine", GANI_FLAG_INPLACE, 1, same, unary, affine, none, none)                     \
+    X(SQUARE, "square", GANI_FLAG_INPLACE, 1, same, unary, square, none, none)                     \
+    X(SQRT, "sqrt", GANI_FLAG_INPLACE, 1, same, unary, sqrt, none, none)                           \
+    X(RSQRT, "rsqrt", GANI_FLAG_INPLACE, 1, same, unary, rsqrt, none, none)                        \
+    X(EXP, "exp", GANI_FLAG_INPLACE, 1, same, unary, exp, none, none)                              \
+    X(LOG, "log", GANI_FLAG_INPLACE, 1, same, unary, log, none, none)                              \
+    X(ABS, "abs", GANI_FLAG_INPLACE, 1, same, unary, abs, none, none)                              \
+    X(SIGN, "sign", GANI_FLAG_INPLACE, 1, same, unary, none, none, none)                           \
+    X(SOFTPLUS, "softplus", GANI_FLAG_INPLACE, 1, same, unary, softplus, none, none)               \
+    X(CLAMP, "clamp", GANI_FLAG_INPLACE, 1, clamp, unary, clamp, none, none)                       \
+    X(IN_RANGE, "in_range", GANI_FLAG_INPLACE, 1, same, unary, none, none, none)                   \
+    X(ACTIVATE, "activation", GANI_FLAG_INPLACE | GANI_FLAG_ACT, 1, activate, act, activate, none, \
+      none)                                                                                        \
+    X(SUM, "sum", 0, 1, reduce, sum, sum, sum, none)                                               \
+    X(MAX_OVER, "max_over", 0, 1, reduce, max_over, max_over, none, none)                          \
+    X(MAX_MASK, "max_mask", 0, 1, same, max_mask, none, max_mask, none)                            \
+    X(BROADCAST, "broadcast", 0, 1, broadcast, broadcast, broadcast, none, none)                   \
+    X(RESHAPE, "reshape", GANI_FLAG_VIEW, 1, reshape, none, reshape, none, none)                   \
+    X(DETACH, "detach", GANI_FLAG_VIEW, 1, same, none, none, none, none)                           \
+    X(PERMUTE, "permute", 0, 1, permute, permute, permute, none, none)                             \
+    X(CONCAT, "concat", 0, 1, concat, concat, concat, none, none)                                  \
+    X(SLICE, "slice", 0, 1, slice, slice, slice, none, none)                                       \
+    X(PAD, "pad", 0, 1, pad, pad, pad, none, none)                                                 \
+    X(PAD_REFLECT, "pad_reflect", 0, 1, pad_reflect, pad_reflect, pad_reflect, none, none)         \
+    X(PAD_REFLECT_ADJOINT, "pad_reflect_adjoint", 0, 1, pad_reflect, pad_reflect, pad_reflect,     \
+      none, none)                                                                                  \
+    X(MATMUL, "matmul", 0, 2, matmul, matmul, matmul, matmul, matmul)                              \
+    X(LINEAR, "linear", GANI_FLAG_FUSES_ACT, 2, linear, linear, linear, linear, linear)            \
+    X(CONV, "conv2d", GANI_FLAG_FUSES_ACT, 2, conv, conv, conv, conv, conv)                        \
+    X(CONV_TRANSPOSE, "conv2d_transpose", GANI_FLAG_FUSES_ACT, 2, conv_transpose, conv,            \
+      conv_transpose, conv, conv)                                                                  \
+    X(CONV_WEIGHT_GRAD, "conv2d_weight_grad", 0, 2, conv_weight_grad, conv, conv_weight_grad,      \
+      conv, conv)                                                                                  \
+    X(AVG_POOL, "avg_pool", 0, 1, pool, pool, avg_pool, none, none)                                \
+    X(AVG_POOL_ADJOINT, "avg_pool_adjoint", 0, 1, pool_adjoint, pool, avg_pool, none, none)        \
+    X(MAX_POOL, "max_pool", 0, 2, pool, pool, max_pool, none, none)                                \
+    X(MAX_POOL_ADJOINT, "max_pool_adjoint", 0, 2, pool_adjoint, pool, max_pool, none, none)        \
+    X(UPSAMPLE, "upsample", 0, 1, upsample, upsample, upsample, none, none)                        \
+    X(MOMENTS, "moments", 0, 1, moments, moments, moments, none, none)                             \
+    X(NORMALIZE, "normalize", GANI_FLAG_INPLACE | GANI_FLAG_FUSES_ACT, 2, normalize, normalize,    \
+      normalize, norm, none)                                                                       \
+    X(NORM_SUMS, "norm_sums", 0, 3, norm_sums, norm_sums, norm_sums, none, none)                   \
+    X(NORM_DX, "norm_dx", GANI_BOTH, 3, norm_dx, norm_dx, norm_dx, norm, none)                     \
+    X(SOFTMAX, "softmax", GANI_FLAG_INPLACE, 1, softmax, softmax, softmax, none, none)             \
+    X(LOG_SOFTMAX, "log_softmax", GANI_FLAG_INPLACE, 1, softmax, softmax, log_softmax, none, none) \
+    X(ONE_HOT, "one_hot", 0, 1, one_hot, one_hot, none, none, none)                                \
+    X(GATHER_ROWS, "gather_rows", 0, 2, rows, gather_rows, rows, none, none)                       \
+    X(SCATTER_ROWS, "scatter_rows", 0, 2, rows, scatter_rows, rows, none, none)                    \
+    X(DROPOUT, "dropout", GANI_FLAG_INPLACE | GANI_FLAG_RANDOM, 1, dropout, dropout, dropout,      \
+      none, none)                                                                                  \
+    X(NOISE_NORMAL, "noise_normal", GANI_FLAG_RANDOM, 0, attr, noise, none, none, none)            \
+    X(NOISE_UNIFORM, "noise_uniform", GANI_FLAG_RANDOM, 0, attr, noise, none, none, none)          \
+    X(ASSIGN, "assign", GANI_FLAG_EFFECT, 2, assign, assign, none, none, none)                     \
+    X(ASSIGN_LERP, "assign_lerp", GANI_FLAG_EFFECT, 2, assign, assign, none, none, none)           \
+    X(SGD, "sgd", GANI_FLAG_EFFECT, 3, optimiser, optimiser, none, none, none)                     \
+    X(RMSPROP, "rmsprop", GANI_FLAG_EFFECT, 4, optimiser, optimiser, none, none, none)             \
+    X(ADAM, "adam", GANI_FLAG_EFFECT, 6, optimiser, optimiser, none, none, none)
 
 enum {
 #define GANI_OP_ENUM(id, name, flags, required, shape, run, grad, workspace, madds) GANI_OP_##id,
@@ -5738,6 +6308,163 @@ static void gani_adam_op(gan_graph *graph, gan_tensor param, gan_tensor grad, ga
     gani_add_node(graph, GANI_OP_ADAM, source, 6, &attr);
 }
 
+/* --- running: blocks of elements ----------------------------------------- */
+
+/* Elements in a task. Tensors of up to two blocks are one task, on the calling thread. */
+#define GANI_BLOCK ((size_t)16384)
+
+/* How many items of so many elements make a task. */
+static size_t gani_items_per_task(size_t items, size_t elements) {
+    if (items <= 1 || items * elements <= 2 * GANI_BLOCK) {
+        return items ? items : 1;
+    }
+    return elements >= GANI_BLOCK ? 1 : GANI_BLOCK / elements;
+}
+
+/* Calls run(arg, first, last) for ranges of items that together are [0,items). */
+typedef struct gani_range_job {
+    void (*run)(void *arg, size_t first, size_t last);
+    void *arg;
+    size_t items, per_task;
+} gani_range_job;
+
+static void gani_run_range(void *arg, int index) {
+    const gani_range_job *job = (const gani_range_job *)arg;
+    const size_t first = (size_t)index * job->per_task;
+    const size_t last = first + job->per_task < job->items ? first + job->per_task : job->items;
+    job->run(job->arg, first, last);
+}
+
+/* elements: of one item, to make tasks of about GANI_BLOCK. */
+static void gani_for_items(gan_context *ctx, size_t items, size_t elements,
+                           void (*run)(void *arg, size_t first, size_t last), void *arg) {
+    gani_range_job job;
+    job.run = run;
+    job.arg = arg;
+    job.items = items;
+    job.per_task = gani_items_per_task(items, elements);
+    gani_parallel(ctx, (int)((items + job.per_task - 1) / job.per_task), gani_run_range, &job);
+}
+
+/* A walk over the elements of y and, in step, over those of up to two sources, each with a
+ * stride along every axis (0 where it is broadcast). Axes that all operands pass as one are
+ * joined, so the last axis, a row, is as long as can be. */
+typedef struct gani_walk {
+    int rank;
+    size_t dim[GAN_MAX_RANK];
+    size_t stride[3][GAN_MAX_RANK]; /* of y, a, b */
+} gani_walk;
+
+/* Strides of a dense tensor of shape `from`, aligned at the last axis of `to` and broadcast to
+ * it. */
+static void gani_broadcast_strides(gan_shape from, gan_shape to, size_t *stride) {
+    size_t step = 1;
+    for (int i = to.rank - 1; i >= 0; i--) {
+        const int k = i - (to.rank - from.rank);
+        const int extent = k >= 0 ? from.dim[k] : 1;
+        stride[i] = extent == 1 ? 0 : step;
+        step *= (size_t)extent;
+    }
+}
+
+static gani_walk gani_walk_of(gan_shape shape) {
+    gani_walk walk;
+    memset(&walk, 0, sizeof walk);
+    walk.rank = shape.rank;
+    for (int i = 0; i < shape.rank; i++) {
+        walk.dim[i] = (size_t)shape.dim[i];
+    }
+    for (int k = 0; k < 3; k++) {
+        gani_broadcast_strides(shape, shape, walk.stride[k]);
+    }
+    return walk;
+}
+
+/* Drops axes of extent 1 and joins neighbours. At least one axis is left. */
+static void gani_walk_join(gani_walk *walk) {
+    int last = -1;
+    for (int i = 0; i < walk->rank; i++) {
+        int joins = last >= 0;
+        if (walk->dim[i] == 1) {
+            continue;
+        }
+        for (int k = 0; k < 3 && joins; k++) {
+            joins = walk->stride[k][last] == walk->stride[k][i] * walk->dim[i];
+        }
+        last += joins ? 0 : 1;
+        walk->dim[last] = walk->dim[i] * (joins ? walk->dim[last] : 1);
+        for (int k = 0; k < 3; k++) {
+            walk->stride[k][last] = walk->stride[k][i];
+        }
+    }
+    if (last < 0) {
+        walk->dim[0] = 1;
+        last = 0;
+    }
+    walk->rank = last + 1;
+}
+
+/* Called for each row, or part of one: at[k] is where it starts in operand k, step[k] the stride
+ * within it. */
+typedef void (*gani_row_function)(void *arg, const size_t *at, const size_t *step, size_t n);
+
+typedef struct gani_walk_job {
+    gani_walk walk;
+    gani_row_function row;
+    void *arg;
+    size_t parts; /* of a row */
+} gani_walk_job;
+
+/* Items are parts of rows; the first one is found by division, the rest by counting up. */
+static void gani_walk_items(void *arg, size_t first, size_t last) {
+    const gani_walk_job *job = (const gani_walk_job *)arg;
+    const gani_walk *walk = &job->walk;
+    const int inner = walk->rank - 1;
+    size_t index[GAN_MAX_RANK] = {0}, rest = first / job->parts, part = first % job->parts, step[3];
+    for (int i = inner - 1; i >= 0; i--) {
+        index[i] = rest % walk->dim[i];
+        rest /= walk->dim[i];
+    }
+    for (int k = 0; k < 3; k++) {
+        step[k] = walk->stride[k][inner];
+    }
+    for (size_t item = first; item < last; item++) {
+        const size_t from = part * GANI_BLOCK;
+        const size_t left = walk->dim[inner] - from;
+        size_t at[3];
+        for (int k = 0; k < 3; k++) {
+            at[k] = from * step[k];
+            for (int i = 0; i < inner; i++) {
+                at[k] += index[i] * walk->stride[k][i];
+            }
+        }
+        job->row(job->arg, at, step, job->parts > 1 && left > GANI_BLOCK ? GANI_BLOCK : left);
+        if (++part == job->parts) {
+            part = 0;
+            for (int i = inner - 1; i >= 0 && ++index[i] == walk->dim[i]; i--) {
+                index[i] = 0;
+            }
+        }
+    }
+}
+
+static void gani_walk_run(gan_context *ctx, const gani_walk *walk, gani_row_function row,
+                          void *arg) {
+    gani_walk_job job;
+    job.walk = *walk;
+    job.row = row;
+    job.arg = arg;
+    gani_walk_join(&job.walk);
+    const int inner = job.walk.rank - 1;
+    const size_t extent = job.walk.dim[inner];
+    size_t rows = 1;
+    for (int i = 0; i < inner; i++) {
+        rows *= job.walk.dim[i];
+    }
+    job.parts = extent > 2 * GANI_BLOCK ? (extent + GANI_BLOCK - 1) / GANI_BLOCK : 1;
+    gani_for_items(ctx, rows * job.parts, extent / job.parts, gani_walk_items, &job);
+}
+
 /* --- running: constants -------------------------------------------------- */
 
 /* y = f[0] */
@@ -5747,6 +6474,1232 @@ static gan_status gani_run_constant(gan_context *ctx, const gani_run *run) {
     for (size_t i = 0; i < count; i++) {
         run->out[i] = run->node->attr.f[0];
     }
+    return GAN_OK;
+}
+
+/* y[i] = i */
+static gan_status gani_run_iota(gan_context *ctx, const gani_run *run) {
+    (void)ctx;
+    for (int i = 0; i < run->node->shape.dim[0]; i++) {
+        run->out[i] = (float)i;
+    }
+    return GAN_OK;
+}
+
+/* --- running: elementwise ------------------------------------------------ */
+
+/* One elementwise op: kind of gani_kernels.unary or .binary, its numbers, its arrays. */
+typedef struct gani_map {
+    const gani_kernels *kernels;
+    int kind;
+    float p, q;
+    const float *a, *b;
+    float *y;
+} gani_map;
+
+static void gani_unary_row(void *arg, const size_t *at, const size_t *step, size_t n) {
+    const gani_map *map = (const gani_map *)arg;
+    (void)step;
+    map->kernels->unary(map->kind, map->a + at[1], map->p, map->q, map->y + at[0], n);
+}
+
+static void gani_binary_row(void *arg, const size_t *at, const size_t *step, size_t n) {
+    const gani_map *map = (const gani_map *)arg;
+    map->kernels->binary(map->kind, map->a + at[1], step[1], map->b + at[2], step[2], map->p,
+                         map->y + at[0], n);
+}
+
+static gani_map gani_map_of(const gan_context *ctx, const gani_run *run, int kind) {
+    gani_map map;
+    map.kernels = ctx->kernels;
+    map.kind = kind;
+    map.p = run->node->attr.f[0];
+    map.q = run->node->attr.f[1];
+    map.a = run->source[0];
+    map.b = run->node->source_count > 1 ? run->source[1] : NULL;
+    map.y = run->out;
+    return map;
+}
+
+/* The kernels' kinds and the ops go in the same order. */
+typedef char gani_unary_order[GANI_OP_IN_RANGE - GANI_OP_AFFINE == GANI_UNARY_IN_RANGE ? 1 : -1];
+typedef char
+    gani_binary_order[GANI_OP_PRELU_SLOPE - GANI_OP_ADD == GANI_BINARY_PRELU_SLOPE ? 1 : -1];
+
+static gan_status gani_run_unary(gan_context *ctx, const gani_run *run) {
+    gani_map map = gani_map_of(ctx, run, run->node->op - GANI_OP_AFFINE);
+    const gani_walk walk = gani_walk_of(run->node->shape);
+    gani_walk_run(ctx, &walk, gani_unary_row, &map);
+    return GAN_OK;
+}
+
+static gan_status gani_run_binary(gan_context *ctx, const gani_run *run) {
+    const gan_shape shape = run->node->shape;
+    gani_map map = gani_map_of(ctx, run, run->node->op - GANI_OP_ADD);
+    gani_walk walk = gani_walk_of(shape);
+    gani_broadcast_strides(run->source_shape[0], shape, walk.stride[1]);
+    if (map.kind == GANI_BINARY_PRELU || map.kind == GANI_BINARY_PRELU_SLOPE) {
+        memset(walk.stride[2], 0, sizeof walk.stride[2]); /* slope [c] goes along axis 1 */
+        walk.stride[2][1] = run->source_shape[1].dim[0] > 1 ? 1 : 0;
+    } else {
+        gani_broadcast_strides(run->source_shape[1], shape, walk.stride[2]);
+    }
+    gani_walk_run(ctx, &walk, gani_binary_row, &map);
+    return GAN_OK;
+}
+
+/* y = act(x), or z = g * act'(y) */
+static gan_status gani_run_act(gan_context *ctx, const gani_run *run) {
+    const int grad = run->node->op == GANI_OP_ACT_GRAD;
+    const int act = run->node->attr.i[GANI_ATTR_ACT] - GAN_ACT_LEAKY_RELU;
+    gani_map map = gani_map_of(ctx, run, (grad ? GANI_BINARY_LEAKY_GRAD : GANI_UNARY_LEAKY) + act);
+    const gani_walk walk = gani_walk_of(run->node->shape);
+    map.p = run->node->attr.f[GANI_ATTR_SLOPE];
+    gani_walk_run(ctx, &walk, grad ? gani_binary_row : gani_unary_row, &map);
+    return GAN_OK;
+}
+
+/* --- running: reductions ------------------------------------------------- */
+
+#define GANI_SUM_LENGTH ((size_t)65536) /* longer rows are summed in parts of so many elements */
+
+/* A shape whose neighbouring axes are joined where both are reduced, or both kept. */
+typedef struct gani_runs {
+    int count;
+    size_t extent[GAN_MAX_RANK];
+    int reduced[GAN_MAX_RANK];
+} gani_runs;
+
+static gani_runs gani_runs_of(gan_shape shape, unsigned axes) {
+    gani_runs runs;
+    memset(&runs, 0, sizeof runs);
+    for (int i = 0; i < shape.rank; i++) {
+        const int reduced = (int)(axes >> i & 1u);
+        if (shape.dim[i] == 1) {
+            continue;
+        }
+        if (runs.count == 0 || runs.reduced[runs.count - 1] != reduced) {
+            runs.extent[runs.count] = 1;
+            runs.reduced[runs.count++] = reduced;
+        }
+        runs.extent[runs.count - 1] *= (size_t)shape.dim[i];
+    }
+    return runs;
+}
+
+/* x [outer,count,inner]; y [outer,inner]: sums over the middle axis. Items are, with inner 1,
+ * parts of rows, of which each gives one element of y; else stripes of columns. */
+typedef struct gani_sum_job {
+    const gani_kernels *kernels;
+    const float *x;
+    float *y;
+    size_t count, inner, stripe, stripes;
+} gani_sum_job;
+
+static void gani_sum_items(void *arg, size_t first, size_t last) {
+    const gani_sum_job *job = (const gani_sum_job *)arg;
+    for (size_t item = first; item < last; item++) {
+        const size_t outer = item / job->stripes, at = item % job->stripes * job->stripe;
+        const size_t extent = job->inner == 1 ? job->count : job->inner;
+        const size_t n = extent - at < job->stripe ? extent - at : job->stripe;
+        const float *x = job->x + outer * job->count * job->inner + at;
+        if (job->inner == 1) {
+            job->y[item] = (float)job->kernels->sum(x, n);
+        } else {
+            job->kernels->columns(GANI_COLUMNS_SUM, x, NULL, NULL, job->count, job->inner, n,
+                                  job->y + outer * job->inner + at);
+        }
+    }
+}
+
+/* parts [outer*ceil(count/GANI_SUM_LENGTH)]: scratch where rows are long. */
+static void gani_sum_middle(gan_context *ctx, const float *x, size_t outer, size_t count,
+                            size_t inner, float *parts, float *y) {
+    gani_sum_job job;
+    const size_t extent = inner == 1 ? count : inner;
+    job.kernels = ctx->kernels;
+    job.x = x;
+    job.y = inner == 1 && count > GANI_SUM_LENGTH ? parts : y;
+    job.count = count;
+    job.inner = inner;
+    job.stripe = inner == 1 ? GANI_SUM_LENGTH : gani_round_up(GANI_BLOCK / count + 1, 64);
+    job.stripe = job.stripe < extent ? job.stripe : extent;
+    job.stripes = (extent + job.stripe - 1) / job.stripe;
+    gani_for_items(ctx, outer * job.stripes, job.stripe * (inner == 1 ? 1 : count), gani_sum_items,
+                   &job);
+    if (job.y != y) {
+        gani_sum_middle(ctx, parts, outer, job.stripes, 1, NULL, y);
+    }
+}
+
+/* Floats of scratch: the sums after the first and the second pass, unless those are the last,
+ * and parts of long rows. */
+static void gani_sum_scratch(const gani_runs *runs, size_t floats[3]) {
+    size_t total = 1;
+    int passes = 0;
+    memset(floats, 0, 3 * sizeof floats[0]);
+    for (int i = 0; i < runs->count; i++) {
+        total *= runs->extent[i];
+        passes += runs->reduced[i];
+    }
+    for (int i = runs->count - 1, pass = 0; i >= 0; i--) {
+        if (runs->reduced[i]) {
+            if (i == runs->count - 1 && runs->extent[i] > GANI_SUM_LENGTH) {
+                floats[2] = total / runs->extent[i] * (runs->extent[i] / GANI_SUM_LENGTH + 1);
+            }
+            total /= runs->extent[i];
+            if (++pass < passes && pass <= 2) {
+                floats[pass - 1] = total;
+            }
+        }
+    }
+}
+
+static size_t gani_workspace_sum(gan_context *ctx, const gani_node *node,
+                                 const gan_shape *source_shape) {
+    size_t floats[3];
+    const gani_runs runs = gani_runs_of(source_shape[0], (unsigned)node->attr.i[0]);
+    (void)ctx;
+    gani_sum_scratch(&runs, floats);
+    return (floats[0] + floats[1] + floats[2]) * sizeof(float);
+}
+
+/* One pass for each run of reduced axes, from the last one, so that the first pass reads rows. */
+static gan_status gani_run_sum(gan_context *ctx, const gani_run *run) {
+    size_t floats[3], outer = 1, inner = 1;
+    const gani_runs runs = gani_runs_of(run->source_shape[0], (unsigned)run->node->attr.i[0]);
+    gani_sum_scratch(&runs, floats);
+    float *scratch =
+        (float *)gani_workspace(ctx, (floats[0] + floats[1] + floats[2]) * sizeof(float));
+    if (!scratch) {
+        return GAN_ERR_MEMORY;
+    }
+    int left = 0, pass = 0;
+    for (int i = 0; i < runs.count; i++) {
+        outer *= runs.extent[i];
+        left += runs.reduced[i];
+    }
+    if (left == 0) {
+        memcpy(run->out, run->source[0], outer * sizeof(float));
+    }
+    const float *x = run->source[0];
+    for (int i = runs.count - 1; i >= 0; i--) {
+        outer /= runs.extent[i];
+        if (!runs.reduced[i]) {
+            inner *= runs.extent[i];
+            continue;
+        }
+        float *y = --left == 0 ? run->out : scratch + (pass++ % 2 ? floats[0] : 0);
+        gani_sum_middle(ctx, x, outer, runs.extent[i], inner, scratch + floats[0] + floats[1], y);
+        x = y;
+    }
+    return GAN_OK;
+}
+
+/* Largest element and, unless first is NULL, the place of the first such one, in each group of x
+ * [shape] that is reduced to one of best [y's count]. A NaN is larger than anything. */
+static void gani_find_max(const float *x, gan_shape shape, unsigned axes, float *best,
+                          size_t *first) {
+    gan_shape y = shape;
+    size_t stride[GAN_MAX_RANK] = {0}, index[GAN_MAX_RANK] = {0};
+    for (int i = 0; i < shape.rank; i++) {
+        y.dim[i] = axes >> i & 1u ? 1 : shape.dim[i];
+    }
+    gani_broadcast_strides(y, shape, stride);
+    const size_t count = gan_shape_count(shape), groups = gan_shape_count(y);
+    for (size_t j = 0; j < groups; j++) {
+        best[j] = -HUGE_VALF;
+        if (first) {
+            first[j] = count;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t j = 0;
+        for (int k = 0; k < shape.rank; k++) {
+            j += index[k] * stride[k];
+        }
+        if (x[i] > best[j] || (x[i] != x[i] && best[j] == best[j]) ||
+            (first && first[j] == count)) {
+            best[j] = x[i];
+            if (first) {
+                first[j] = i;
+            }
+        }
+        for (int k = shape.rank - 1; k >= 0 && ++index[k] == (size_t)shape.dim[k]; k--) {
+            index[k] = 0;
+        }
+    }
+}
+
+/* y = max of x over axes */
+static gan_status gani_run_max_over(gan_context *ctx, const gani_run *run) {
+    (void)ctx;
+    gani_find_max(run->source[0], run->source_shape[0], (unsigned)run->node->attr.i[0], run->out,
+                  NULL);
+    return GAN_OK;
+}
+
+static size_t gani_workspace_max_mask(gan_context *ctx, const gani_node *node,
+                                      const gan_shape *source_shape) {
+    size_t groups = 1;
+    (void)ctx;
+    for (int i = 0; i < source_shape[0].rank; i++) {
+        groups *= (unsigned)node->attr.i[0] >> i & 1u ? 1 : (size_t)source_shape[0].dim[i];
+    }
+    return groups * (sizeof(size_t) + sizeof(float));
+}
+
+/* y = 1 at the first maximum of x over axes, else 0 */
+static gan_status gani_run_max_mask(gan_context *ctx, const gani_run *run) {
+    const size_t bytes = gani_workspace_max_mask(ctx, run->node, run->source_shape);
+    const size_t groups = bytes / (sizeof(size_t) + sizeof(float));
+    size_t *first = (size_t *)gani_workspace(ctx, bytes);
+    if (!first) {
+        return GAN_ERR_MEMORY;
+    }
+    gani_find_max(run->source[0], run->source_shape[0], (unsigned)run->node->attr.i[0],
+                  (float *)(void *)(first + groups), first);
+    memset(run->out, 0, gan_shape_count(run->node->shape) * sizeof(float));
+    for (size_t j = 0; j < groups; j++) {
+        run->out[first[j]] = 1.0f;
+    }
+    return GAN_OK;
+}
+
+/* --- running: moving elements -------------------------------------------- */
+
+typedef struct gani_copy {
+    const float *x;
+    float *y;
+} gani_copy;
+
+/* y's step is 1. */
+static void gani_copy_row(void *arg, const size_t *at, const size_t *step, size_t n) {
+    const gani_copy *copy = (const gani_copy *)arg;
+    const float *x = copy->x + at[1];
+    float *y = copy->y + at[0];
+    if (step[1] == 1) {
+        memcpy(y, x, n * sizeof *y);
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            y[i] = x[i * step[1]];
+        }
+    }
+}
+
+/* y = x where `walk` goes, with operand a the source. */
+static void gani_copy_walk(gan_context *ctx, gani_walk *walk, const float *x, float *y) {
+    gani_copy copy;
+    copy.x = x;
+    copy.y = y;
+    memcpy(walk->stride[2], walk->stride[1],
+           sizeof walk->stride[2]); /* not used: joins as a does */
+    gani_walk_run(ctx, walk, gani_copy_row, &copy);
+}
+
+static gan_status gani_run_broadcast(gan_context *ctx, const gani_run *run) {
+    gani_walk walk = gani_walk_of(run->node->shape);
+    gani_broadcast_strides(run->source_shape[0], run->node->shape, walk.stride[1]);
+    gani_copy_walk(ctx, &walk, run->source[0], run->out);
+    return GAN_OK;
+}
+
+static gan_status gani_run_permute(gan_context *ctx, const gani_run *run) {
+    const gan_shape x = run->source_shape[0];
+    size_t stride[GAN_MAX_RANK] = {0};
+    gani_walk walk = gani_walk_of(run->node->shape);
+    gani_broadcast_strides(x, x, stride);
+    for (int i = 0; i < x.rank; i++) {
+        walk.stride[1][i] = stride[run->node->attr.i[i]];
+    }
+    gani_copy_walk(ctx, &walk, run->source[0], run->out);
+    return GAN_OK;
+}
+
+/* Copies a block [outer,rows,inner] between arrays in which an outer step is y_step, x_step
+ * elements. */
+static void gani_copy_block(gan_context *ctx, const float *x, size_t x_step, float *y,
+                            size_t y_step, size_t outer, size_t length) {
+    gani_walk walk;
+    memset(&walk, 0, sizeof walk);
+    walk.rank = 2;
+    walk.dim[0] = outer;
+    walk.dim[1] = length;
+    walk.stride[0][0] = y_step;
+    walk.stride[1][0] = x_step;
+    walk.stride[0][1] = walk.stride[1][1] = 1;
+    gani_copy_walk(ctx, &walk, x, y);
+}
+
+/* y = sources one after the other along axis i[0] */
+static gan_status gani_run_concat(gan_context *ctx, const gani_run *run) {
+    const gan_shape y = run->node->shape;
+    const int axis = run->node->attr.i[0];
+    const size_t outer = gani_extent(y, 0, axis), y_step = gani_extent(y, axis, y.rank);
+    float *out = run->out;
+    for (int k = 0; k < run->node->source_count; k++) {
+        const size_t length = gani_extent(run->source_shape[k], axis, y.rank);
+        gani_copy_block(ctx, run->source[k], length, out, y_step, outer, length);
+        out += length;
+    }
+    return GAN_OK;
+}
+
+/* y = elements i[1] ... i[1]+i[2]-1 of x along axis i[0] */
+static gan_status gani_run_slice(gan_context *ctx, const gani_run *run) {
+    const gan_shape x = run->source_shape[0], y = run->node->shape;
+    const int axis = run->node->attr.i[0];
+    const size_t inner = gani_extent(x, axis + 1, x.rank);
+    const size_t length = gani_extent(y, axis, y.rank);
+    gani_copy_block(ctx, run->source[0] + (size_t)run->node->attr.i[1] * inner,
+                    gani_extent(x, axis, x.rank), run->out, length, gani_extent(x, 0, axis),
+                    length);
+    return GAN_OK;
+}
+
+/* y = x with i[1] zeros before and i[2] behind along axis i[0] */
+static gan_status gani_run_pad(gan_context *ctx, const gani_run *run) {
+    const gan_shape x = run->source_shape[0], y = run->node->shape;
+    const int axis = run->node->attr.i[0];
+    const size_t inner = gani_extent(x, axis + 1, x.rank);
+    const size_t length = gani_extent(x, axis, x.rank), y_step = gani_extent(y, axis, y.rank);
+    memset(run->out, 0, gan_shape_count(y) * sizeof(float));
+    gani_copy_block(ctx, run->source[0], length, run->out + (size_t)run->node->attr.i[1] * inner,
+                    y_step, gani_extent(x, 0, axis), length);
+    return GAN_OK;
+}
+
+/* Mirror image of i, which is up to n-1 outside of [0,n). */
+static int gani_reflect(int i, int n) {
+    return i < 0 ? -i : i >= n ? 2 * (n - 1) - i : i;
+}
+
+/* Planes small [h,w] and large [h + 2*pad_h, w + 2*pad_w]: large = small reflected, or small =
+ * large folded back, adding. */
+typedef struct gani_reflect_job {
+    const float *x;
+    float *y;
+    int h, w, pad_h, pad_w, adjoint;
+} gani_reflect_job;
+
+static void gani_reflect_planes(void *arg, size_t first, size_t last) {
+    const gani_reflect_job *job = (const gani_reflect_job *)arg;
+    const int h = job->h, w = job->w, lh = h + 2 * job->pad_h, lw = w + 2 * job->pad_w;
+    const size_t small_size = (size_t)h * (size_t)w, large_size = (size_t)lh * (size_t)lw;
+    for (size_t plane = first; plane < last; plane++) {
+        const float *x = job->x + plane * (job->adjoint ? large_size : small_size);
+        float *y = job->y + plane * (job->adjoint ? small_size : large_size);
+        if (job->adjoint) {
+            memset(y, 0, small_size * sizeof *y);
+        }
+        for (int i = 0; i < lh; i++) {
+            const size_t row = (size_t)gani_reflect(i - job->pad_h, h) * (size_t)w;
+            for (int j = 0; j < lw; j++) {
+                const size_t near = row + (size_t)gani_reflect(j - job->pad_w, w);
+                const size_t far = (size_t)i * (size_t)lw + (size_t)j;
+                if (job->adjoint) {
+                    y[near] += x[far];
+                } else {
+                    y[far] = x[near];
+                }
+            }
+        }
+    }
+}
+
+static gan_status gani_run_pad_reflect(gan_context *ctx, const gani_run *run) {
+    gani_reflect_job job;
+    job.adjoint = run->node->op == GANI_OP_PAD_REFLECT_ADJOINT;
+    const gan_shape small_shape = job.adjoint ? run->node->shape : run->source_shape[0];
+    const int r = small_shape.rank;
+    job.x = run->source[0];
+    job.y = run->out;
+    job.h = small_shape.dim[r - 2];
+    job.w = small_shape.dim[r - 1];
+    job.pad_h = run->node->attr.i[0];
+    job.pad_w = run->node->attr.i[1];
+    gani_for_items(ctx, gani_extent(small_shape, 0, r - 2), (size_t)job.h * (size_t)job.w,
+                   gani_reflect_planes, &job);
+    return GAN_OK;
+}
+
+/* --- running: matrix products -------------------------------------------- */
+
+static gani_gemm gani_gemm_zero(void) {
+    gani_gemm gemm;
+    memset(&gemm, 0, sizeof gemm);
+    gemm.alpha = 1.0f;
+    return gemm;
+}
+
+/* The product of the last two axes of a and b, transposed or not. */
+static gani_gemm gani_gemm_of(const gani_node *node, gan_shape a, gan_shape b) {
+    gani_gemm gemm = gani_gemm_zero();
+    const int r = a.rank, ta = node->attr.i[0], tb = node->attr.i[1];
+    const ptrdiff_t a_cols = a.dim[r - 1], b_cols = b.dim[r - 1];
+    gemm.m = node->shape.dim[r - 2];
+    gemm.n = node->shape.dim[r - 1];
+    gemm.k = a.dim[ta ? r - 2 : r - 1];
+    gemm.a_row = ta ? 1 : a_cols;
+    gemm.a_col = ta ? a_cols : 1;
+    gemm.b_row = tb ? 1 : b_cols;
+    gemm.b_col = tb ? b_cols : 1;
+    gemm.c_row = gemm.n;
+    return gemm;
+}
+
+static size_t gani_workspace_matmul(gan_context *ctx, const gani_node *node,
+                                    const gan_shape *source_shape) {
+    const gani_gemm gemm = gani_gemm_of(node, source_shape[0], source_shape[1]);
+    return gani_gemm_workspace(ctx, gemm.m, gemm.n, gemm.k);
+}
+
+static double gani_madds_matmul(const gani_node *node, const gan_shape *source_shape) {
+    const gani_gemm gemm = gani_gemm_of(node, source_shape[0], source_shape[1]);
+    return (double)gan_shape_count(node->shape) * gemm.k;
+}
+
+static gan_status gani_run_matmul(gan_context *ctx, const gani_run *run) {
+    const gan_shape a = run->source_shape[0], b = run->source_shape[1];
+    const int r = a.rank;
+    gani_gemm gemm = gani_gemm_of(run->node, a, b);
+    const size_t batch = gani_extent(a, 0, r - 2);
+    gan_status status = GAN_OK;
+    for (size_t i = 0; i < batch && status == GAN_OK; i++) {
+        gemm.a = run->source[0] + i * gani_extent(a, r - 2, r);
+        gemm.b = run->source[1] + i * gani_extent(b, r - 2, r);
+        gemm.c = run->out + i * gani_extent(run->node->shape, r - 2, r);
+        status = gani_gemm_run(ctx, &gemm);
+    }
+    return status;
+}
+
+/* An activation fused into node. */
+static gani_act gani_node_act(const gani_node *node) {
+    gani_act act;
+    act.kind = node->attr.i[GANI_ATTR_ACT];
+    act.slope = node->attr.f[GANI_ATTR_SLOPE];
+    return act;
+}
+
+/* y [n,out] = act(x [n,in] w' + bias), w [out,in] */
+static gani_gemm gani_linear_gemm(const gani_node *node, const gan_shape *source_shape) {
+    gani_gemm gemm = gani_gemm_zero();
+    gemm.m = node->shape.dim[0];
+    gemm.n = node->shape.dim[1];
+    gemm.k = source_shape[0].dim[1];
+    gemm.a_row = gemm.k;
+    gemm.a_col = 1;
+    gemm.b_row = 1;
+    gemm.b_col = gemm.k;
+    gemm.c_row = gemm.n;
+    gemm.act = gani_node_act(node);
+    return gemm;
+}
+
+static size_t gani_workspace_linear(gan_context *ctx, const gani_node *node,
+                                    const gan_shape *source_shape) {
+    const gani_gemm gemm = gani_linear_gemm(node, source_shape);
+    return gani_gemm_workspace(ctx, gemm.m, gemm.n, gemm.k);
+}
+
+static double gani_madds_linear(const gani_node *node, const gan_shape *source_shape) {
+    return (double)gan_shape_count(node->shape) * source_shape[0].dim[1];
+}
+
+static gan_status gani_run_linear(gan_context *ctx, const gani_run *run) {
+    gani_gemm gemm = gani_linear_gemm(run->node, run->source_shape);
+    gemm.a = run->source[0];
+    gemm.b = run->source[1];
+    gemm.c = run->out;
+    gemm.bias_col = run->source[2];
+    return gani_gemm_run(ctx, &gemm);
+}
+
+/* --- running: convolutions ----------------------------------------------- */
+
+/* Sizes of y = conv(x, w), whichever of the three the node is. */
+static gani_conv gani_conv_of(const gani_node *node, const gan_shape *source_shape) {
+    const int *a = node->attr.i;
+    const gan_shape *x = &source_shape[0], *w = &source_shape[1], *y = &node->shape;
+    if (node->op == GANI_OP_CONV_TRANSPOSE) {
+        x = &node->shape;
+        y = &source_shape[0];
+    } else if (node->op == GANI_OP_CONV_WEIGHT_GRAD) {
+        w = &node->shape;
+        y = &source_shape[1];
+    }
+    gani_conv conv;
+    conv.n = x->dim[0];
+    conv.c = x->dim[1];
+    conv.h = x->dim[2];
+    conv.w = x->dim[3];
+    conv.o = y->dim[1];
+    conv.kh = w->dim[2];
+    conv.kw = w->dim[3];
+    conv.oh = y->dim[2];
+    conv.ow = y->dim[3];
+    conv.stride_h = a[GANI_CONV_STRIDE];
+    conv.stride_w = a[GANI_CONV_STRIDE + 1];
+    conv.pad_h = a[GANI_CONV_PAD];
+    conv.pad_w = a[GANI_CONV_PAD + 1];
+    conv.dilation_h = a[GANI_CONV_DILATION];
+    conv.dilation_w = a[GANI_CONV_DILATION + 1];
+    conv.groups = a[GANI_CONV_GROUPS];
+    conv.reflect = a[GANI_CONV_REFLECT];
+    return conv;
+}
+
+static size_t gani_workspace_conv(gan_context *ctx, const gani_node *node,
+                                  const gan_shape *source_shape) {
+    const gani_conv conv = gani_conv_of(node, source_shape);
+    return gani_conv_workspace(ctx, &conv, node->op - GANI_OP_CONV);
+}
+
+static double gani_madds_conv(const gani_node *node, const gan_shape *source_shape) {
+    const gani_conv conv = gani_conv_of(node, source_shape);
+    return (double)conv.n * conv.oh * conv.ow * conv.o * (conv.c / conv.groups) * conv.kh * conv.kw;
+}
+
+static gan_status gani_run_conv(gan_context *ctx, const gani_run *run) {
+    const gani_conv conv = gani_conv_of(run->node, run->source_shape);
+    const float *bias = run->node->source_count > 2 ? run->source[2] : NULL;
+    if (run->node->op == GANI_OP_CONV_WEIGHT_GRAD) {
+        return gani_conv_weight_grad(ctx, &conv, run->source[0], run->source[1], run->out);
+    }
+    if (run->node->op == GANI_OP_CONV_TRANSPOSE) {
+        return gani_conv_input_grad(ctx, &conv, run->source[0], run->source[1], bias,
+                                    gani_node_act(run->node), run->out);
+    }
+    return gani_conv_forward(ctx, &conv, run->source[0], run->source[1], bias,
+                             gani_node_act(run->node), run->out);
+}
+
+/* --- running: pooling and upsampling ------------------------------------- */
+
+/* Planes x [h,w] and y [oh,ow]. Forward: y from x; adjoint: x from y. */
+typedef struct gani_pool_job {
+    const float *source, *key; /* key: max_pool only, planes [h,w] */
+    float *out;
+    int h, w, oh, ow, kernel, stride, pad, count_pad, adjoint;
+    float factor;
+} gani_pool_job;
+
+/* The part of window i, along an axis of n elements, that lies within them: [*first, *last). */
+static void gani_window(const gani_pool_job *job, int i, int n, int *first, int *last) {
+    const int start = i * job->stride - job->pad;
+    *first = start < 0 ? 0 : start;
+    *last = start + job->kernel < n ? start + job->kernel : n;
+}
+
+/* One window: rows [i0,i1), columns [j0,j1) of plane x. */
+static float gani_window_sum(const float *x, int w, int i0, int i1, int j0, int j1) {
+    float sum = 0.0f;
+    for (int i = i0; i < i1; i++) {
+        for (int j = j0; j < j1; j++) {
+            sum += x[(size_t)i * (size_t)w + (size_t)j];
+        }
+    }
+    return sum;
+}
+
+static void gani_window_add(float *x, int w, int i0, int i1, int j0, int j1, float value) {
+    for (int i = i0; i < i1; i++) {
+        for (int j = j0; j < j1; j++) {
+            x[(size_t)i * (size_t)w + (size_t)j] += value;
+        }
+    }
+}
+
+/* Place of the first largest element; NaN is larger than anything. */
+static size_t gani_window_max(const float *key, int w, int i0, int i1, int j0, int j1) {
+    size_t best = (size_t)i0 * (size_t)w + (size_t)j0;
+    for (int i = i0; i < i1; i++) {
+        for (int j = j0; j < j1; j++) {
+            const size_t at = (size_t)i * (size_t)w + (size_t)j;
+            if (key[at] > key[best] || (key[at] != key[at] && key[best] == key[best])) {
+                best = at;
+            }
+        }
+    }
+    return best;
+}
+
+static void gani_pool_planes(void *arg, size_t first, size_t last) {
+    const gani_pool_job *job = (const gani_pool_job *)arg;
+    const size_t large = (size_t)job->h * (size_t)job->w,
+                 pooled = (size_t)job->oh * (size_t)job->ow;
+    for (size_t plane = first; plane < last; plane++) {
+        const float *source = job->source + plane * (job->adjoint ? pooled : large);
+        const float *key = job->key ? job->key + plane * large : NULL;
+        float *out = job->out + plane * (job->adjoint ? large : pooled);
+        if (job->adjoint) {
+            memset(out, 0, large * sizeof *out);
+        }
+        for (int i = 0; i < job->oh; i++) {
+            int i0, i1, j0, j1;
+            gani_window(job, i, job->h, &i0, &i1);
+            for (int j = 0; j < job->ow; j++) {
+                const size_t at = (size_t)i * (size_t)job->ow + (size_t)j;
+                gani_window(job, j, job->w, &j0, &j1);
+                const int count =
+                    job->count_pad ? job->kernel * job->kernel : (i1 - i0) * (j1 - j0);
+                const float scale = job->factor / (float)count;
+                if (key && job->adjoint) {
+                    out[gani_window_max(key, job->w, i0, i1, j0, j1)] += source[at];
+                } else if (key) {
+                    out[at] = source[gani_window_max(key, job->w, i0, i1, j0, j1)];
+                } else if (job->adjoint) {
+                    gani_window_add(out, job->w, i0, i1, j0, j1, scale * source[at]);
+                } else {
+                    out[at] = scale * gani_window_sum(source, job->w, i0, i1, j0, j1);
+                }
+            }
+        }
+    }
+}
+
+/* x [n,c,h,w], y [n,c,oh,ow], one of them the result */
+static gani_pool_job gani_pool_of(const gani_run *run, int adjoint) {
+    const int *a = run->node->attr.i;
+    const gan_shape x = adjoint ? run->node->shape : run->source_shape[0];
+    const gan_shape y = adjoint ? run->source_shape[0] : run->node->shape;
+    gani_pool_job job;
+    job.source = run->source[0];
+    job.key = NULL;
+    job.out = run->out;
+    job.h = x.dim[2];
+    job.w = x.dim[3];
+    job.oh = y.dim[2];
+    job.ow = y.dim[3];
+    job.kernel = a[GANI_POOL_KERNEL];
+    job.stride = a[GANI_POOL_STRIDE];
+    job.pad = a[GANI_POOL_PAD];
+    job.count_pad = a[GANI_POOL_COUNT_PAD];
+    job.adjoint = adjoint;
+    job.factor = run->node->attr.f[0];
+    return job;
+}
+
+static gan_status gani_run_pool(gan_context *ctx, const gani_run *run) {
+    const int op = run->node->op;
+    const int adjoint = op == GANI_OP_AVG_POOL_ADJOINT || op == GANI_OP_MAX_POOL_ADJOINT;
+    gani_pool_job job = gani_pool_of(run, adjoint);
+    if (op == GANI_OP_MAX_POOL || op == GANI_OP_MAX_POOL_ADJOINT) {
+        job.key = run->source[1];
+    }
+    gani_for_items(ctx, gani_extent(run->node->shape, 0, 2), (size_t)job.h * (size_t)job.w,
+                   gani_pool_planes, &job);
+    return GAN_OK;
+}
+
+typedef struct gani_upsample_job {
+    const float *x;
+    float *y;
+    size_t w, factor;
+} gani_upsample_job;
+
+/* Row r of x, of all planes, becomes `factor` rows of y. */
+static void gani_upsample_rows(void *arg, size_t first, size_t last) {
+    const gani_upsample_job *job = (const gani_upsample_job *)arg;
+    const size_t f = job->factor, width = job->w * f;
+    for (size_t r = first; r < last; r++) {
+        const float *x = job->x + r * job->w;
+        float *y = job->y + r * f * width;
+        for (size_t j = 0; j < job->w; j++) {
+            for (size_t k = 0; k < f; k++) {
+                y[j * f + k] = x[j];
+            }
+        }
+        for (size_t k = 1; k < f; k++) {
+            memcpy(y + k * width, y, width * sizeof *y);
+        }
+    }
+}
+
+static gan_status gani_run_upsample(gan_context *ctx, const gani_run *run) {
+    const gan_shape x = run->source_shape[0];
+    gani_upsample_job job;
+    job.x = run->source[0];
+    job.y = run->out;
+    job.w = (size_t)x.dim[3];
+    job.factor = (size_t)run->node->attr.i[0];
+    gani_for_items(ctx, gani_extent(x, 0, 3), job.w * job.factor * job.factor, gani_upsample_rows,
+                   &job);
+    return GAN_OK;
+}
+
+/* --- running: normalisation ---------------------------------------------- */
+
+/* x [n,c,size]: planes of `size` elements, plane p = sample*c + channel. The three kinds differ
+ * in which planes make a group. With size 1 and a group for each channel, groups are columns of
+ * a matrix [n,c]; planes then would be too short to loop over. */
+typedef struct gani_norm_job {
+    const gani_kernels *kernels;
+    const float *x, *g, *moments, *sums, *scale, *shift;
+    float *y, *coefficients;          /* coefficients: scratch of the columns' way, [3,c] */
+    size_t n, c, size, groups, count; /* count: elements in a group */
+    int kind, by_channel, columns;
+    float eps;
+    gani_act act;
+} gani_norm_job;
+
+/* x has the shape of source k. */
+static gani_norm_job gani_norm_job_of(const gan_context *ctx, const gani_run *run, int k) {
+    const gan_shape x = run->source_shape[k];
+    gani_norm_job job;
+    memset(&job, 0, sizeof job);
+    job.kernels = ctx->kernels;
+    job.x = run->source[k];
+    job.y = run->out;
+    job.n = (size_t)x.dim[0];
+    job.c = (size_t)x.dim[1];
+    job.size = gani_extent(x, 2, x.rank);
+    job.kind = run->node->attr.i[0];
+    job.groups = (size_t)gani_norm_groups(x, job.kind);
+    job.count = job.n * job.c * job.size / job.groups;
+    job.by_channel = run->node->attr.i[1];
+    job.columns = job.kind == GAN_NORM_BATCH && job.size == 1;
+    job.eps = run->node->attr.f[0];
+    job.act = gani_node_act(run->node);
+    return job;
+}
+
+static size_t gani_workspace_norm(gan_context *ctx, const gani_node *node,
+                                  const gan_shape *source_shape) {
+    (void)ctx;
+    (void)node;
+    return 3 * (size_t)source_shape[0].dim[1] *
+           sizeof(float); /* sources 0 and 1 have the shape of x */
+}
+
+static size_t gani_plane_group(const gani_norm_job *job, size_t plane) {
+    return job->kind == GAN_NORM_BATCH   ? plane % job->c
+           : job->kind == GAN_NORM_LAYER ? plane / job->c
+                                         : plane;
+}
+
+static float gani_group_rstd(const gani_norm_job *job, size_t group) {
+    return 1.0f / sqrtf(job->moments[job->groups + group] + job->eps);
+}
+
+/* Group g's planes: first, step to the next, how many; a layer's are one long plane. */
+static void gani_group_planes(const gani_norm_job *job, size_t group, size_t *at, size_t *step,
+                              size_t *planes, size_t *size) {
+    const int batch = job->kind == GAN_NORM_BATCH;
+    *size = job->kind == GAN_NORM_LAYER ? job->c * job->size : job->size;
+    *at = group * *size;
+    *step = job->c * job->size;
+    *planes = batch ? job->n : 1;
+}
+
+/* Items: groups, or columns. */
+static void gani_moments_items(void *arg, size_t first, size_t last) {
+    const gani_norm_job *job = (const gani_norm_job *)arg;
+    float *mean = job->y, *var = job->y + job->groups;
+    if (job->columns) {
+        const size_t m = last - first;
+        const float scale = 1.0f / (float)job->n;
+        mean += first;
+        var += first;
+        job->kernels->columns(GANI_COLUMNS_SUM, job->x + first, NULL, NULL, job->n, job->c, m,
+                              mean);
+        job->kernels->unary(GANI_UNARY_AFFINE, mean, scale, 0.0f, mean, m);
+        job->kernels->columns(GANI_COLUMNS_SQUARES, NULL, job->x + first, mean, job->n, job->c, m,
+                              var);
+        job->kernels->unary(GANI_UNARY_AFFINE, var, scale, 0.0f, var, m);
+        return;
+    }
+    for (size_t group = first; group < last; group++) {
+        double moments[3] = {0.0, 0.0, 0.0};
+        size_t at, step, planes, size;
+        gani_group_planes(job, group, &at, &step, &planes, &size);
+        for (size_t p = 0; p < planes; p++) {
+            job->kernels->moments(job->x + at + p * step, size, moments);
+        }
+        mean[group] = (float)moments[1];
+        var[group] = (float)(moments[2] / moments[0]);
+    }
+}
+
+static gan_status gani_run_moments(gan_context *ctx, const gani_run *run) {
+    gani_norm_job job = gani_norm_job_of(ctx, run, 0);
+    gani_for_items(ctx, job.groups, job.count, gani_moments_items, &job);
+    return GAN_OK;
+}
+
+/* Items: planes, or rows of the matrix. */
+static void gani_normalize_items(void *arg, size_t first, size_t last) {
+    const gani_norm_job *job = (const gani_norm_job *)arg;
+    const size_t length = job->columns ? job->c : job->size;
+    for (size_t item = first; item < last; item++) {
+        const float *x = job->x + item * length;
+        float *y = job->y + item * length;
+        if (job->columns) {
+            job->kernels->normalize(x, job->moments, job->coefficients, job->coefficients + job->c,
+                                    1, job->act.kind, job->act.slope, y, length);
+        } else {
+            const size_t group = gani_plane_group(job, item), channel = item % job->c;
+            const float scale =
+                gani_group_rstd(job, group) * (job->scale ? job->scale[channel] : 1.0f);
+            const float shift = job->shift ? job->shift[channel] : 0.0f;
+            job->kernels->normalize(x, job->moments + group, &scale, &shift, 0, job->act.kind,
+                                    job->act.slope, y, length);
+        }
+    }
+}
+
+/* y = act((x - mean)*rstd*scale + shift) */
+static gan_status gani_run_normalize(gan_context *ctx, const gani_run *run) {
+    gani_norm_job job = gani_norm_job_of(ctx, run, 0);
+    job.moments = run->source[1];
+    job.scale = run->source[2];
+    job.shift = run->source[3];
+    if (job.columns) {
+        job.coefficients = (float *)gani_workspace(ctx, 3 * job.c * sizeof(float));
+        if (!job.coefficients) {
+            return GAN_ERR_MEMORY;
+        }
+        for (size_t j = 0; j < job.c; j++) {
+            job.coefficients[j] = gani_group_rstd(&job, j) * (job.scale ? job.scale[j] : 1.0f);
+            job.coefficients[job.c + j] = job.shift ? job.shift[j] : 0.0f;
+        }
+    }
+    gani_for_items(ctx, job.columns ? job.n : job.n * job.c, job.columns ? job.c : job.size,
+                   gani_normalize_items, &job);
+    return GAN_OK;
+}
+
+/* Items: groups, channels or columns. */
+static void gani_norm_sums_items(void *arg, size_t first, size_t last) {
+    const gani_norm_job *job = (const gani_norm_job *)arg;
+    const size_t results = job->by_channel ? job->c : job->groups;
+    float *sum = job->y, *dot = job->y + results;
+    if (job->columns) {
+        const size_t m = last - first;
+        job->kernels->columns(GANI_COLUMNS_SUM, job->g + first, NULL, NULL, job->n, job->c, m,
+                              sum + first);
+        job->kernels->columns(GANI_COLUMNS_DOT, job->g + first, job->x + first,
+                              job->moments + first, job->n, job->c, m, dot + first);
+        for (size_t j = first; j < last; j++) {
+            dot[j] *= gani_group_rstd(job, j);
+        }
+        return;
+    }
+    for (size_t item = first; item < last; item++) {
+        double sums[2] = {0.0, 0.0};
+        size_t at = item * job->size, step = job->c * job->size, planes = job->n, size = job->size;
+        if (!job->by_channel) {
+            gani_group_planes(job, item, &at, &step, &planes, &size);
+        }
+        for (size_t p = 0; p < planes; p++) {
+            const size_t offset = at + p * step;
+            const size_t group = gani_plane_group(job, offset / job->size);
+            double part[2] = {0.0, 0.0};
+            job->kernels->norm_sums(job->g + offset, job->x + offset, job->moments[group], size,
+                                    part);
+            sums[0] += part[0];
+            sums[1] += part[1] * (double)gani_group_rstd(job, group);
+        }
+        sum[item] = (float)sums[0];
+        dot[item] = (float)sums[1];
+    }
+}
+
+/* y = sums of g, sums of g*xhat */
+static gan_status gani_run_norm_sums(gan_context *ctx, const gani_run *run) {
+    gani_norm_job job = gani_norm_job_of(ctx, run, 1);
+    const size_t results = job.by_channel ? job.c : job.groups;
+    job.g = run->source[0];
+    job.moments = run->source[2];
+    gani_for_items(ctx, results, job.n * job.c * job.size / results, gani_norm_sums_items, &job);
+    return GAN_OK;
+}
+
+/* dx = a*g + b*(x - mean) + k:  a = scale*rstd, b = -a*rstd*S1/N, k = -a*S0/N */
+static void gani_norm_dx_coefficients(const gani_norm_job *job, size_t group, size_t channel,
+                                      float *a, float *b, float *k) {
+    const float rstd = gani_group_rstd(job, group), share = 1.0f / (float)job->count;
+    *a = rstd * (job->scale ? job->scale[channel] : 1.0f);
+    *b = job->sums ? -*a * rstd * share * job->sums[job->groups + group] : 0.0f;
+    *k = job->sums ? -*a * share * job->sums[group] : 0.0f;
+}
+
+/* Items: planes, or rows of the matrix. */
+static void gani_norm_dx_items(void *arg, size_t first, size_t last) {
+    const gani_norm_job *job = (const gani_norm_job *)arg;
+    const size_t length = job->columns ? job->c : job->size, step = job->columns ? 1 : 0;
+    for (size_t item = first; item < last; item++) {
+        const size_t group = job->columns ? 0 : gani_plane_group(job, item);
+        float here[3];
+        const float *a = job->coefficients, *b = a + job->c, *k = b + job->c;
+        if (!job->columns) {
+            gani_norm_dx_coefficients(job, group, item % job->c, here, here + 1, here + 2);
+            a = here;
+            b = here + 1;
+            k = here + 2;
+        }
+        if (job->sums) {
+            job->kernels->norm_dx(job->g + item * length, job->x + item * length,
+                                  job->moments + group, a, b, k, step, job->y + item * length,
+                                  length);
+        } else {
+            job->kernels->binary(GANI_BINARY_MUL, job->g + item * length, 1, a, step, 0.0f,
+                                 job->y + item * length, length);
+        }
+    }
+}
+
+/* y = scale*rstd*(g - S0/N - xhat*S1/N) */
+static gan_status gani_run_norm_dx(gan_context *ctx, const gani_run *run) {
+    gani_norm_job job = gani_norm_job_of(ctx, run, 1);
+    job.g = run->source[0];
+    job.moments = run->source[2];
+    job.sums = run->source[3];
+    job.scale = run->source[4];
+    if (job.columns) {
+        float *k = (float *)gani_workspace(ctx, 3 * job.c * sizeof(float));
+        if (!k) {
+            return GAN_ERR_MEMORY;
+        }
+        for (size_t j = 0; j < job.c; j++) {
+            gani_norm_dx_coefficients(&job, j, j, k + j, k + job.c + j, k + 2 * job.c + j);
+        }
+        job.coefficients = k;
+    }
+    gani_for_items(ctx, job.columns ? job.n : job.n * job.c, job.columns ? job.c : job.size,
+                   gani_norm_dx_items, &job);
+    return GAN_OK;
+}
+
+/* --- running: classes and indices ---------------------------------------- */
+
+typedef struct gani_softmax_job {
+    const gani_kernels *kernels;
+    const float *x;
+    float *y;
+    size_t length;
+    int logarithm;
+} gani_softmax_job;
+
+static void gani_softmax_rows(void *arg, size_t first, size_t last) {
+    const gani_softmax_job *job = (const gani_softmax_job *)arg;
+    for (size_t r = first; r < last; r++) {
+        job->kernels->softmax(job->x + r * job->length, job->y + r * job->length, job->length,
+                              job->logarithm);
+    }
+}
+
+static gan_status gani_run_softmax(gan_context *ctx, const gani_run *run) {
+    const gan_shape x = run->source_shape[0];
+    gani_softmax_job job;
+    job.kernels = ctx->kernels;
+    job.x = run->source[0];
+    job.y = run->out;
+    job.length = (size_t)x.dim[x.rank - 1];
+    job.logarithm = run->node->op == GANI_OP_LOG_SOFTMAX;
+    gani_for_items(ctx, gani_extent(x, 0, x.rank - 1), job.length, gani_softmax_rows, &job);
+    return GAN_OK;
+}
+
+/* Are all indices [count] whole numbers from 0 to limit-1? */
+static gan_status gani_check_indices(gan_context *ctx, const float *idx, size_t count, int limit) {
+    for (size_t i = 0; i < count; i++) {
+        if (!(idx[i] >= 0.0f && idx[i] < (float)limit) || idx[i] != floorf(idx[i])) {
+            return gani_error(ctx, GAN_ERR_NUMERIC,
+                              "index %g at %lu (expected a whole number from 0 to %d)",
+                              (double)idx[i], (unsigned long)i, limit - 1);
+        }
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_run_one_hot(gan_context *ctx, const gani_run *run) {
+    const size_t count = gan_shape_count(run->source_shape[0]);
+    const int classes = run->node->attr.i[0];
+    const gan_status status = gani_check_indices(ctx, run->source[0], count, classes);
+    if (status == GAN_OK) {
+        memset(run->out, 0, count * (size_t)classes * sizeof(float));
+        for (size_t i = 0; i < count; i++) {
+            run->out[i * (size_t)classes + (size_t)run->source[0][i]] = 1.0f;
+        }
+    }
+    return status;
+}
+
+static gan_status gani_run_gather_rows(gan_context *ctx, const gani_run *run) {
+    const gan_shape table = run->source_shape[0];
+    const size_t count = (size_t)run->source_shape[1].dim[0], dim = (size_t)table.dim[1];
+    const float *idx = run->source[1];
+    const gan_status status = gani_check_indices(ctx, idx, count, table.dim[0]);
+    for (size_t i = 0; i < count && status == GAN_OK; i++) {
+        memcpy(run->out + i * dim, run->source[0] + (size_t)idx[i] * dim, dim * sizeof(float));
+    }
+    return status;
+}
+
+static gan_status gani_run_scatter_rows(gan_context *ctx, const gani_run *run) {
+    const size_t count = (size_t)run->source_shape[1].dim[0];
+    const size_t dim = (size_t)run->source_shape[0].dim[1];
+    const float *idx = run->source[1];
+    const gan_status status = gani_check_indices(ctx, idx, count, run->node->attr.i[0]);
+    if (status == GAN_OK) {
+        memset(run->out, 0, gan_shape_count(run->node->shape) * sizeof(float));
+        for (size_t i = 0; i < count; i++) {
+            float *row = run->out + (size_t)idx[i] * dim;
+            ctx->kernels->binary(GANI_BINARY_ADD, row, 1, run->source[0] + i * dim, 1, 0.0f, row,
+                                 dim);
+        }
+    }
+    return status;
+}
+
+/* --- running: random ----------------------------------------------------- */
+
+typedef struct gani_random_job {
+    const float *x;
+    float *y;
+    uint64_t key, step;
+    size_t size, count; /* dropout: elements that share one number; count: of y */
+    float p;
+    int normal;
+} gani_random_job;
+
+/* Each stream of a graph has a key of its own, other than the seed itself, with which parameters
+ * are drawn; the step is the stream within it. */
+static gani_random_job gani_random_job_of(const gani_run *run) {
+    gani_random_job job;
+    memset(&job, 0, sizeof job);
+    job.y = run->out;
+    job.key = run->seed + ((uint64_t)run->node->attr.i[0] + 1) * 0x9e3779b97f4a7c15u;
+    job.step = run->step;
+    job.count = gan_shape_count(run->node->shape);
+    return job;
+}
+
+enum { GANI_NOISE_BLOCK = 1024 }; /* elements in an item */
+
+static void gani_noise_blocks(void *arg, size_t first, size_t last) {
+    const gani_random_job *job = (const gani_random_job *)arg;
+    const size_t from = first * GANI_NOISE_BLOCK, to = last * GANI_NOISE_BLOCK;
+    gani_random_fill(job->key, job->step, from, job->y + from,
+                     (to < job->count ? to : job->count) - from, job->normal);
+}
+
+static gan_status gani_run_noise(gan_context *ctx, const gani_run *run) {
+    gani_random_job job = gani_random_job_of(run);
+    job.normal = run->node->op == GANI_OP_NOISE_NORMAL;
+    gani_for_items(ctx, (job.count + GANI_NOISE_BLOCK - 1) / GANI_NOISE_BLOCK, GANI_NOISE_BLOCK,
+                   gani_noise_blocks, &job);
+    return GAN_OK;
+}
+
+/* Items: groups of four numbers, of which each serves `size` elements. */
+static void gani_dropout_items(void *arg, size_t first, size_t last) {
+    const gani_random_job *job = (const gani_random_job *)arg;
+    const float scale = 1.0f / (1.0f - job->p);
+    for (size_t item = first; item < last; item++) {
+        float uniform[4];
+        gani_random_block(job->key, job->step, item, 0, uniform);
+        for (size_t k = 0; k < 4; k++) {
+            const float factor = uniform[k] >= job->p ? scale : 0.0f;
+            const size_t from = (item * 4 + k) * job->size;
+            const size_t to = from + job->size < job->count ? from + job->size : job->count;
+            for (size_t i = from; i < to; i++) {
+                job->y[i] = factor == 0.0f ? 0.0f : factor * job->x[i];
+            }
+        }
+    }
+}
+
+/* y = u >= p ? x/(1-p) : 0, u uniform in [0,1) for each element or channel of a sample */
+static gan_status gani_run_dropout(gan_context *ctx, const gani_run *run) {
+    const gan_shape shape = run->node->shape;
+    gani_random_job job = gani_random_job_of(run);
+    job.x = run->source[0];
+    job.p = run->node->attr.f[0];
+    job.size = run->node->attr.i[1] ? gani_extent(shape, 2, shape.rank) : 1;
+    gani_for_items(ctx, (job.count / job.size + 3) / 4, 4 * job.size, gani_dropout_items, &job);
+    return GAN_OK;
+}
+
+/* --- running: effects ---------------------------------------------------- */
+
+/* parameter = value, or moved towards it by the fraction f[0] */
+static gan_status gani_run_assign(gan_context *ctx, const gani_run *run) {
+    gani_walk walk = gani_walk_of(run->node->shape);
+    if (run->node->op == GANI_OP_ASSIGN_LERP) {
+        gani_map map = gani_map_of(ctx, run, GANI_BINARY_LERP);
+        gani_walk_run(ctx, &walk, gani_binary_row, &map);
+    } else if (run->source[1] != run->out) {
+        gani_copy_walk(ctx, &walk, run->source[1], run->out);
+    }
+    return GAN_OK;
+}
+
+typedef struct gani_optimiser_job {
+    const gani_kernels *kernels;
+    int kind;
+    float *param, *m, *v;
+    const float *grad;
+    float k[8]; /* see gani_optimise in >>kernels-vec */
+} gani_optimiser_job;
+
+static void gani_optimiser_items(void *arg, size_t first, size_t last) {
+    const gani_optimiser_job *job = (const gani_optimiser_job *)arg;
+    job->kernels->optimise(job->kind, job->param + first, job->grad + first,
+                           job->m ? job->m + first : NULL, job->v ? job->v + first : NULL, job->k,
+                           last - first);
+}
+
+/* The decimal number of up to 7 places that a float was written as: 1 - 0.999f is off by 1e-5,
+ * which Adam's second moment would inherit. */
+static double gani_decimal(float x) {
+    return floor((double)x * 1e7 + 0.5) / 1e7;
+}
+
+static gani_optimiser_job gani_optimiser_job_of(const gan_context *ctx, const gani_run *run) {
+    const float *f = run->node->attr.f;
+    gani_optimiser_job job;
+    memset(&job, 0, sizeof job);
+    job.kernels = ctx->kernels;
+    job.param = run->out;
+    job.grad = run->source[1];
+    job.m = run->also[0];
+    job.v = run->also[1];
+    job.k[1] = run->source[GANI_SOURCE_LR][0];
+    if (run->node->op == GANI_OP_SGD) {
+        const int nesterov = run->node->attr.i[0];
+        job.kind = job.m ? GANI_OPTIMISE_MOMENTUM : GANI_OPTIMISE_SGD;
+        job.k[0] = f[1];
+        job.k[2] = f[0];
+        job.k[3] = nesterov ? f[0] : 1.0f;
+        job.k[4] = nesterov ? 1.0f : 0.0f;
+    } else if (run->node->op == GANI_OP_RMSPROP) {
+        job.kind = GANI_OPTIMISE_RMSPROP;
+        job.k[0] = f[2];
+        job.k[2] = f[0];
+        job.k[3] = (float)(1.0 - gani_decimal(f[0]));
+        job.k[7] = f[1];
+    } else {
+        const double beta1 = gani_decimal(f[0]), beta2 = gani_decimal(f[1]);
+        const double t = (double)run->source[GANI_SOURCE_T][0];
+        job.kind = GANI_OPTIMISE_ADAM;
+        job.k[0] = f[3];
+        job.k[1] = (float)((double)job.k[1] / (1.0 - pow(beta1, t)));
+        job.k[2] = f[0];
+        job.k[3] = (float)(1.0 - beta1);
+        job.k[4] = f[1];
+        job.k[5] = (float)(1.0 - beta2);
+        job.k[6] = (float)(1.0 / sqrt(1.0 - pow(beta2, t)));
+        job.k[7] = f[2];
+    }
+    return job;
+}
+
+static gan_status gani_run_optimiser(gan_context *ctx, const gani_run *run) {
+    gani_optimiser_job job = gani_optimiser_job_of(ctx, run);
+    gani_for_items(ctx, gan_shape_count(run->node->shape), 1, gani_optimiser_items, &job);
     return GAN_OK;
 }
 
