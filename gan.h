@@ -13205,6 +13205,7 @@ typedef struct gani_metric {
 typedef struct gani_recipe {
     const struct gan_model *model; /* sizes and options */
     gan_graph *graph;
+    gan_status status; /* of the programs */
     int batch;
     gani_feed feeds[GANI_MAX_FEEDS];
     int feed_count;
@@ -13306,9 +13307,12 @@ static void gani_end_phase(gani_recipe *recipe, const char *name, int every) {
     for (int i = 0; i < phase->metric_count; i++) {
         outputs[i] = recipe->metrics[phase->metric_first + i].tensor;
     }
-    if (gan_program_create(&phase->program, recipe->graph, name, outputs, phase->metric_count) ==
-        GAN_OK) {
+    gan_status status =
+        gan_program_create(&phase->program, recipe->graph, name, outputs, phase->metric_count);
+    if (status == GAN_OK) {
         recipe->phase_count++;
+    } else if (recipe->status == GAN_OK) {
+        recipe->status = status;
     }
 }
 
@@ -13342,10 +13346,7 @@ static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model, 
     if (status == GAN_OK) {
         gan_graph_set_mode(recipe->graph, mode);
         build(recipe);
-        status = gan_graph_status(recipe->graph);
-    }
-    if (status == GAN_OK && recipe->phase_count == 0) {
-        status = gan_context_status(model->ctx); /* of gan_program_create */
+        status = recipe->status;
     }
     if (status != GAN_OK) {
         gani_recipe_destroy(model->ctx, recipe);
@@ -13355,18 +13356,25 @@ static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model, 
     return GAN_OK;
 }
 
-/* Parameters and whatever else the programs of a recipe need at once. */
-static size_t gani_recipe_bytes(const gani_recipe *recipe, double *multiply_adds) {
-    size_t params = 0, largest = 0;
-    *multiply_adds = 0.0;
+/* What the programs of a recipe need beside the parameters: they run one after the other. */
+static size_t gani_recipe_bytes(const gani_recipe *recipe) {
+    size_t largest = 0;
     for (int i = 0; i < recipe->phase_count; i++) {
         const gan_program_info info = gan_program_get_info(recipe->phases[i].program);
         const size_t bytes = info.arena_bytes + info.workspace_bytes + info.input_bytes;
         largest = bytes > largest ? bytes : largest;
-        params = info.param_bytes > params ? info.param_bytes : params;
-        *multiply_adds += info.multiply_adds / recipe->phases[i].every;
     }
-    return params + largest;
+    return largest;
+}
+
+/* Multiply-adds of a step. */
+static double gani_recipe_work(const gani_recipe *recipe) {
+    double work = 0.0;
+    for (int i = 0; i < recipe->phase_count; i++) {
+        const gani_phase *phase = &recipe->phases[i];
+        work += gan_program_get_info(phase->program).multiply_adds / phase->every;
+    }
+    return work;
 }
 
 /* Stream of a feed: apart from those of other feeds, of initial weights (hashes of longer names)
@@ -13775,9 +13783,15 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
     info->seed = gan_params_seed(model->params);
     info->step = gan_params_step(model->params);
     info->options = model->options_text;
-    info->sample_bytes = gani_recipe_bytes(model->sample, &info->sample_multiply_adds);
+    info->sample_bytes = gani_recipe_bytes(model->sample) +
+                         gan_program_get_info(model->sample->phases[0].program).param_bytes;
+    info->sample_multiply_adds = gani_recipe_work(model->sample);
     if (model->train) {
-        info->train_bytes = gani_recipe_bytes(model->train, &info->train_multiply_adds);
+        info->train_bytes = gani_recipe_bytes(model->train);
+        for (int i = 0; i < model->params->count; i++) {
+            info->train_bytes += gan_shape_count(model->params->items[i].shape) * sizeof(float);
+        }
+        info->train_multiply_adds = gani_recipe_work(model->train);
     }
     return GAN_OK;
 }

@@ -14,16 +14,14 @@ static gan_tensor autoencoder(gan_graph *g, gan_tensor x) {
     gan_graph_push(g, "encoder");
     x = gan_leaky_relu(g, gan_layer_conv(g, "conv1", x, 16, 4, 2, 1, NULL), 0.2f); /* 14 x 14 */
     x = gan_layer_conv(g, "conv2", x, 32, 4, 2, 1, NULL);                          /* 7 x 7 */
-    x = gan_leaky_relu(g, gan_layer_batch_norm(g, "norm2", x, NULL), 0.2f);
+    x = gan_leaky_relu(g, gan_layer_batch_norm(g, "norm", x, NULL), 0.2f);
     x = gan_layer_linear(g, "code", gan_reshape(g, x, gan_shape2(n, 32 * 7 * 7)), CODE, NULL);
     gan_graph_pop(g);
-
     gan_graph_push(g, "decoder");
     x = gan_relu(g, gan_layer_linear(g, "open", x, 32 * 7 * 7, NULL));
     x = gan_reshape(g, x, gan_shape4(n, 32, 7, 7));
-    x = gan_layer_conv_transpose(g, "conv1", x, 16, 4, 2, 1, NULL); /* 14 x 14 */
-    x = gan_relu(g, gan_layer_batch_norm(g, "norm1", x, NULL));
-    x = gan_tanh(g, gan_layer_conv_transpose(g, "conv2", x, 1, 4, 2, 1, NULL)); /* 28 x 28 */
+    x = gan_relu(g, gan_layer_conv_transpose(g, "conv1", x, 16, 4, 2, 1, NULL)); /* 14 x 14 */
+    x = gan_tanh(g, gan_layer_conv_transpose(g, "conv2", x, 1, 4, 2, 1, NULL));  /* 28 x 28 */
     gan_graph_pop(g);
     return x;
 }
@@ -32,7 +30,7 @@ static gan_tensor autoencoder(gan_graph *g, gan_tensor x) {
 typedef struct network {
     gan_graph *graph;
     gan_program *program;
-    gan_tensor images, result; /* result: the loss when training, else the copies */
+    gan_tensor images, result; /* the loss when training, else the copies */
 } network;
 
 static gan_status build(network *net, gan_context *ctx, gan_params *params, unsigned mode) {
@@ -63,8 +61,8 @@ static const float *run(const network *net, gan_dataset *data, uint64_t seed, in
 int main(void) {
     static float pictures[2 * BATCH * SIDE * SIDE];
     gan_context *ctx = NULL;
-    gan_params *params = NULL;
     gan_dataset *data = NULL;
+    gan_params *params = NULL;
     network train = {0}, copy = {0};
     const float *result = NULL;
     int failed = gan_context_create(&ctx, NULL) || gan_params_create(&params, ctx, 1) ||

@@ -134,7 +134,7 @@ static const option_row option_rows[] = {
     {"height", "N", "t", "height alone", offsetof(options, height), 1, 4096},
     {"width", "N", "t", "width alone", offsetof(options, width), 1, 4096},
     {"channels", "N", "t", "1 grey, 3 colour", offsetof(options, channels), 1, 4},
-    {"seed", "N", "ts", "same seed, same bits; default 1", offsetof(options, seed), 0, 9e15},
+    {"seed", "N", "ts", "same seed, same bits; default 1", offsetof(options, seed), 1, 9e15},
     {"threads", "N", "ts", "default: all processors; results do not depend on it",
      offsetof(options, threads), 1, 256},
     {"resume", NULL, "t", "go on from the checkpoint in the folder", offsetof(options, resume), 0,
@@ -199,50 +199,58 @@ static int set_model_option(options *given, const char *name, int length, const 
     return wrote < (int)(sizeof given->model - used) ? OK : fail(USAGE, "too many options");
 }
 
-/* Reads "--name value" and "--name=value" from argv[first] on. system: whose options are allowed
- * beside the tool's, NULL: any (inputs of a model that is not known yet). */
+/* 1 if the first `length` bytes of text are the whole of name. */
+static int is_name(const char *name, const char *text, int length) {
+    return (int)strlen(name) == length && strncmp(name, text, (size_t)length) == 0;
+}
+
+static const option_row *find_row(char command, const char *name, int length) {
+    for (int i = 0; i < OPTION_ROWS; i++) {
+        if (is_name(option_rows[i].name, name, length) &&
+            strchr(option_rows[i].commands, command)) {
+            return &option_rows[i];
+        }
+    }
+    return NULL;
+}
+
+/* Whether a name may be meant for the model: an option of the system, or an input of a model that
+ * is not known yet (sample). */
+static int is_model_option(char command, const gan_system *system, const char *name, int length) {
+    for (int i = 0; system && i < system->option_count; i++) {
+        if (is_name(system->options[i].name, name, length)) {
+            return 1;
+        }
+    }
+    return command == 's';
+}
+
+/* Reads "--name value" and "--name=value" from argv[first] on. */
 static int parse(options *given, int argc, char **argv, int first, char command,
                  const gan_system *system) {
-    for (int i = first; i < argc; i++) {
-        const char *name = argv[i];
-        if (strncmp(name, "--", 2) != 0) {
-            return fail(USAGE, "unexpected argument \"%s\" (try: gan help)", name);
+    int status = OK;
+    for (int i = first; i < argc && status == OK; i++) {
+        if (strncmp(argv[i], "--", 2) != 0) {
+            return fail(USAGE, "unexpected argument \"%s\" (try: gan help)", argv[i]);
         }
-        name += 2;
+        const char *name = argv[i] + 2, *value = NULL;
         const int length = (int)strcspn(name, "=");
-        const option_row *row = NULL;
-        for (int k = 0; k < OPTION_ROWS; k++) {
-            if ((int)strlen(option_rows[k].name) == length &&
-                strncmp(option_rows[k].name, name, (size_t)length) == 0 &&
-                strchr(option_rows[k].commands, command)) {
-                row = &option_rows[k];
-            }
+        const option_row *row = find_row(command, name, length);
+        if (!row && !is_model_option(command, system, name, length)) {
+            return fail(USAGE, "unknown option --%.*s (try: gan %s%s%s --help)", length, name,
+                        argv[1], system ? " " : "", system ? system->name : "");
         }
-        int known = row != NULL || (!system && command == 's');
-        for (int k = 0; system && k < system->option_count; k++) {
-            known |= (int)strlen(system->options[k].name) == length &&
-                     strncmp(system->options[k].name, name, (size_t)length) == 0;
-        }
-        if (!known) {
-            return fail(USAGE, "unknown option --%.*s (try: gan %s --help)", length, name,
-                        command == 't'   ? "train SYSTEM"
-                        : command == 's' ? "sample"
-                                         : "info");
-        }
-        const char *value = name[length] == '=' ? name + length + 1 : NULL;
-        if ((!row || row->value) && !value) {
+        if (name[length] == '=') {
+            value = name + length + 1;
+        } else if (!row || row->value) {
             if (++i == argc) {
                 return fail(USAGE, "--%.*s: a value is missing", length, name);
             }
             value = argv[i];
         }
-        const int status =
-            row ? set_option(given, row, value) : set_model_option(given, name, length, value);
-        if (status != OK) {
-            return status;
-        }
+        status = row ? set_option(given, row, value) : set_model_option(given, name, length, value);
     }
-    return OK;
+    return status;
 }
 
 static gan_context *open_context(const options *given) {
