@@ -10140,8 +10140,7 @@ static size_t gani_image_count(const gan_image *image) {
     return (size_t)image->width * (size_t)image->height * (size_t)image->channels;
 }
 
-/* Checks the sizes and allocates the samples. */
-static gan_status gani_image_allocate(gan_context *ctx, gan_image *image) {
+static gan_status gani_check_image_size(gan_context *ctx, const gan_image *image) {
     if (image->width < 1 || image->height < 1 || image->maxval < 1) {
         return gani_error(
             ctx, GAN_ERR_FORMAT,
@@ -10152,6 +10151,15 @@ static gan_status gani_image_allocate(gan_context *ctx, gan_image *image) {
         return gani_error(ctx, GAN_ERR_LIMIT,
                           "image of at most %lu pixels (GAN_MAX_PIXELS) expected, found %d x %d",
                           (unsigned long)GAN_MAX_PIXELS, image->width, image->height);
+    }
+    return GAN_OK;
+}
+
+/* Checks the sizes and allocates the samples. */
+static gan_status gani_image_allocate(gan_context *ctx, gan_image *image) {
+    gan_status status = gani_check_image_size(ctx, image);
+    if (status) {
+        return status;
     }
     image->samples =
         (uint16_t *)gani_alloc(ctx, gani_mul(gani_image_count(image), sizeof(uint16_t)));
@@ -10228,14 +10236,18 @@ static size_t gani_raster_bytes(const gan_image *image, int kind) {
 
 static gan_status gani_read_samples(gani_cursor *in, int kind, gan_image *image) {
     const size_t need = gani_raster_bytes(image, kind);
-    if (need > gani_left(in)) {
+    gan_status status = gani_check_image_size(in->ctx, image);
+    if (status) {
+        return status;
+    }
+    if (need == 0 || need > gani_left(in)) {
         return gani_error(
             in->ctx, GAN_ERR_FORMAT,
             "%d x %d image of %d channels, maxval %d: %s%lu bytes of samples expected, found %lu",
             image->width, image->height, image->channels, image->maxval,
             kind <= 3 ? "at least " : "", (unsigned long)need, (unsigned long)gani_left(in));
     }
-    gan_status status = gani_image_allocate(in->ctx, image);
+    status = gani_image_allocate(in->ctx, image);
     if (status) {
         return status;
     }
@@ -11017,6 +11029,32 @@ static int gani_add_sample(gan_dataset *data, int path, int label) {
 
 /* --- folders --------------------------------------------------------------- */
 
+/* Full paths, in natural order. */
+typedef struct gani_names {
+    char **items;
+    int count, capacity;
+} gani_names;
+
+typedef struct gani_listing {
+    gani_names images, folders;
+    int others; /* files that are not images */
+} gani_listing;
+
+static void gani_free_names(gan_context *ctx, gani_names *names) {
+    for (int i = 0; i < names->count; i++) {
+        gani_free(ctx, names->items[i]);
+    }
+    gani_free(ctx, names->items);
+    memset(names, 0, sizeof *names);
+}
+
+static void gani_free_listing(gan_context *ctx, gani_listing *listing) {
+    gani_free_names(ctx, &listing->images);
+    gani_free_names(ctx, &listing->folders);
+}
+
+#ifndef GAN_NO_DIRENT
+
 static const char *const gani_image_endings[] = {".pgm", ".ppm", ".pbm", ".pnm", ".pam", NULL};
 
 static int gani_is_image_name(const char *name) {
@@ -11065,49 +11103,26 @@ static int gani_compare_names(const void *a, const void *b) {
     return gani_natural_order(*(char *const *)a, *(char *const *)b);
 }
 
-/* Full paths, in natural order. */
-typedef struct gani_names {
-    char **items;
-    int count, capacity;
-} gani_names;
-
-typedef struct gani_listing {
-    gani_names images, folders;
-    int others; /* files that are not images */
-} gani_listing;
-
-static void gani_free_names(gan_context *ctx, gani_names *names) {
-    for (int i = 0; i < names->count; i++) {
-        gani_free(ctx, names->items[i]);
-    }
-    gani_free(ctx, names->items);
-    memset(names, 0, sizeof *names);
-}
-
-static void gani_free_listing(gan_context *ctx, gani_listing *listing) {
-    gani_free_names(ctx, &listing->images);
-    gani_free_names(ctx, &listing->folders);
-}
-
 /* folder + "/" + name, to be freed by the caller. */
 static char *gani_join_path(gan_context *ctx, const char *folder, const char *name) {
     const size_t length = strlen(folder);
     return gani_concat(ctx, folder, length > 0 && folder[length - 1] == '/' ? "" : "/", name);
 }
 
-#ifndef GAN_NO_DIRENT
 #if defined(_WIN32)
 
 typedef struct gani_folder {
     intptr_t handle;
     struct _finddata_t entry;
     int started;
+    int failed; /* errno of reading it */
 } gani_folder;
 
 static int gani_folder_open(gan_context *ctx, gani_folder *folder, const char *path) {
     char *pattern = gani_join_path(ctx, path, "*");
     folder->handle = pattern ? _findfirst(pattern, &folder->entry) : -1;
     folder->started = 0;
+    folder->failed = 0;
     gani_free(ctx, pattern);
     return folder->handle != -1;
 }
@@ -11132,16 +11147,20 @@ static void gani_folder_close(gani_folder *folder) {
 
 typedef struct gani_folder {
     DIR *handle;
+    int failed; /* errno of reading it */
 } gani_folder;
 
 static int gani_folder_open(gan_context *ctx, gani_folder *folder, const char *path) {
     (void)ctx;
+    folder->failed = 0;
     folder->handle = opendir(path);
     return folder->handle != NULL;
 }
 
 static const char *gani_folder_next(gani_folder *folder) {
-    struct dirent *entry = readdir(folder->handle);
+    errno = 0;
+    const struct dirent *entry = readdir(folder->handle);
+    folder->failed = entry ? 0 : errno;
     return entry ? entry->d_name : NULL;
 }
 
@@ -11170,20 +11189,24 @@ static int gani_add_name(gan_context *ctx, gani_names *names, char *path) {
     return 1;
 }
 
-/* Lists an open folder, hidden names left out. 0 without memory. */
-static int gani_list_entries(gan_context *ctx, gani_folder *folder, const char *path,
-                             gani_listing *out) {
+/* Lists an open folder, hidden names left out. */
+static gan_status gani_list_entries(gan_context *ctx, gani_folder *folder, const char *path,
+                                    gani_listing *out) {
     for (;;) {
         const char *name = gani_folder_next(folder);
+        if (!name && folder->failed) {
+            return gani_error(ctx, GAN_ERR_FILE, "cannot list the folder %s: %s", path,
+                              strerror(folder->failed));
+        }
         if (!name) {
-            return 1;
+            return GAN_OK;
         }
         if (name[0] == '.') {
             continue;
         }
         char *full = gani_join_path(ctx, path, name);
         if (!full) {
-            return 0;
+            return GAN_ERR_MEMORY;
         }
         gani_names *list = gani_is_image_name(name)             ? &out->images
                            : gani_entry_is_folder(folder, full) ? &out->folders
@@ -11192,7 +11215,7 @@ static int gani_list_entries(gan_context *ctx, gani_folder *folder, const char *
             out->others++;
             gani_free(ctx, full);
         } else if (!gani_add_name(ctx, list, full)) {
-            return 0;
+            return GAN_ERR_MEMORY;
         }
     }
 }
@@ -11205,7 +11228,7 @@ static int gani_list_folder(gan_context *ctx, const char *path, gani_listing *ou
     if (!gani_folder_open(ctx, &folder, path)) {
         return 0;
     }
-    *status = gani_list_entries(ctx, &folder, path, out) ? GAN_OK : GAN_ERR_MEMORY;
+    *status = gani_list_entries(ctx, &folder, path, out);
     gani_folder_close(&folder);
     if (*status) {
         gani_free_listing(ctx, out);

@@ -157,7 +157,8 @@ static const image_case image_cases[] = {
     {BYTES("P5 2 1 0\nAB"), GAN_ERR_FORMAT, "maxval 0"},
     {BYTES("P5 0 1 255\n"), GAN_ERR_FORMAT, "0 x 1"},
     {BYTES("P5 99999999999999999999 1 255\n"), GAN_ERR_FORMAT, "width of at most"},
-    {BYTES("P5 100000000 100000000 255\nAB"), GAN_ERR_FORMAT, "bytes of samples expected, found 2"},
+    {BYTES("P5 100000000 100000000 255\nAB"), GAN_ERR_LIMIT, "GAN_MAX_PIXELS"},
+    {BYTES("P5 8000 8000 255\nAB"), GAN_ERR_FORMAT, "64000000 bytes of samples expected, found 2"},
     {BYTES("P5 2 2 255\nABC"), GAN_ERR_FORMAT, "4 bytes of samples expected, found 3"},
     {BYTES("P5 2 2 256\nABCDEFG"), GAN_ERR_FORMAT, "8 bytes of samples expected, found 7"},
     {BYTES("P5 1 1 10\nA"), GAN_ERR_FORMAT, "at most 10 (maxval) expected, found 65"},
@@ -595,6 +596,10 @@ static gan_dataset *open_data(const char *path, const gan_dataset_desc *desc) {
     gan_dataset *data;
     gan_status status = gan_dataset_open(&data, ctx, path, desc);
     CHECK(!status, "%s: %s", path, gan_context_error(ctx));
+    if (!data) { /* nothing below can go on */
+        test_end();
+        exit(1);
+    }
     return data;
 }
 
@@ -1016,7 +1021,8 @@ static void drawn_digits(void) {
             counts[(int)labels[i]]++;
             CHECK(ink > 0.02 * pixels && ink < 0.4 * pixels, "size %d, digit %d: ink %g", size, i,
                   ink / pixels);
-            CHECK(size < 16 || edge <= 0.1 * ink, "size %d, digit %d runs over the edge: %g", size, i, edge);
+            CHECK(size < 16 || edge <= 0.1 * ink, "size %d, digit %d runs over the edge: %g", size,
+                  i, edge);
             CHECK(i == 0 ||
                       memcmp(images, images + i * pixels, (size_t)pixels * sizeof(float)) != 0,
                   "digit %d again", i);
