@@ -6773,16 +6773,15 @@ typedef struct gani_copy {
     float *y;
 } gani_copy;
 
-/* y's step is 1. */
 static void gani_copy_row(void *arg, const size_t *at, const size_t *step, size_t n) {
     const gani_copy *copy = (const gani_copy *)arg;
     const float *x = copy->x + at[1];
     float *y = copy->y + at[0];
-    if (step[1] == 1) {
+    if (step[0] == 1 && step[1] == 1) {
         memcpy(y, x, n * sizeof *y);
-    } else {
+    } else { /* y's step is not 1 where a block is one element wide */
         for (size_t i = 0; i < n; i++) {
-            y[i] = x[i * step[1]];
+            y[i * step[0]] = x[i * step[1]];
         }
     }
 }

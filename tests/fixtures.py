@@ -186,6 +186,9 @@ def reductions_and_shapes():
     case("ops", "reshape", lambda x: x.reshape(4, 6), x=(2, 3, 4))
     case("ops", "permute", lambda x: x.permute(2, 0, 3, 1), x=(2, 3, 4, 5))
     case("ops", "concat", lambda a, b, c: torch.cat((a, b, c), 1), a=(2, 3, 2), b=(2, 1, 2), c=(2, 4, 2))
+    case("ops", "concat_column", lambda a, b, c: torch.cat((a, b, c), 2), a=(2, 3, 2), b=(2, 3, 1), c=(2, 3, 1))
+    case("ops", "slice_column", lambda x: x[..., 1:2], x=(3, 4))
+    case("ops", "pad_column", lambda x: F.pad(x, (2, 1)), x=(3, 1))
     case("ops", "slice", lambda x: x[:, 1:4], x=(2, 5, 3))
     case("ops", "pad", lambda x: F.pad(x, (0, 0, 2, 1)), x=(2, 3, 4))
     case("ops", "pad_reflect", lambda x: F.pad(x, (3, 3, 1, 1), mode="reflect"), x=(2, 2, 3, 5))
@@ -353,8 +356,9 @@ def layers():
     def write(w, params):
         fx, fy, gamma = filters(params, w.shape[2], 6, 5)
         return (fy.transpose(2, 3) @ w @ fx) / gamma
-    case("layers", "attention_read", read, x=(2, 2, 5, 6), params=(2, 5))
-    case("layers", "attention_write", write, w=(2, 2, 3, 3), params=(2, 5))
+    where = Given([[0.2, -0.3, 0.1, -0.4, 0.3], [-0.6, 0.25, -0.5, 0.2, -0.7]], True)
+    case("layers", "attention_read", read, x=(2, 2, 5, 6), params=where)
+    case("layers", "attention_write", write, w=(2, 2, 3, 3), params=where)
 
 
 def losses():

@@ -246,12 +246,12 @@ static gan_tensor permuted(fixture *f) {
     return gan_permute(f->graph, in(f, "x"), axes);
 }
 
-static gan_tensor concatenated(fixture *f) {
+static gan_tensor concatenated(fixture *f, int axis) {
     gan_tensor parts[3];
     parts[0] = in(f, "a");
     parts[1] = in(f, "b");
     parts[2] = in(f, "c");
-    return gan_concat(f->graph, parts, 3, 1);
+    return gan_concat(f->graph, parts, 3, axis);
 }
 
 /* Geometry in the order of PyTorch's arguments, both axes alike. */
@@ -417,7 +417,10 @@ static gan_tensor penalty_conv(fixture *f) {
     X(ops, broadcast, gan_broadcast(g, in(f, "x"), gan_shape3(2, 3, 4)))                                    \
     X(ops, reshape, gan_reshape(g, in(f, "x"), gan_shape2(4, 6)))                                           \
     X(ops, permute, permuted(f))                                                                            \
-    X(ops, concat, concatenated(f))                                                                         \
+    X(ops, concat, concatenated(f, 1))                                                                      \
+    X(ops, concat_column, concatenated(f, 2))                                                               \
+    X(ops, slice_column, gan_slice(g, in(f, "x"), 1, 1, 1))                                                 \
+    X(ops, pad_column, gan_pad(g, in(f, "x"), 1, 2, 1))                                                     \
     X(ops, slice, gan_slice(g, in(f, "x"), 1, 1, 3))                                                        \
     X(ops, pad, gan_pad(g, in(f, "x"), 1, 2, 1))                                                            \
     X(ops, pad_reflect, gan_pad_reflect(g, in(f, "x"), 1, 3))                                               \
