@@ -180,12 +180,20 @@ typedef struct gan_conv_desc {
  * sources. gan_grad appends the tensors of a gradient to the same list, so a gradient can be
  * differentiated again. A program is a part of the list made ready to run: what nothing
  * needs is dropped, equal subexpressions are shared, activations are fused, and all
- * intermediates are laid out in one arena.
+ * intermediates are laid out in one arena, whose size is known before anything runs.
+ *
+ * Tensors are values, and never change. Parameters are memory: they live in a store, outside
+ * any graph, and ops that write them (effects: assignments, optimiser steps) take place in
+ * list order. An op reads a parameter as it is when its own turn comes, so a network applied
+ * before and after an update gives two different results in one run of one program.
  *
  * All values are float32. Labels and indices are floats that hold whole numbers.
  *
- * Errors while building stick: the first one is kept in graph and context, the failing call and all
- * later ones return the null tensor {0}. Check once: gan_graph_status, or gan_program_create.
+ * Errors while building stick: the first one is kept in graph and context, the failing call and
+ * all later ones return the null tensor {0} and do nothing. Check once: gan_program_create returns
+ * it, or gan_graph_status. The message names the layer and op, what was expected and found.
+ *
+ * A context, its stores and its graphs serve one thread at a time.
  * ========================================================================= */
 
 #define GAN_MAX_RANK 5
@@ -201,19 +209,21 @@ GAN_API gan_shape gan_shape1(int a);
 GAN_API gan_shape gan_shape2(int a, int b);
 GAN_API gan_shape gan_shape3(int a, int b, int c);
 GAN_API gan_shape gan_shape4(int a, int b, int c, int d);
-/* Number of elements; 0 if the shape is not valid or the product overflows. */
+/* Number of elements; 0 if the shape is not valid or its bytes exceed the address space. */
 GAN_API size_t gan_shape_count(gan_shape shape);
 
 typedef struct gan_params gan_params;
 typedef struct gan_graph gan_graph;
 typedef struct gan_program gan_program;
 
-/* A tensor of one graph; id 0 is "none": an optional source left out, or the result of a failed call. */
+/* A tensor of one graph; id 0 is "none": an optional source left out, or the result of a failed
+ * call. */
 typedef struct gan_tensor {
     int id;
 } gan_tensor;
 
-/* How a parameter starts. Drawn from the store's seed and the parameter's name, so the order of creation does not matter. */
+/* How a parameter starts. Drawn from the store's seed and the parameter's name, so the order of
+ * creation does not matter. */
 typedef enum gan_init_kind {
     GAN_INIT_CONSTANT, /* a */
     GAN_INIT_NORMAL,   /* mean a, standard deviation b */
@@ -235,90 +245,129 @@ typedef struct gan_param_info {
     const char *name; /* full, with scopes: "generator.main.0.weight" */
     gan_shape shape;
     gan_param_kind kind;
-    float *data; /* owned by the store; may be read and written between runs */
+    float *data; /* owned by the store, never moves; may be read and written between runs */
 } gan_param_info;
 
-/* The store of named parameters. Several graphs may share one (training, sampling with another batch);
- * the same name is the same parameter. It also holds what else a run needs to be repeated: seed and step. */
+/* The store of named parameters. Several graphs may share one (training, sampling with another
+ * batch); the same name is the same parameter. It also holds what else a run needs to be repeated:
+ * seed and step. ctx must outlive it, and it must outlive its graphs. GAN_ERR_MEMORY. */
 GAN_API gan_status gan_params_create(gan_params **out, gan_context *ctx, uint64_t seed);
+/* NULL is allowed. */
 GAN_API void gan_params_destroy(gan_params *params);
 GAN_API int gan_params_count(const gan_params *params);
 /* index in creation order; data is NULL past the end. */
 GAN_API gan_param_info gan_params_at(const gan_params *params, int index);
 /* data is NULL if there is no such name. */
 GAN_API gan_param_info gan_params_find(const gan_params *params, const char *name);
-/* The counter that random ops (dropout, noise) take beside the seed; set it before each training step. */
+/* The counter that random ops (dropout, noise) take beside the seed; set it before each training
+ * step. */
 GAN_API void gan_params_set_step(gan_params *params, uint64_t step);
 GAN_API uint64_t gan_params_step(const gan_params *params);
 GAN_API uint64_t gan_params_seed(const gan_params *params);
 
-/* Graphs. ctx and params must outlive the graph; programs must be destroyed before it. */
+/* An empty graph. ctx and params must outlive it. GAN_ERR_MEMORY. */
 GAN_API gan_status gan_graph_create(gan_graph **out, gan_context *ctx, gan_params *params);
+/* The graph's programs must be destroyed before; NULL is allowed. */
 GAN_API void gan_graph_destroy(gan_graph *graph);
+/* The error that stuck, whose message is put back into the context; GAN_OK if there is none. */
 GAN_API gan_status gan_graph_status(const gan_graph *graph);
-/* Names made between push and pop get "name." in front; scopes nest. */
+/* Between push and pop, names of inputs and parameters get "name." in front, and messages say where
+ * a tensor was made. Scopes nest, 31 deep; a full name has at most 255 bytes. */
 GAN_API void gan_graph_push(gan_graph *graph, const char *name);
 GAN_API void gan_graph_pop(gan_graph *graph);
+/* rank -1 for the null tensor. */
 GAN_API gan_shape gan_tensor_shape(const gan_graph *graph, gan_tensor x);
 
-/* Leaves. An input has memory of its own for the caller to fill (gan_input_data). A parameter that exists
- * already must have the same shape; otherwise it is created and initialised. */
+/* Leaves. An input has memory of its own, zero at first, for the caller to fill between runs;
+ * gan_input_data returns it (NULL if the tensor is not an input), and it never moves. A parameter
+ * that the store has already must have the same shape and kind; otherwise it is created and
+ * initialised. The same parameter named twice is the same tensor. */
 GAN_API gan_tensor gan_input(gan_graph *graph, const char *name, gan_shape shape);
 GAN_API float *gan_input_data(gan_graph *graph, gan_tensor input);
-GAN_API gan_tensor gan_param(gan_graph *graph, const char *name, gan_shape shape, gan_param_kind kind, gan_init init);
+GAN_API gan_tensor gan_param(gan_graph *graph, const char *name, gan_shape shape,
+                             gan_param_kind kind, gan_init init);
 GAN_API gan_tensor gan_constant(gan_graph *graph, gan_shape shape, float value);
 GAN_API gan_tensor gan_iota(gan_graph *graph, int count); /* 0, 1, ..., count-1 */
 
-/* Elementwise. Binary ops broadcast as NumPy does: shapes align at the right, extent 1 stretches. */
+/* Elementwise. Binary ops broadcast as NumPy does: shapes align at the right, extent 1
+ * stretches. */
 GAN_API gan_tensor gan_add(gan_graph *graph, gan_tensor a, gan_tensor b);
 GAN_API gan_tensor gan_sub(gan_graph *graph, gan_tensor a, gan_tensor b);
 GAN_API gan_tensor gan_mul(gan_graph *graph, gan_tensor a, gan_tensor b);
 GAN_API gan_tensor gan_div(gan_graph *graph, gan_tensor a, gan_tensor b);
-GAN_API gan_tensor gan_maximum(gan_graph *graph, gan_tensor a, gan_tensor b); /* where equal, the gradient goes to a */
+/* Where a and b are equal, the gradient goes to a. */
+GAN_API gan_tensor gan_maximum(gan_graph *graph, gan_tensor a, gan_tensor b);
 GAN_API gan_tensor gan_minimum(gan_graph *graph, gan_tensor a, gan_tensor b);
-GAN_API gan_tensor gan_greater(gan_graph *graph, gan_tensor a, gan_tensor b); /* a > b ? 1 : 0; gradient 0 */
-GAN_API gan_tensor gan_affine(gan_graph *graph, gan_tensor x, float scale, float shift); /* scale*x + shift */
+/* a > b ? 1 : 0; gradient 0. */
+GAN_API gan_tensor gan_greater(gan_graph *graph, gan_tensor a, gan_tensor b);
+/* scale*x + shift. */
+GAN_API gan_tensor gan_affine(gan_graph *graph, gan_tensor x, float scale, float shift);
 GAN_API gan_tensor gan_square(gan_graph *graph, gan_tensor x);
 GAN_API gan_tensor gan_sqrt(gan_graph *graph, gan_tensor x);
-GAN_API gan_tensor gan_rsqrt(gan_graph *graph, gan_tensor x);
+GAN_API gan_tensor gan_rsqrt(gan_graph *graph, gan_tensor x); /* 1/sqrt(x) */
 GAN_API gan_tensor gan_exp(gan_graph *graph, gan_tensor x);
 GAN_API gan_tensor gan_log(gan_graph *graph, gan_tensor x);
-GAN_API gan_tensor gan_abs(gan_graph *graph, gan_tensor x); /* gradient sign(x), 0 at 0 */
-GAN_API gan_tensor gan_sign(gan_graph *graph, gan_tensor x); /* -1, 0, 1; gradient 0 */
-GAN_API gan_tensor gan_softplus(gan_graph *graph, gan_tensor x); /* log(1+exp(x)), without overflow */
+GAN_API gan_tensor gan_abs(gan_graph *graph, gan_tensor x);      /* gradient sign(x), 0 at 0 */
+GAN_API gan_tensor gan_sign(gan_graph *graph, gan_tensor x);     /* -1, 0, 1; gradient 0 */
+GAN_API gan_tensor gan_softplus(gan_graph *graph, gan_tensor x); /* log(1 + exp(x)) */
+/* min(max(x, low), high); gradient 1 from low to high, both included, else 0. */
 GAN_API gan_tensor gan_clamp(gan_graph *graph, gan_tensor x, float low, float high);
+/* slope >= 0 counts for GAN_ACT_LEAKY_RELU only. */
 GAN_API gan_tensor gan_activate(gan_graph *graph, gan_tensor x, gan_activation kind, float slope);
-GAN_API gan_tensor gan_bce_logits(gan_graph *graph, gan_tensor logit, gan_tensor target); /* elementwise, max(l,0) - l*t + log(1+exp(-|l|)) */
-/* x > 0 ? x : slope[c]*x; slope [1] or [channels], channels being axis 1. He et al. 2015, arXiv:1502.01852. */
+/* Binary cross-entropy of sigmoid(logit), element by element and without overflow:
+ * max(l,0) - l*t + log(1 + exp(-|l|)). */
+GAN_API gan_tensor gan_bce_logits(gan_graph *graph, gan_tensor logit, gan_tensor target);
+/* x > 0 ? x : slope[c]*x; slope [1] or [channels], channels being axis 1. He et al. 2015,
+ * arXiv:1502.01852. */
 GAN_API gan_tensor gan_prelu(gan_graph *graph, gan_tensor x, gan_tensor slope);
 
-/* Reductions over the axes whose bits are set (bit 0: outermost); reduced axes keep extent 1. GAN_ALL_AXES gives a scalar (rank 0). */
+/* Reductions over the axes whose bits are set (bit 0: outermost); reduced axes keep extent 1.
+ * GAN_ALL_AXES gives a scalar (rank 0). */
 GAN_API gan_tensor gan_sum(gan_graph *graph, gan_tensor x, unsigned axes);
 GAN_API gan_tensor gan_mean(gan_graph *graph, gan_tensor x, unsigned axes);
-GAN_API gan_tensor gan_max_over(gan_graph *graph, gan_tensor x, unsigned axes); /* gradient to the first maximum */
+/* The gradient goes to the first maximum. */
+GAN_API gan_tensor gan_max_over(gan_graph *graph, gan_tensor x, unsigned axes);
+/* x stretched to shape, by the rule of binary ops. */
 GAN_API gan_tensor gan_broadcast(gan_graph *graph, gan_tensor x, gan_shape shape);
 
-/* Shape. */
+/* The same elements in the same order: takes no memory and no time. */
 GAN_API gan_tensor gan_reshape(gan_graph *graph, gan_tensor x, gan_shape shape);
-GAN_API gan_tensor gan_permute(gan_graph *graph, gan_tensor x, const int *axes); /* result axis i is x's axis axes[i]; rank entries */
+/* Axis i of the result is axis axes[i] of x; as many entries as x has axes. */
+GAN_API gan_tensor gan_permute(gan_graph *graph, gan_tensor x, const int *axes);
 GAN_API gan_tensor gan_concat(gan_graph *graph, const gan_tensor *parts, int count, int axis);
+/* Elements start ... start+count-1 along an axis. */
 GAN_API gan_tensor gan_slice(gan_graph *graph, gan_tensor x, int axis, int start, int count);
-GAN_API gan_tensor gan_pad(gan_graph *graph, gan_tensor x, int axis, int before, int after); /* zeros */
-GAN_API gan_tensor gan_pad_reflect(gan_graph *graph, gan_tensor x, int pad_h, int pad_w);    /* last two axes, both sides */
-GAN_API gan_tensor gan_detach(gan_graph *graph, gan_tensor x); /* same values, no gradient */
+/* Zeros before and after along an axis. */
+GAN_API gan_tensor gan_pad(gan_graph *graph, gan_tensor x, int axis, int before, int after);
+/* Last two axes, mirrored on both sides without repeating the edge; pad < size. */
+GAN_API gan_tensor gan_pad_reflect(gan_graph *graph, gan_tensor x, int pad_h, int pad_w);
+/* The same values, but gan_grad does not go through. */
+GAN_API gan_tensor gan_detach(gan_graph *graph, gan_tensor x);
 
-/* Linear algebra. matmul: the last two axes; leading axes equal (or absent on b). dense: x [n,in], w [out,in], bias [out] or none. */
-GAN_API gan_tensor gan_matmul(gan_graph *graph, gan_tensor a, gan_tensor b, int transpose_a, int transpose_b);
+/* Matrix product over the last two axes, each factor transposed if wished; leading axes are equal,
+ * or absent on b, which then serves for all. */
+GAN_API gan_tensor gan_matmul(gan_graph *graph, gan_tensor a, gan_tensor b, int transpose_a,
+                              int transpose_b);
+/* x w' + bias: x [n,in], w [out,in], bias [out] or none; result [n,out]. */
 GAN_API gan_tensor gan_linear(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias);
 
-/* Convolutions: x [n,c,h,w]; w [o,c/groups,kh,kw], transposed [c,o/groups,kh,kw]; bias [o] or none. desc NULL: all defaults. */
-GAN_API gan_tensor gan_conv2d(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias, const gan_conv_desc *desc);
-GAN_API gan_tensor gan_conv2d_transpose(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias, const gan_conv_desc *desc);
+/* Convolution (cross-correlation): x [n,c,h,w], w [o,c/groups,kh,kw], bias [o] or none; result
+ * [n,o,oh,ow] with oh = (h + 2*pad - dilation*(kh - 1) - 1)/stride + 1, rounded down. desc NULL:
+ * all defaults. */
+GAN_API gan_tensor gan_conv2d(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias,
+                              const gan_conv_desc *desc);
+/* Its adjoint in x, as PyTorch's ConvTranspose2d: x [n,c,h,w], w [c,o/groups,kh,kw], bias [o] or
+ * none; result [n,o,oh,ow] with oh = (h - 1)*stride - 2*pad + dilation*(kh - 1) + 1 + out_pad. */
+GAN_API gan_tensor gan_conv2d_transpose(gan_graph *graph, gan_tensor x, gan_tensor w,
+                                        gan_tensor bias, const gan_conv_desc *desc);
 
-/* Pooling of [n,c,h,w] with a square window. average: count_pad 1 divides by k*k everywhere (PyTorch count_include_pad). */
-GAN_API gan_tensor gan_avg_pool(gan_graph *graph, gan_tensor x, int kernel, int stride, int pad, int count_pad);
+/* Pooling of [n,c,h,w] with a square window; pad <= kernel/2. Average: a window at the border is
+ * divided by the number of its elements within the image, or, count_pad 1, by kernel^2. */
+GAN_API gan_tensor gan_avg_pool(gan_graph *graph, gan_tensor x, int kernel, int stride, int pad,
+                                int count_pad);
 GAN_API gan_tensor gan_max_pool(gan_graph *graph, gan_tensor x, int kernel, int stride, int pad);
-GAN_API gan_tensor gan_upsample(gan_graph *graph, gan_tensor x, int factor); /* nearest neighbour */
+/* Nearest neighbour: each element becomes a square of factor x factor. */
+GAN_API gan_tensor gan_upsample(gan_graph *graph, gan_tensor x, int factor);
 
 /* Statistics and normalisation of x [n,c,...]. A group shares one mean and variance. */
 typedef enum gan_norm_kind {
@@ -328,54 +377,89 @@ typedef enum gan_norm_kind {
 } gan_norm_kind;
 /* [2,groups]: means, biased variances. */
 GAN_API gan_tensor gan_moments(gan_graph *graph, gan_tensor x, gan_norm_kind kind);
-/* (x - mean)/sqrt(var + eps) * scale[c] + shift[c]; scale and shift [c] or none. moments is gan_moments(x, kind), whose gradient is
- * then included, or any other [2,groups], e.g. running statistics. */
-GAN_API gan_tensor gan_normalize(gan_graph *graph, gan_tensor x, gan_tensor moments, gan_tensor scale, gan_tensor shift,
-                                 gan_norm_kind kind, float eps);
+/* (x - mean)/sqrt(var + eps) * scale[c] + shift[c]; scale and shift [c] or none. moments is
+ * gan_moments(x, kind), whose gradient in x is then included, or any other [2,groups], e.g. running
+ * statistics. */
+GAN_API gan_tensor gan_normalize(gan_graph *graph, gan_tensor x, gan_tensor moments,
+                                 gan_tensor scale, gan_tensor shift, gan_norm_kind kind, float eps);
 
-/* Classes and indices. idx holds whole numbers as floats; out of range is GAN_ERR_NUMERIC when run. */
-GAN_API gan_tensor gan_softmax(gan_graph *graph, gan_tensor x);     /* over the last axis */
-GAN_API gan_tensor gan_log_softmax(gan_graph *graph, gan_tensor x); /* over the last axis */
-GAN_API gan_tensor gan_one_hot(gan_graph *graph, gan_tensor idx, int classes); /* [...] -> [...,classes] */
-GAN_API gan_tensor gan_gather_rows(gan_graph *graph, gan_tensor table, gan_tensor idx); /* [rows,dim], [n] -> [n,dim]; embedding */
-GAN_API gan_tensor gan_scatter_rows(gan_graph *graph, gan_tensor x, gan_tensor idx, int rows); /* [n,dim], [n] -> [rows,dim], adding */
+/* Softmax and its logarithm, over the last axis. */
+GAN_API gan_tensor gan_softmax(gan_graph *graph, gan_tensor x);
+GAN_API gan_tensor gan_log_softmax(gan_graph *graph, gan_tensor x);
+/* Indices: idx holds whole numbers as floats; one out of range is GAN_ERR_NUMERIC when run.
+ * one_hot: [...] to [...,classes]. gather_rows (an embedding): table [rows,dim], idx [n], result
+ * [n,dim]. scatter_rows, its adjoint: x [n,dim], idx [n], result [rows,dim], rows added up. */
+GAN_API gan_tensor gan_one_hot(gan_graph *graph, gan_tensor idx, int classes);
+GAN_API gan_tensor gan_gather_rows(gan_graph *graph, gan_tensor table, gan_tensor idx);
+GAN_API gan_tensor gan_scatter_rows(gan_graph *graph, gan_tensor x, gan_tensor idx, int rows);
 
-/* Random. Each call is a stream of its own; values depend on (seed, step, stream, element). */
-GAN_API gan_tensor gan_dropout(gan_graph *graph, gan_tensor x, float p, int channelwise); /* scaled by 1/(1-p) */
-GAN_API gan_tensor gan_noise_normal(gan_graph *graph, gan_shape shape);
-GAN_API gan_tensor gan_noise_uniform(gan_graph *graph, gan_shape shape);
+/* Random. Each call is a stream of its own; values depend on (seed, step, stream, element) of the
+ * store, the stream counting the random ops of this graph. dropout: zero with probability p in
+ * [0,1), for each element or each channel (axes 0 and 1), the rest scaled by 1/(1-p). */
+GAN_API gan_tensor gan_dropout(gan_graph *graph, gan_tensor x, float p, int channelwise);
+GAN_API gan_tensor gan_noise_normal(gan_graph *graph, gan_shape shape);  /* mean 0, variance 1 */
+GAN_API gan_tensor gan_noise_uniform(gan_graph *graph, gan_shape shape); /* [0,1) */
 
-/* Effects: ops that write a parameter. They belong to the next program made from this graph and happen in list order: tensors
- * made later see the new value, in that program. */
+/* Effects: ops that write a parameter. They belong to the next program made from this graph, take
+ * place in list order, and are never dropped. In that program, ops that stand before the effect see
+ * the old value and ops behind it the new one. (A reshape or detach of a parameter keeps the value
+ * of its own place in the list.) value has the shape of param.
+ *   assign       param = value
+ *   assign_lerp  param += weight * (value - param): running statistics, averages of weights */
 GAN_API void gan_assign(gan_graph *graph, gan_tensor param, gan_tensor value);
-/* param += weight * (value - param): running statistics, weight averages. */
 GAN_API void gan_assign_lerp(gan_graph *graph, gan_tensor param, gan_tensor value, float weight);
 
-/* Gradients of a scalar (one element) in each of wrt, appended to the graph: out[i] has the shape of wrt[i] (zeros if loss does not
- * depend on it). GAN_ERR_STATE if a parameter on the way has been written since the loss was built. */
-GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count, gan_tensor *out);
+/* gan_grad: gradients of a scalar, appended to the graph.
+ *
+ *   loss   a tensor of one element, of any rank
+ *   wrt    [count] parameters, inputs or any other tensors; one counts in full, also where another
+ *          one depends on it
+ *   out    [count] d(loss)/d(wrt[i]), of the shape of wrt[i]; zeros where loss does not depend on
+ *          it
+ *
+ * Costs only what lies between wrt and loss once a program has dropped the rest. May be applied to
+ * its own results. Take gradients before updates: a gradient reads once more what the loss was made
+ * of, so GAN_ERR_STATE if an effect recorded since the last program writes a parameter after the
+ * loss has used it (the message names both). GAN_ERR_SHAPE: loss is not one element.
+ * GAN_ERR_ARGUMENT: not tensors of this graph. Errors stick, and out is then all none. */
+GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count,
+                            gan_tensor *out);
 
-/* Programs. outputs are kept readable after a run (until the next run of any program of this graph). The effects
- * recorded since the last program are part of this one. */
-GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count);
+/* gan_program_create: makes a part of the graph ready to run.
+ *
+ *   name     for messages
+ *   outputs  [count] tensors to be readable after a run; count 0: only effects count
+ *
+ * The effects recorded since the last program are part of it. The graph may grow afterwards; that
+ * changes nothing here. All memory is taken now, gan_program_run takes none. Programs of one graph
+ * share one arena, as large as the largest needs, so making another program ends what the last run
+ * has put out. Constant subexpressions are computed now. Returns the graph's error if one sticks;
+ * GAN_ERR_ARGUMENT: an output is not a tensor of this graph; GAN_ERR_MEMORY. After a failure *out
+ * is NULL, the effects are still pending, and the call may be repeated. */
+GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name,
+                                      const gan_tensor *outputs, int count);
+/* NULL is allowed. */
 GAN_API void gan_program_destroy(gan_program *program);
-/* Runs it. GAN_ERR_NUMERIC names the tensor: an index out of range, or (check_finite) a value that is not finite. */
+/* Runs all of it, in list order. Allocates nothing. GAN_ERR_NUMERIC names the tensor: an index out
+ * of range, or (check_finite) a value that is not finite; effects before it have taken place. */
 GAN_API gan_status gan_program_run(gan_program *program);
-/* Values of an output; NULL if the tensor is not one. */
+/* Values of an output, valid until the next run or creation of any program of this graph; NULL if
+ * the tensor is not one. An output that is a parameter or input is its memory. */
 GAN_API const float *gan_program_output(const gan_program *program, gan_tensor output);
 
 typedef struct gan_program_info {
-    int ops;                /* that will run */
-    size_t arena_bytes;     /* intermediates; programs of one graph share one arena, the largest counts */
-    size_t workspace_bytes; /* scratch of the largest op; shared by the context */
-    size_t input_bytes;
-    size_t param_bytes;  /* parameters that it reads or writes */
-    size_t constant_bytes; /* values that depend on constants alone, kept with the program */
-    double multiply_adds; /* of matrix products and convolutions, direct counting */
+    int ops;                /* that run each time */
+    size_t arena_bytes;     /* intermediates; of the programs of one graph the largest counts */
+    size_t constant_bytes;  /* values that depend on constants alone, kept with the program */
+    size_t workspace_bytes; /* scratch of the largest op; shared by all of the context */
+    size_t input_bytes;     /* inputs that it reads; they belong to the graph */
+    size_t param_bytes;     /* parameters that it reads or writes; they belong to the store */
+    double multiply_adds;   /* of matrix products and convolutions, direct counting */
 } gan_program_info;
 GAN_API gan_program_info gan_program_get_info(const gan_program *program);
-/* What gan_program_create would need, without taking any of it; the effects stay for the program to come. */
-GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count, gan_program_info *info);
+/* What gan_program_create would need, without taking any of it. The effects stay pending. */
+GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count,
+                                       gan_program_info *info);
 
 /* ============================================================================
  * >>api-layers  1.4  LAYERS, LOSSES, OPTIMISERS
@@ -3948,39 +4032,44 @@ static gan_status gani_conv_weight_grad(gan_context *ctx, const gani_conv *s, co
 /* ============================================================================
  * >>nodes  5.1  WHAT A GRAPH IS MADE OF; PARAMETERS
  *
- * A graph is an array of nodes in list order; a tensor is the index of its node (0 is "none", so node 0 is a
- * dummy). A node names its op, its sources, its shape and its attributes; everything that an op needs to know
- * is there, so that equal nodes (same op, sources, attributes) have equal values.
+ * A graph is an array of nodes in list order; a tensor is the index of its node (0 is "none", so
+ * node 0 is a dummy). A node names its op, its sources, its shape and its attributes; everything
+ * that an op needs to know is there, so that equal nodes (same op, sources, attributes) have equal
+ * values.
  *
- * A parameter is memory with a name, in a store that several graphs may share. Its node in a graph stands for that
- * memory: an op reads the value that the parameter has when the op's turn comes, so ops that stand before an effect in the
- * list see the old value and ops behind it the new one.
+ * A parameter is memory with a name, in a store that several graphs may share. Its node in a graph
+ * stands for that memory: an op reads the value that the parameter has when the op's turn comes, so
+ * ops that stand before an effect in the list see the old value and ops behind it the new one.
  *
- * Holds:  types of nodes, op rows, parameters, graphs; shapes; the parameter store; adding a node, its label.
- * Uses:   >>platform        Knows nothing of: particular ops.
+ * Holds:  types of nodes, op rows, parameters, graphs; shapes; the parameter store; adding a node,
+ * its label. Uses:   >>platform        Knows nothing of: particular ops.
  * ========================================================================= */
 
-/* Attributes of an op: plain numbers, zero where not used, so that comparing bytes compares attributes. */
+/* Attributes of an op: plain numbers, zero where not used, so that comparing bytes compares
+ * attributes. */
 typedef struct gani_attr {
     int i[16];
     float f[4];
 } gani_attr;
 
-/* Places with the same meaning in every op. */
+/* Places with the same meaning in every op. SHAPE: rank and GAN_MAX_RANK extents, where the sources
+ * do not determine the shape. ALSO: store index + 1 of up to two parameters that an effect writes
+ * beside node->param. ACT, SLOPE: of an activation op, or folded into another op. */
 enum {
-    GANI_ATTR_SHAPE = 7,  /* attr.i: rank, then GAN_MAX_RANK extents, of ops whose sources do not determine the shape */
-    GANI_ATTR_ALSO = 13,  /* attr.i: store index + 1 of up to two parameters that an effect writes beside node->param */
-    GANI_ATTR_ACT = 15,   /* attr.i: gan_activation, of an activation op or folded into another op */
-    GANI_ATTR_SLOPE = 3   /* attr.f: its slope */
+    GANI_ATTR_SHAPE = 7, /* attr.i */
+    GANI_ATTR_ALSO = 13, /* attr.i */
+    GANI_ATTR_ACT = 15,  /* attr.i: a gan_activation */
+    GANI_ATTR_SLOPE = 3  /* attr.f */
 };
 
+/* Sources are graph->sources[source_first ... +source_count-1], each the id of an earlier node, or
+ * 0 where left out. */
 typedef struct gani_node {
-    int op;           /* row of the op table */
-    int name;         /* offset into graph->text: the scope it was built in (leaves: the full name) */
-    int source_first; /* sources are graph->sources[source_first ... +source_count-1], each the id of an earlier node or 0 (left out) */
-    int source_count;
-    int param;        /* a parameter, or an effect (the first one it writes): index in the store; else -1 */
-    gan_shape shape;  /* of an effect: that of the parameter */
+    int op;   /* row of the op table */
+    int name; /* offset into graph->text: the scope it was built in (leaves: the full name) */
+    int source_first, source_count;
+    int param;       /* parameters, effects (the first one written): index in the store; else -1 */
+    gan_shape shape; /* of an effect: that of the parameter */
     gani_attr attr;
 } gani_node;
 
@@ -3994,32 +4083,37 @@ typedef struct gani_run {
     uint64_t seed, step; /* for random ops */
 } gani_run;
 
+/* Flags of ops. In place: the planner sees to it that source 0 (source 1) has as many elements as
+ * the result, that nobody needs it afterwards, and that no other source shares its memory. */
 enum {
-    GANI_FLAG_LEAF = 1,       /* holds memory of its own: input, parameter */
-    GANI_FLAG_VIEW = 2,       /* same elements in the same order as source 0: no work, shares its memory */
-    GANI_FLAG_INPLACE = 4,    /* out may be the memory of source 0, which has the same number of elements; the same */
-    GANI_FLAG_INPLACE_1 = 8,  /* for source 1. The planner sees to it that nobody needs the source afterwards. */
-    GANI_FLAG_EFFECT = 16,    /* writes parameters; is never dropped or shared, and is nobody's source */
-    GANI_FLAG_CONSTANT = 32,  /* without sources, always the same value */
-    GANI_FLAG_RANDOM = 64,    /* value depends on seed and step too, and on a stream among the attributes */
-    GANI_FLAG_ACT = 128,      /* an activation of source 0, kind and slope in attr at GANI_ATTR_ACT, GANI_ATTR_SLOPE */
-    GANI_FLAG_FUSES_ACT = 256 /* the planner may put a following activation into attr at the same places */
+    GANI_FLAG_LEAF = 1,       /* memory of its own: input, parameter */
+    GANI_FLAG_VIEW = 2,       /* the elements of source 0 in the same order: shares its memory */
+    GANI_FLAG_INPLACE = 4,    /* out may be the memory of source 0 */
+    GANI_FLAG_INPLACE_1 = 8,  /* out may be the memory of source 1 */
+    GANI_FLAG_EFFECT = 16,    /* writes parameters; never dropped or shared; nobody's source */
+    GANI_FLAG_CONSTANT = 32,  /* no sources, always the same value */
+    GANI_FLAG_RANDOM = 64,    /* depends on seed and step, and on a stream among the attributes */
+    GANI_FLAG_ACT = 128,      /* an activation of source 0, see GANI_ATTR_ACT */
+    GANI_FLAG_FUSES_ACT = 256 /* the planner may fold a following activation into attr */
 };
 
 /* One op. Functions that do not apply are NULL. */
 typedef struct gani_op_row {
     const char *name;
     unsigned flags;
-    int required; /* so many sources, from the first, may not be left out; checked before shape is called */
-    /* Checks sources and attributes, sets node->shape. On a misfit returns gani_error(...) that says what was expected and
-     * found; gani_add_node puts the node's label in front. An effect's source 0 is the parameter it writes: its shape function
-     * sets node->param and attr.i[GANI_ATTR_ALSO]. Must not add nodes. NULL: leaves. */
+    int required; /* so many sources, from the first, may not be left out */
+    /* Checks shapes and attributes, sets node->shape. On a misfit returns gani_error(...) that
+     * says what was expected and found; gani_add_node puts the node's label in front. An effect's
+     * source 0 is the parameter it writes: its shape function sets node->param and
+     * attr.i[GANI_ATTR_ALSO]. Must not add nodes. NULL: leaves. */
     gan_status (*shape)(gan_graph *graph, gani_node *node);
-    /* Computes the value. An error is returned as from shape; gan_program_run puts the label in front. NULL: leaves, views. */
+    /* Computes the value. An error is returned as from shape; gan_program_run puts the label in
+     * front. NULL: leaves, views. */
     gan_status (*run)(gan_context *ctx, const gani_run *run);
-    /* Appends the gradient: dsource[k], {0} on entry, becomes the gradient in source k given dy; it stays {0} where that is zero or
-     * not defined. Uses only the public builder functions and gani_add_node, and holds no pointer to a node across them: the array
-     * of nodes may move. NULL: gradient zero. */
+    /* Appends the gradient: dsource[k], {0} on entry, becomes the gradient in source k given dy; it
+     * stays {0} where that is zero or not defined. Uses only the public builder functions and
+     * gani_add_node, and holds no pointer to a node across them: the array of nodes may move. NULL:
+     * gradient zero. */
     void (*grad)(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource);
     /* Bytes that run takes from gani_workspace. NULL: none. */
     size_t (*workspace)(gan_context *ctx, const gani_node *node, const gan_shape *source_shape);
@@ -4038,12 +4132,12 @@ struct gan_params {
     gan_context *ctx;
     gani_param *items;
     int count, capacity;
-    int *slots; /* hash table over names, open addressing: index + 1, or 0 where free; size a power of two, at most half full */
-    int slot_count;
+    int *slots;     /* hash table over names, open addressing: index + 1, or 0 where free */
+    int slot_count; /* a power of two, more than twice count */
     uint64_t seed, step;
 };
 
-#define GANI_MAX_NAME 256 /* bytes of a full name with its final zero */
+#define GANI_MAX_NAME   256 /* bytes of a full name with its final zero */
 #define GANI_MAX_SCOPES 32
 
 typedef struct gani_scope {
@@ -4065,8 +4159,8 @@ struct gan_graph {
     int text_size, text_capacity;
     char scope[GANI_MAX_NAME]; /* "generator.main." */
     gani_scope scopes[GANI_MAX_SCOPES];
-    int scope_depth;  /* scopes[0 ... scope_depth] are open; scopes[0] is the empty one */
-    int name_override; /* while a gradient is appended: the name of the node it belongs to; else -1 */
+    int scope_depth;   /* scopes[0 ... scope_depth] are open; scopes[0] is the empty one */
+    int name_override; /* while a gradient is appended: name of the node it belongs to; else -1 */
     char label[GANI_MAX_NAME + 64];
     int *param_nodes; /* node of each parameter of the store, 0 if it has none here */
     int param_node_capacity;
@@ -4123,7 +4217,8 @@ GAN_API size_t gan_shape_count(gan_shape shape) {
 }
 
 static int gani_shape_equal(const gan_shape *a, const gan_shape *b) {
-    return a->rank == b->rank && memcmp(a->dim, b->dim, (size_t)(a->rank < 0 ? 0 : a->rank) * sizeof a->dim[0]) == 0;
+    return a->rank == b->rank &&
+           memcmp(a->dim, b->dim, (size_t)(a->rank < 0 ? 0 : a->rank) * sizeof a->dim[0]) == 0;
 }
 
 /* "[64,3,32,32]", for messages. */
@@ -4136,7 +4231,8 @@ static gani_shape_text gani_print_shape(const gan_shape *shape) {
     size_t used = 1;
     out.text[0] = '[';
     for (int i = 0; i < shape->rank && i < GAN_MAX_RANK; i++) {
-        used += (size_t)snprintf(out.text + used, sizeof out.text - used, i ? ",%d" : "%d", shape->dim[i]);
+        used += (size_t)snprintf(out.text + used, sizeof out.text - used, i ? ",%d" : "%d",
+                                 shape->dim[i]);
     }
     snprintf(out.text + used, sizeof out.text - used, "]");
     return out;
@@ -4145,8 +4241,9 @@ static gani_shape_text gani_print_shape(const gan_shape *shape) {
 static gan_status gani_check_shape(gan_context *ctx, const gan_shape *shape) {
     if (gan_shape_count(*shape) == 0) {
         const gani_shape_text text = gani_print_shape(shape);
-        return gani_error(ctx, GAN_ERR_SHAPE, "shape %s has an extent below 1, a rank above %d or too many elements", text.text,
-                          GAN_MAX_RANK);
+        return gani_error(ctx, GAN_ERR_SHAPE,
+                          "shape %s has an extent below 1, a rank above %d or too many elements",
+                          text.text, GAN_MAX_RANK);
     }
     return GAN_OK;
 }
@@ -4196,7 +4293,8 @@ GAN_API gan_param_info gan_params_at(const gan_params *params, int index) {
 static int gani_params_slot(const gan_params *params, const char *name) {
     const unsigned mask = (unsigned)params->slot_count - 1u;
     unsigned slot = (unsigned)gani_hash(name, strlen(name), GANI_HASH_START) & mask;
-    while (params->slots[slot] != 0 && strcmp(params->items[params->slots[slot] - 1].name, name) != 0) {
+    while (params->slots[slot] != 0 &&
+           strcmp(params->items[params->slots[slot] - 1].name, name) != 0) {
         slot = (slot + 1u) & mask;
     }
     return (int)slot;
@@ -4226,7 +4324,8 @@ GAN_API uint64_t gan_params_seed(const gan_params *params) {
 /* Makes room for one more item, in the array and in the hash table. */
 static int gani_params_reserve(gan_params *params) {
     void *items = params->items;
-    int reserved = gani_grow(params->ctx, &items, &params->capacity, params->count + 1, sizeof *params->items);
+    int reserved =
+        gani_grow(params->ctx, &items, &params->capacity, params->count + 1, sizeof *params->items);
     params->items = (gani_param *)items;
     if (!reserved || params->slot_count > 2 * params->count) {
         return reserved;
@@ -4264,7 +4363,8 @@ static void gani_param_init(const gan_params *params, const gani_param *param, g
 }
 
 /* Appends a parameter that the store does not have yet. Whole or not at all. */
-static gan_status gani_params_add(gan_params *params, const char *name, gan_shape shape, gan_param_kind kind, gan_init init) {
+static gan_status gani_params_add(gan_params *params, const char *name, gan_shape shape,
+                                  gan_param_kind kind, gan_init init) {
     if (!gani_params_reserve(params)) {
         return GAN_ERR_MEMORY;
     }
@@ -4285,7 +4385,8 @@ static gan_status gani_params_add(gan_params *params, const char *name, gan_shap
 
 /* --- nodes ----------------------------------------------------------------- */
 
-/* Keeps the first error of a graph, whose message the context has just got, and returns the status. */
+/* Keeps the first error of a graph, whose message the context has just got, and returns the status.
+ * */
 static gan_status gani_stick(gan_graph *graph, gan_status status) {
     if (graph->status == GAN_OK) {
         graph->status = status;
@@ -4305,8 +4406,9 @@ static gan_status gani_prefix_error(gan_context *ctx, gan_status status, const c
 static int gani_store_text(gan_graph *graph, const char *text, size_t length) {
     void *block = graph->text;
     const int offset = graph->text_size;
-    int reserved = length < (size_t)(INT_MAX - offset) &&
-                   gani_grow(graph->ctx, &block, &graph->text_capacity, offset + (int)length + 1, 1);
+    int reserved =
+        length < (size_t)(INT_MAX - offset) &&
+        gani_grow(graph->ctx, &block, &graph->text_capacity, offset + (int)length + 1, 1);
     graph->text = (char *)block;
     if (!reserved) {
         return -1;
@@ -4317,14 +4419,16 @@ static int gani_store_text(gan_graph *graph, const char *text, size_t length) {
     return offset;
 }
 
-/* The name of nodes added now: the open scope without its final dot. Stored when first needed. -1 when out of memory. */
+/* The name of nodes added now: the open scope without its final dot. Stored when first needed. -1
+ * when out of memory. */
 static int gani_scope_name(gan_graph *graph) {
     gani_scope *scope = &graph->scopes[graph->scope_depth];
     if (graph->name_override >= 0) {
         return graph->name_override;
     }
     if (scope->name < 0) {
-        scope->name = gani_store_text(graph, graph->scope, (size_t)(scope->length ? scope->length - 1 : 0));
+        scope->name =
+            gani_store_text(graph, graph->scope, (size_t)(scope->length ? scope->length - 1 : 0));
     }
     return scope->name;
 }
@@ -4341,7 +4445,12 @@ static const char *gani_node_label(gan_graph *graph, const gani_node *node) {
     return graph->label;
 }
 
-/* Id and node of source k; node 0, of rank -1, where it is left out. */
+/* The tensor's node; node 0, of rank -1, if it is none of this graph. */
+static const gani_node *gani_tensor_node(const gan_graph *graph, gan_tensor x) {
+    return &graph->nodes[x.id > 0 && x.id < graph->node_count ? x.id : 0];
+}
+
+/* Id and node of source k; node 0 where it is left out. */
 static gan_tensor gani_source(const gan_graph *graph, const gani_node *node, int k) {
     gan_tensor source;
     source.id = graph->sources[node->source_first + k];
@@ -4363,11 +4472,13 @@ static int gani_effect_param(const gani_node *effect, int k) {
 static gan_tensor gani_append_node(gan_graph *graph, const gani_node *node) {
     gan_tensor tensor = {0};
     void *block = graph->nodes;
-    int reserved = gani_grow(graph->ctx, &block, &graph->node_capacity, graph->node_count + 1, sizeof *node);
+    int reserved =
+        gani_grow(graph->ctx, &block, &graph->node_capacity, graph->node_count + 1, sizeof *node);
     graph->nodes = (gani_node *)block;
     if (reserved && (graph->ops[node->op].flags & GANI_FLAG_EFFECT)) {
         block = graph->effects;
-        reserved = gani_grow(graph->ctx, &block, &graph->effect_capacity, graph->effect_count + 1, sizeof *graph->effects);
+        reserved = gani_grow(graph->ctx, &block, &graph->effect_capacity, graph->effect_count + 1,
+                             sizeof *graph->effects);
         graph->effects = (int *)block;
         if (reserved) {
             graph->effects[graph->effect_count++] = graph->node_count;
@@ -4383,9 +4494,11 @@ static gan_tensor gani_append_node(gan_graph *graph, const gani_node *node) {
 }
 
 /* Appends the sources to graph->sources, for the node being made. */
-static gan_status gani_add_sources(gan_graph *graph, gani_node *node, const gan_tensor *sources, int count) {
+static gan_status gani_add_sources(gan_graph *graph, gani_node *node, const gan_tensor *sources,
+                                   int count) {
     void *block = graph->sources;
-    int reserved = gani_grow(graph->ctx, &block, &graph->source_capacity, graph->source_count + count, sizeof *graph->sources);
+    int reserved = gani_grow(graph->ctx, &block, &graph->source_capacity,
+                             graph->source_count + count, sizeof *graph->sources);
     graph->sources = (int *)block;
     if (!reserved) {
         return GAN_ERR_MEMORY;
@@ -4400,17 +4513,21 @@ static gan_status gani_add_sources(gan_graph *graph, gani_node *node, const gan_
 
 /* What holds for every op: required sources are there, and all are tensors of this graph. */
 static gan_status gani_check_sources(gan_graph *graph, const gani_node *node) {
-    for (int k = 0; k < node->source_count; k++) {
-        const int id = gani_source(graph, node, k).id;
-        if (id < 0 || id >= graph->node_count || (id == 0 && k < graph->ops[node->op].required)) {
-            return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "source %d is not a tensor of this graph (id %d)", k, id);
+    const int required = graph->ops[node->op].required;
+    for (int k = 0; k < node->source_count || k < required; k++) {
+        const int id = k < node->source_count ? gani_source(graph, node, k).id : 0;
+        if (id < 0 || id >= graph->node_count || (id == 0 && k < required)) {
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                              "source %d is not a tensor of this graph (id %d)", k, id);
         }
     }
     return GAN_OK;
 }
 
-/* Appends a node of the given op. The op's shape function checks it; {0} on an error, which sticks. attr NULL: all zero. */
-static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sources, int count, const gani_attr *attr) {
+/* Appends a node of the given op. The op's shape function checks it; {0} on an error, which sticks.
+ * attr NULL: all zero. */
+static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sources, int count,
+                                const gani_attr *attr) {
     gan_tensor tensor = {0};
     gani_node node;
     if (graph->status != GAN_OK) {
@@ -4705,7 +4822,8 @@ static gan_tensor gani_sum_to(gan_graph *graph, gan_tensor x, gan_shape shape) {
 /* An operand that was only broadcast to the shape of the other one can be taken before that. */
 static gan_tensor gani_before_broadcast(const gan_graph *graph, gan_tensor x, gan_tensor other) {
     gan_shape from = gan_tensor_shape(graph, x), to = gan_tensor_shape(graph, other);
-    int redundant = graph->nodes[x.id].op == GANI_OP_BROADCAST && gani_shape_equal(&from, &to);
+    int redundant =
+        gani_tensor_node(graph, x)->op == GANI_OP_BROADCAST && gani_shape_equal(&from, &to);
     return redundant ? gani_source_of(graph, x, 0) : x;
 }
 
@@ -7727,8 +7845,8 @@ static const gani_op_row gani_ops[] = {
 /* ============================================================================
  * >>graph  5.3  BUILDING, GRADIENTS
  *
- * A graph grows at its end only. Leaves are made here (inputs, parameters, constants), all else by the builder functions beside
- * the op table.
+ * A graph grows at its end only. Leaves are made here (inputs, parameters, constants), all else by
+ * the builder functions beside the op table.
  *
  * Holds:  graphs, scopes, leaves, gan_grad.
  * Uses:   >>nodes  >>ops        Knows nothing of: how a program is run.
@@ -7740,7 +7858,8 @@ static gan_status gani_graph_begin(gan_graph *graph) {
     none.shape.rank = -1;
     none.param = -1;
     graph->name_override = -1;
-    if (gani_store_text(graph, "", 0) < 0 || gani_append_node(graph, &none).id != 0 || graph->status != GAN_OK) {
+    if (gani_store_text(graph, "", 0) < 0 || gani_append_node(graph, &none).id != 0 ||
+        graph->status != GAN_OK) {
         return GAN_ERR_MEMORY;
     }
     return GAN_OK;
@@ -7782,7 +7901,8 @@ GAN_API void gan_graph_destroy(gan_graph *graph) {
 }
 
 GAN_API gan_status gan_graph_status(const gan_graph *graph) {
-    return graph->status == GAN_OK ? GAN_OK : gani_error(graph->ctx, graph->status, "%s", graph->error);
+    return graph->status == GAN_OK ? GAN_OK
+                                   : gani_error(graph->ctx, graph->status, "%s", graph->error);
 }
 
 /* --- scopes ---------------------------------------------------------------- */
@@ -7791,8 +7911,9 @@ GAN_API void gan_graph_push(gan_graph *graph, const char *name) {
     const int length = graph->scopes[graph->scope_depth].length;
     const size_t added = strlen(name);
     if (graph->scope_depth + 1 >= GANI_MAX_SCOPES || added + 2 > (size_t)(GANI_MAX_NAME - length)) {
-        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_LIMIT, "scope \"%s%s\": more than %d deep or %d bytes long", graph->scope, name,
-                                     GANI_MAX_SCOPES - 1, GANI_MAX_NAME - 2));
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_LIMIT,
+                                     "scope \"%s%s\": more than %d deep or %d bytes long",
+                                     graph->scope, name, GANI_MAX_SCOPES - 1, GANI_MAX_NAME - 2));
         return;
     }
     memcpy(graph->scope + length, name, added);
@@ -7817,20 +7938,22 @@ GAN_API void gan_graph_pop(gan_graph *graph) {
 /* --- leaves ---------------------------------------------------------------- */
 
 GAN_API gan_shape gan_tensor_shape(const gan_graph *graph, gan_tensor x) {
-    return graph->nodes[x.id > 0 && x.id < graph->node_count ? x.id : 0].shape;
+    return gani_tensor_node(graph, x)->shape;
 }
 
 /* Writes scope and name to full [GANI_MAX_NAME]. */
 static gan_status gani_full_name(gan_graph *graph, const char *name, char *full) {
     const int length = snprintf(full, GANI_MAX_NAME, "%s%s", graph->scope, name);
     if (length < 0 || length >= GANI_MAX_NAME) {
-        return gani_error(graph->ctx, GAN_ERR_LIMIT, "name \"%s\" is longer than %d bytes", full, GANI_MAX_NAME - 1);
+        return gani_error(graph->ctx, GAN_ERR_LIMIT, "name \"%s\" is longer than %d bytes", full,
+                          GANI_MAX_NAME - 1);
     }
     return GAN_OK;
 }
 
 /* Appends a leaf of the given full name. */
-static gan_tensor gani_add_leaf(gan_graph *graph, int op, const char *full, gan_shape shape, int param, const gani_attr *attr) {
+static gan_tensor gani_add_leaf(gan_graph *graph, int op, const char *full, gan_shape shape,
+                                int param, const gani_attr *attr) {
     gan_tensor tensor = {0};
     gani_node node;
     memset(&node, 0, sizeof node);
@@ -7858,12 +7981,14 @@ GAN_API gan_tensor gan_input(gan_graph *graph, const char *name, gan_shape shape
         status = gani_prefix_error(graph->ctx, status, full);
     }
     void *block = graph->inputs;
-    if (status == GAN_OK &&
-        !gani_grow(graph->ctx, &block, &graph->input_capacity, graph->input_count + 1, sizeof *graph->inputs)) {
+    if (status == GAN_OK && !gani_grow(graph->ctx, &block, &graph->input_capacity,
+                                       graph->input_count + 1, sizeof *graph->inputs)) {
         status = GAN_ERR_MEMORY;
     }
     graph->inputs = (float **)block;
-    float *data = status == GAN_OK ? (float *)gani_calloc(graph->ctx, gan_shape_count(shape), sizeof *data) : NULL;
+    float *data = status == GAN_OK
+                      ? (float *)gani_calloc(graph->ctx, gan_shape_count(shape), sizeof *data)
+                      : NULL;
     if (!data) {
         gani_stick(graph, status == GAN_OK ? GAN_ERR_MEMORY : status);
         return tensor;
@@ -7875,26 +8000,33 @@ GAN_API gan_tensor gan_input(gan_graph *graph, const char *name, gan_shape shape
 }
 
 GAN_API float *gan_input_data(gan_graph *graph, gan_tensor input) {
-    const gani_node *node = &graph->nodes[input.id > 0 && input.id < graph->node_count ? input.id : 0];
-    return input.id > 0 && node->op == GANI_OP_INPUT ? graph->inputs[node->attr.i[0]] : NULL;
+    const gani_node *node = gani_tensor_node(graph, input);
+    return node->shape.rank >= 0 && node->op == GANI_OP_INPUT ? graph->inputs[node->attr.i[0]]
+                                                              : NULL;
 }
 
 /* Index of the parameter in the store, which gets it if it is new. */
-static gan_status gani_param_index(gan_graph *graph, const char *full, gan_shape shape, gan_param_kind kind, gan_init init, int *index) {
+static gan_status gani_param_index(gan_graph *graph, const char *full, gan_shape shape,
+                                   gan_param_kind kind, gan_init init, int *index) {
     gan_params *params = graph->params;
     *index = gani_params_index(params, full);
     if (*index < 0) {
         *index = params->count;
         gan_status status = gani_check_shape(graph->ctx, &shape);
-        return status != GAN_OK ? gani_prefix_error(graph->ctx, status, full) : gani_params_add(params, full, shape, kind, init);
+        return status != GAN_OK ? gani_prefix_error(graph->ctx, status, full)
+                                : gani_params_add(params, full, shape, kind, init);
     }
     const gani_param *param = &params->items[*index];
     if (!gani_shape_equal(&param->shape, &shape)) {
-        const gani_shape_text had = gani_print_shape(&param->shape), asked = gani_print_shape(&shape);
-        return gani_error(graph->ctx, GAN_ERR_SHAPE, "parameter \"%s\" exists with shape %s, asked for is %s", full, had.text, asked.text);
+        const gani_shape_text had = gani_print_shape(&param->shape),
+                              asked = gani_print_shape(&shape);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "parameter \"%s\" exists with shape %s, asked for is %s", full, had.text,
+                          asked.text);
     }
     if (param->kind != kind) {
-        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "parameter \"%s\" exists as another kind", full);
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "parameter \"%s\" exists as another kind",
+                          full);
     }
     return GAN_OK;
 }
@@ -7903,7 +8035,8 @@ static gan_status gani_param_index(gan_graph *graph, const char *full, gan_shape
 static gan_status gani_reserve_param_nodes(gan_graph *graph) {
     const int old = graph->param_node_capacity;
     void *block = graph->param_nodes;
-    int reserved = gani_grow(graph->ctx, &block, &graph->param_node_capacity, graph->params->count, sizeof *graph->param_nodes);
+    int reserved = gani_grow(graph->ctx, &block, &graph->param_node_capacity, graph->params->count,
+                             sizeof *graph->param_nodes);
     graph->param_nodes = (int *)block;
     for (int i = old; i < graph->param_node_capacity; i++) {
         graph->param_nodes[i] = 0;
@@ -7911,7 +8044,8 @@ static gan_status gani_reserve_param_nodes(gan_graph *graph) {
     return reserved ? GAN_OK : GAN_ERR_MEMORY;
 }
 
-GAN_API gan_tensor gan_param(gan_graph *graph, const char *name, gan_shape shape, gan_param_kind kind, gan_init init) {
+GAN_API gan_tensor gan_param(gan_graph *graph, const char *name, gan_shape shape,
+                             gan_param_kind kind, gan_init init) {
     gan_tensor tensor = {0};
     char full[GANI_MAX_NAME];
     gani_attr attr;
@@ -7949,20 +8083,24 @@ GAN_API gan_tensor gan_constant(gan_graph *graph, gan_shape shape, float value) 
 
 /* --- gradients ------------------------------------------------------------- */
 
-/* Reverse accumulation, as ordinary nodes. With v the nodes from the loss backwards and dv the gradient of the loss in v,
+/* Reverse accumulation, as ordinary nodes. With v the nodes from the loss backwards and dv the
+ * gradient of the loss in v,
  *
  *     d(loss) = 1,     d(source k of v) += grad_k(v, dv)
  *
- * where only nodes between wrt and the loss are visited. grad_k is the op's rule; it reads the values of v and of v's sources. */
+ * where only nodes between wrt and the loss are visited. grad_k is the op's rule; it reads the
+ * values of v and of v's sources. */
 typedef struct gani_reverse {
-    unsigned char *depends; /* [nodes] value depends on one of wrt, through ops that have a gradient */
-    int *gradient;          /* [nodes] id of the sum so far, 0: none */
-    int *written;           /* [nodes] of parameters: the last effect recorded that writes it, 0: none */
-    gan_tensor *dsource;    /* [largest number of sources] */
+    unsigned char
+        *depends;  /* [nodes] value depends on one of wrt, through ops that have a gradient */
+    int *gradient; /* [nodes] id of the sum so far, 0: none */
+    int *written;  /* [nodes] of parameters: the last effect recorded that writes it, 0: none */
+    gan_tensor *dsource; /* [largest number of sources] */
 } gani_reverse;
 
 /* Marks what depends on wrt, up to the loss; returns the largest number of sources met. */
-static int gani_mark_dependent(const gan_graph *graph, int loss, const gan_tensor *wrt, int count, unsigned char *depends) {
+static int gani_mark_dependent(const gan_graph *graph, int loss, const gan_tensor *wrt, int count,
+                               unsigned char *depends) {
     int most = 1;
     for (int i = 0; i < count; i++) {
         depends[wrt[i].id] = 1;
@@ -7999,14 +8137,17 @@ static void gani_mark_written(const gan_graph *graph, int *written) {
     }
 }
 
-/* The gradient of a node may read the node's sources once more; a parameter among them must still be what it was. (A view
- * keeps the value of its own place in the list, so reading a parameter through one is safe.) */
+/* The gradient of a node may read the node's sources once more; a parameter among them must still
+ * be what it was. (A view keeps the value of its own place in the list, so reading a parameter
+ * through one is safe.) */
 static gan_status gani_check_unwritten(gan_graph *graph, int id, const int *written) {
     for (int k = 0; k < graph->nodes[id].source_count; k++) {
         const int source = gani_source(graph, &graph->nodes[id], k).id;
         if (written[source] > id && !(graph->ops[graph->nodes[id].op].flags & GANI_FLAG_VIEW)) {
-            return gani_error(graph->ctx, GAN_ERR_STATE, "gan_grad: parameter \"%s\" is written between %s, which uses it, and the gradient",
-                              graph->text + graph->nodes[source].name, gani_node_label(graph, &graph->nodes[id]));
+            return gani_error(
+                graph->ctx, GAN_ERR_STATE,
+                "gan_grad: parameter \"%s\" is written between %s, which uses it, and the gradient",
+                graph->text + graph->nodes[source].name, gani_node_label(graph, &graph->nodes[id]));
         }
     }
     return GAN_OK;
@@ -8039,8 +8180,8 @@ static void gani_reverse_node(gan_graph *graph, int id, const gani_reverse *work
 }
 
 /* Walks back from the loss; out[i] becomes the gradient in wrt[i]. */
-static gan_status gani_reverse_list(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count, const gani_reverse *work,
-                                    gan_tensor *out) {
+static gan_status gani_reverse_list(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt,
+                                    int count, const gani_reverse *work, gan_tensor *out) {
     gani_mark_written(graph, work->written);
     if (work->depends[loss.id]) {
         work->gradient[loss.id] = gan_constant(graph, graph->nodes[loss.id].shape, 1.0f).id;
@@ -8063,23 +8204,28 @@ static gan_status gani_reverse_list(gan_graph *graph, gan_tensor loss, const gan
     return graph->status;
 }
 
-static gan_status gani_check_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count) {
+static gan_status gani_check_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt,
+                                  int count) {
     if (loss.id <= 0 || loss.id >= graph->node_count) {
-        return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "gan_grad: loss is not a tensor of this graph");
+        return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                          "gan_grad: loss is not a tensor of this graph");
     }
     for (int i = 0; i < count; i++) {
         if (wrt[i].id <= 0 || wrt[i].id >= graph->node_count) {
-            return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "gan_grad: wrt %d is not a tensor of this graph", i);
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                              "gan_grad: wrt %d is not a tensor of this graph", i);
         }
     }
     if (gan_shape_count(graph->nodes[loss.id].shape) != 1) {
         const gani_shape_text shape = gani_print_shape(&graph->nodes[loss.id].shape);
-        return gani_error(graph->ctx, GAN_ERR_SHAPE, "gan_grad: loss has shape %s, expected one element", shape.text);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "gan_grad: loss has shape %s, expected one element", shape.text);
     }
     return GAN_OK;
 }
 
-GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count, gan_tensor *out) {
+GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor *wrt, int count,
+                            gan_tensor *out) {
     gan_context *ctx = graph->ctx;
     const size_t nodes = (size_t)graph->node_count;
     gani_reverse work;
@@ -8117,19 +8263,24 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
 /* ============================================================================
  * >>planner  5.4  DEAD CODE, SHARING, FUSION, MEMORY; RUNNING
  *
- * A program is a part of a graph made ready to run. The graph is only read, for other programs share it; what changes (an
- * activation folded into a convolution) is changed in the program's copy of the node. A node's id serves as its time,
- * for nodes run in list order. Planning is a row of passes over the list, each filling arrays of gani_plan:
+ * A program is a part of a graph made ready to run. The graph is only read, for other programs
+ * share it; what changes (an activation folded into a convolution) is changed in the program's copy
+ * of the node. A node's id serves as its time, for nodes run in list order. Planning is a row of
+ * passes over the list, each filling arrays of gani_plan:
  *
  *   needed    backwards from the outputs and the pending effects
- *   same      value numbering: nodes of equal op, attributes, shape and source values are one. A parameter gets a new number
- *             whenever an effect writes it, so a network applied before and after an update is two. A view has the
- *             number of what it views together with its shape, so that chains of views, and views that change nothing
+ *   same      value numbering: nodes of equal op, attributes, shape and source values are one. A
+ *   parameter gets a new number
+ *             whenever an effect writes it, so a network applied before and after an update is two.
+ *             A view has the
+ *             number of what it views together with its shape, so that chains of views, and views
+ *             that change nothing
  *             (detach), cost nothing
  *   fusion    an activation that alone reads its source moves into it, if that op can
  *   folded    small values that depend on constants alone: computed once, now
  *   last      when each value is read last
- *   storage   blocks of the arena: one for each value, but a view shows its source's block, and an op that may work in
+ *   storage   blocks of the arena: one for each value, but a view shows its source's block, and an
+ *   op that may work in
  *             place takes over the block of a source that is read there for the last time
  *   offset    where each block lies, so that blocks that live at the same time do not overlap
  *
@@ -8137,8 +8288,8 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
  * Uses:   >>nodes  >>ops        Knows nothing of: how the graph was built.
  * ========================================================================= */
 
-/* Under AddressSanitizer blocks have gaps between them, and while an op runs all of the arena is poisoned but its sources and
- * its result. */
+/* Under AddressSanitizer blocks have gaps between them, and while an op runs all of the arena is
+ * poisoned but its sources and its result. */
 #if defined(__SANITIZE_ADDRESS__)
 #define GANI_ASAN 1
 #elif defined(__has_feature)
@@ -8148,17 +8299,17 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
 #endif
 #ifdef GANI_ASAN
 #include <sanitizer/asan_interface.h>
-#define GANI_ARENA_GAP GANI_ALIGN
-#define GANI_POISON(ptr, bytes) ASAN_POISON_MEMORY_REGION((ptr), (bytes))
+#define GANI_ARENA_GAP            GANI_ALIGN
+#define GANI_POISON(ptr, bytes)   ASAN_POISON_MEMORY_REGION((ptr), (bytes))
 #define GANI_UNPOISON(ptr, bytes) ASAN_UNPOISON_MEMORY_REGION((ptr), (bytes))
 #else
-#define GANI_ARENA_GAP 0
-#define GANI_POISON(ptr, bytes) ((void)(ptr), (void)(bytes))
+#define GANI_ARENA_GAP            0
+#define GANI_POISON(ptr, bytes)   ((void)(ptr), (void)(bytes))
 #define GANI_UNPOISON(ptr, bytes) ((void)(ptr), (void)(bytes))
 #endif
 
-/* A value that depends on constants alone is kept with the program if it has at most so many elements; a larger one is cheaper
- * to make again in each run than to keep. */
+/* A value that depends on constants alone is kept with the program if it has at most so many
+ * elements; a larger one is cheaper to make again in each run than to keep. */
 #define GANI_FOLD_LIMIT 4096
 
 /* Where a value lives. */
@@ -8177,12 +8328,13 @@ typedef struct gani_place {
 
 /* One op of a program. */
 typedef struct gani_step {
-    gani_node node;   /* copy of the graph's node; source_first is an index into the program's tables */
+    gani_node
+        node; /* copy of the graph's node; source_first is an index into the program's tables */
     gani_place place; /* of its value */
 } gani_step;
 
 typedef struct gani_output {
-    int id;           /* node in the graph */
+    int id; /* node in the graph */
     gani_place place;
 } gani_output;
 
@@ -8214,18 +8366,18 @@ typedef struct gani_plan {
     unsigned char *needed; /* [nodes] */
     unsigned char *folded; /* [nodes] computed when the program is made */
     unsigned char *copied; /* [nodes] a view that needs memory of its own */
-    int *same;             /* [nodes] an earlier node with the same value, or the node itself; followed by gani_same */
-    int *root;             /* [nodes] value number of what a view shows, of the node itself if it is no view */
-    int *source_number;    /* [sources] value number of each source when it is read */
-    int *param_number;     /* [parameters] value number at present */
-    int *act;              /* [nodes] the activation that has moved into this node, 0: none */
-    int *last;             /* [nodes] time of the last use; node_count: read after the run */
-    int *storage;          /* [nodes] index of its block, -1: not in the arena */
-    gani_storage *blocks;  /* [nodes] */
+    int *same; /* [nodes] an earlier node of the same value, or the node itself; see gani_same */
+    int *root; /* [nodes] value number of what a view shows, of the node itself if it is no view */
+    int *source_number;   /* [sources] value number of each source when it is read */
+    int *param_number;    /* [parameters] value number at present */
+    int *act;             /* [nodes] the activation that has moved into this node, 0: none */
+    int *last;            /* [nodes] time of the last use; node_count: read after the run */
+    int *storage;         /* [nodes] index of its block, -1: not in the arena */
+    gani_storage *blocks; /* [nodes] */
     int block_count;
-    int *order;            /* [nodes] scratch of packing: blocks placed so far, by offset */
-    gani_place *places;    /* [nodes] */
-    int *table;            /* [table_size] hash table of value numbering: node or 0; size a power of two */
+    int *order;         /* [nodes] scratch of packing: blocks placed so far, by offset */
+    gani_place *places; /* [nodes] */
+    int *table; /* [table_size] hash table of value numbering: node or 0; size a power of two */
     int table_size;
 } gani_plan;
 
@@ -8285,10 +8437,12 @@ static int gani_same_value(const gani_plan *plan, int a, int b) {
     if (!gani_shape_equal(&x->shape, &y->shape)) {
         return 0;
     }
-    if ((gani_plan_flags(plan, a) & GANI_FLAG_VIEW) && (gani_plan_flags(plan, b) & GANI_FLAG_VIEW)) {
+    if ((gani_plan_flags(plan, a) & GANI_FLAG_VIEW) &&
+        (gani_plan_flags(plan, b) & GANI_FLAG_VIEW)) {
         return plan->root[a] == plan->root[b];
     }
-    return x->op == y->op && x->source_count == y->source_count && memcmp(&x->attr, &y->attr, sizeof x->attr) == 0 &&
+    return x->op == y->op && x->source_count == y->source_count &&
+           memcmp(&x->attr, &y->attr, sizeof x->attr) == 0 &&
            memcmp(plan->source_number + x->source_first, plan->source_number + y->source_first,
                   (size_t)x->source_count * sizeof(int)) == 0;
 }
@@ -8300,10 +8454,12 @@ static uint64_t gani_value_hash(const gani_plan *plan, int id) {
     }
     uint64_t hash = gani_hash(&node->op, sizeof node->op, GANI_HASH_START);
     hash = gani_hash(&node->attr, sizeof node->attr, hash);
-    return gani_hash(plan->source_number + node->source_first, (size_t)node->source_count * sizeof(int), hash);
+    return gani_hash(plan->source_number + node->source_first,
+                     (size_t)node->source_count * sizeof(int), hash);
 }
 
-/* The first node with the value of id: id itself, which is entered in the table, if there is none. */
+/* The first node with the value of id: id itself, which is entered in the table, if there is none.
+ * */
 static int gani_find_value(const gani_plan *plan, int id) {
     const unsigned mask = (unsigned)plan->table_size - 1u;
     unsigned slot = (unsigned)gani_value_hash(plan, id) & mask;
@@ -8316,11 +8472,12 @@ static int gani_find_value(const gani_plan *plan, int id) {
     return plan->table[slot];
 }
 
-/* What a view shows. A view of the same shape is what it views, except for a parameter: a view keeps its value when the
- * parameter is written later. */
+/* What a view shows. A view of the same shape is what it views, except for a parameter: a view
+ * keeps its value when the parameter is written later. */
 static int gani_number_view(const gani_plan *plan, int id) {
     const int source = gani_plan_source(plan, id, 0);
-    const int root = gani_is_param(plan, source) ? gani_value_number(plan, source) : plan->root[source];
+    const int root =
+        gani_is_param(plan, source) ? gani_value_number(plan, source) : plan->root[source];
     plan->root[id] = root;
     if (root < plan->graph->node_count && !gani_is_param(plan, root) &&
         gani_shape_equal(&gani_plan_node(plan, root)->shape, &gani_plan_node(plan, id)->shape)) {
@@ -8342,7 +8499,8 @@ static void gani_number_values(const gani_plan *plan) {
             continue;
         }
         for (int k = 0; k < node->source_count; k++) {
-            plan->source_number[node->source_first + k] = gani_value_number(plan, gani_source(graph, node, k).id);
+            plan->source_number[node->source_first + k] =
+                gani_value_number(plan, gani_source(graph, node, k).id);
         }
         if (flags & GANI_FLAG_EFFECT) {
             for (int k = 0; k < GANI_MAX_WRITTEN; k++) {
@@ -8352,7 +8510,8 @@ static void gani_number_values(const gani_plan *plan) {
                 }
             }
         } else {
-            plan->same[id] = flags & GANI_FLAG_VIEW ? gani_number_view(plan, id) : gani_find_value(plan, id);
+            plan->same[id] =
+                flags & GANI_FLAG_VIEW ? gani_number_view(plan, id) : gani_find_value(plan, id);
         }
     }
 }
@@ -8374,7 +8533,8 @@ static void gani_fuse_activations(const gani_plan *plan, const gan_program *prog
     for (int id = 1; id < graph->node_count; id++) {
         if (plan->needed[id] && (gani_plan_flags(plan, id) & GANI_FLAG_ACT)) {
             const int source = gani_plan_source(plan, id, 0);
-            if ((gani_plan_flags(plan, source) & GANI_FLAG_FUSES_ACT) && uses[source] == 1 && plan->act[source] == 0 &&
+            if ((gani_plan_flags(plan, source) & GANI_FLAG_FUSES_ACT) && uses[source] == 1 &&
+                plan->act[source] == 0 &&
                 graph->nodes[source].attr.i[GANI_ATTR_ACT] == GAN_ACT_NONE) {
                 plan->act[source] = id;
                 plan->same[id] = source;
@@ -8389,7 +8549,8 @@ static void gani_fold_constants(const gani_plan *plan) {
     for (int id = 1; id < plan->graph->node_count; id++) {
         const gani_node *node = gani_plan_node(plan, id);
         const unsigned flags = gani_plan_flags(plan, id);
-        int folds = plan->needed[id] && !(flags & (GANI_FLAG_LEAF | GANI_FLAG_EFFECT | GANI_FLAG_RANDOM)) &&
+        int folds = plan->needed[id] &&
+                    !(flags & (GANI_FLAG_LEAF | GANI_FLAG_EFFECT | GANI_FLAG_RANDOM)) &&
                     (node->source_count > 0 || (flags & GANI_FLAG_CONSTANT));
         for (int k = 0; k < node->source_count && folds; k++) {
             folds = plan->folded[gani_plan_source(plan, id, k)];
@@ -8406,7 +8567,9 @@ static void gani_find_last_uses(const gani_plan *plan, const gan_program *progra
     }
     for (int id = plan->graph->node_count - 1; id > 0; id--) {
         const gani_node *node = gani_plan_node(plan, id);
-        const int end = (gani_plan_flags(plan, id) & GANI_FLAG_VIEW) && plan->last[id] > id ? plan->last[id] : id;
+        const int end = (gani_plan_flags(plan, id) & GANI_FLAG_VIEW) && plan->last[id] > id
+                            ? plan->last[id]
+                            : id;
         for (int k = 0; k < node->source_count && plan->needed[id]; k++) {
             const int source = gani_plan_source(plan, id, k);
             plan->last[source] = plan->last[source] < end ? end : plan->last[source];
@@ -8440,10 +8603,12 @@ static int gani_inplace_block(const gani_plan *plan, int id, int k) {
         return -1;
     }
     const int block = plan->storage[gani_plan_source(plan, id, k)];
-    if (block < 0 || plan->blocks[block].last != id || plan->blocks[block].bytes != gani_node_bytes(plan, id)) {
+    if (block < 0 || plan->blocks[block].last != id ||
+        plan->blocks[block].bytes != gani_node_bytes(plan, id)) {
         return -1;
     }
-    for (int other = 0; other < node->source_count; other++) { /* no other source may show the same memory */
+    for (int other = 0; other < node->source_count;
+         other++) { /* no other source may show the same memory */
         if (other != k && plan->storage[gani_plan_source(plan, id, other)] == block) {
             return -1;
         }
@@ -8464,7 +8629,8 @@ static void gani_store_in_arena(gani_plan *plan, int id) {
     plan->storage[id] = block;
 }
 
-/* Decides where each value lives; blocks of the arena get their offsets later. Returns the bytes of the folded ones. */
+/* Decides where each value lives; blocks of the arena get their offsets later. Returns the bytes of
+ * the folded ones. */
 static size_t gani_assign_places(gani_plan *plan) {
     size_t constant_bytes = 0;
     for (int id = 0; id < plan->graph->node_count; id++) {
@@ -8485,7 +8651,8 @@ static size_t gani_assign_places(gani_plan *plan) {
             const int source = gani_plan_source(plan, id, 0);
             *place = plan->places[source];
             plan->storage[id] = plan->storage[source];
-            plan->copied[id] = place->kind == GANI_PLACE_PARAM && gani_outlives_param(plan, id, (int)place->at);
+            plan->copied[id] =
+                place->kind == GANI_PLACE_PARAM && gani_outlives_param(plan, id, (int)place->at);
             if (plan->copied[id]) {
                 place->kind = GANI_PLACE_ARENA;
                 gani_store_in_arena(plan, id);
@@ -8520,12 +8687,14 @@ static size_t gani_block_room(const gani_storage *block) {
 /* Which of the gaps that are wide enough a block gets. */
 typedef enum gani_fit { GANI_FIT_TIGHTEST, GANI_FIT_LOWEST, GANI_FIT_HIGHEST } gani_fit;
 
-/* Places block b within [0,capacity) beside those of the b blocks before it that live at the same time, and enters it in
- * plan->order. Returns where it ends, 0 if it does not fit. */
+/* Places block b within [0,capacity) beside those of the b blocks before it that live at the same
+ * time, and enters it in plan->order. Returns where it ends, 0 if it does not fit. */
 static size_t gani_pack_block(const gani_plan *plan, int b, size_t capacity, gani_fit fit) {
     gani_storage *block = &plan->blocks[b];
     const size_t need = gani_block_room(block);
-    size_t top = 0, best = 0; /* the gap looked at begins at top; best: width of the gap chosen, 0: none yet */
+    size_t top = 0,
+           best =
+               0; /* the gap looked at begins at top; best: width of the gap chosen, 0: none yet */
     for (int k = 0; k <= b; k++) {
         const gani_storage *other = k < b ? &plan->blocks[plan->order[k]] : NULL;
         if (other && (other->last < block->first || other->first > block->last)) {
@@ -8533,7 +8702,8 @@ static size_t gani_pack_block(const gani_plan *plan, int b, size_t capacity, gan
         }
         const size_t end = other ? other->offset : capacity;
         const size_t gap = end > top ? end - top : 0;
-        if (gap >= need && (best == 0 || fit == GANI_FIT_HIGHEST || (fit == GANI_FIT_TIGHTEST && gap < best))) {
+        if (gap >= need &&
+            (best == 0 || fit == GANI_FIT_HIGHEST || (fit == GANI_FIT_TIGHTEST && gap < best))) {
             best = gap;
             block->offset = fit == GANI_FIT_HIGHEST ? end - need : top;
         }
@@ -8549,14 +8719,19 @@ static size_t gani_pack_block(const gani_plan *plan, int b, size_t capacity, gan
     return best != 0 ? block->offset + need : 0;
 }
 
-/* Places all blocks. Without a capacity (SIZE_MAX) largest first, each in the tightest gap, which suits training. With one, in order
- * of time, at the two ends by turns, which is the optimum for a chain of layers. Returns the bytes used, 0 if they do not fit. */
+/* Places all blocks. Without a capacity (SIZE_MAX) largest first, each in the tightest gap, which
+ * suits training. With one, in order of time, at the two ends by turns, which is the optimum for a
+ * chain of layers. Returns the bytes used, 0 if they do not fit. */
 static size_t gani_pack_blocks(const gani_plan *plan, size_t capacity) {
     const int by_size = capacity == SIZE_MAX;
     size_t used = 0, end = 1;
-    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks, by_size ? gani_compare_sizes : gani_compare_times);
+    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks,
+          by_size ? gani_compare_sizes : gani_compare_times);
     for (int b = 0; b < plan->block_count && end != 0; b++) {
-        end = gani_pack_block(plan, b, capacity, by_size ? GANI_FIT_TIGHTEST : b % 2 ? GANI_FIT_HIGHEST : GANI_FIT_LOWEST);
+        end = gani_pack_block(plan, b, capacity,
+                              by_size ? GANI_FIT_TIGHTEST
+                              : b % 2 ? GANI_FIT_HIGHEST
+                                      : GANI_FIT_LOWEST);
         used = end > used ? end : used;
     }
     return end != 0 ? used : 0;
@@ -8569,7 +8744,8 @@ static size_t gani_peak_bytes(const gani_plan *plan) {
         size_t live = 0;
         for (int k = 0; k < plan->block_count; k++) {
             const gani_storage *other = &plan->blocks[k];
-            const int lives = other->first <= plan->blocks[i].first && other->last >= plan->blocks[i].first;
+            const int lives =
+                other->first <= plan->blocks[i].first && other->last >= plan->blocks[i].first;
             live += lives ? gani_block_room(other) : 0;
         }
         peak = live > peak ? live : peak;
@@ -8582,19 +8758,22 @@ static gan_status gani_lay_out(const gani_plan *plan, gan_program *program) {
     const int tries = 4;
     size_t used = plan->block_count ? gani_pack_blocks(plan, SIZE_MAX) : 0;
     if (plan->block_count && used == 0) {
-        return gani_error(plan->graph->ctx, GAN_ERR_LIMIT, "%s: intermediates exceed the address space", program->name);
+        return gani_error(plan->graph->ctx, GAN_ERR_LIMIT,
+                          "%s: intermediates exceed the address space", program->name);
     }
     const size_t peak = gani_peak_bytes(plan), excess = used - peak;
     size_t better = 0;
     for (int i = 0; i < tries && excess > 0 && better == 0; i++) {
-        better = gani_pack_blocks(plan, peak + gani_round_up(excess / (size_t)tries * (size_t)i, GANI_ALIGN));
+        better = gani_pack_blocks(
+            plan, peak + gani_round_up(excess / (size_t)tries * (size_t)i, GANI_ALIGN));
     }
     if (excess > 0 && (better == 0 || better >= used)) {
         gani_pack_blocks(plan, SIZE_MAX); /* it was the better one */
         better = used;
     }
     program->info.arena_bytes = excess > 0 ? better : used;
-    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks, gani_compare_times); /* as plan->storage counts */
+    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks,
+          gani_compare_times); /* as plan->storage counts */
     for (int id = 1; id < plan->graph->node_count; id++) {
         if (plan->places[id].kind == GANI_PLACE_ARENA) {
             plan->places[id].at = plan->blocks[plan->storage[id]].offset;
@@ -8607,7 +8786,8 @@ static gan_status gani_lay_out(const gani_plan *plan, gan_program *program) {
 
 /* 1 if the node is work to do; folded selects between work done once and work of each run. */
 static int gani_is_step(const gani_plan *plan, int id, int folded) {
-    return plan->needed[id] && plan->folded[id] == folded && (plan->graph->ops[gani_plan_node(plan, id)->op].run || plan->copied[id]);
+    return plan->needed[id] && plan->folded[id] == folded &&
+           (plan->graph->ops[gani_plan_node(plan, id)->op].run || plan->copied[id]);
 }
 
 /* Copies node id into the program, with the activation folded into it. */
@@ -8647,8 +8827,10 @@ static void gani_measure_steps(gan_program *program, int folded) {
         const gani_node *node = &program->steps[i].node;
         const gani_op_row *row = &program->graph->ops[node->op];
         const gan_shape *shapes = program->source_shapes + node->source_first;
-        const size_t workspace = row->workspace ? row->workspace(program->graph->ctx, node, shapes) : 0;
-        info->workspace_bytes = workspace > info->workspace_bytes ? workspace : info->workspace_bytes;
+        const size_t workspace =
+            row->workspace ? row->workspace(program->graph->ctx, node, shapes) : 0;
+        info->workspace_bytes =
+            workspace > info->workspace_bytes ? workspace : info->workspace_bytes;
         if (!folded) {
             info->ops++;
             info->multiply_adds += row->multiply_adds ? row->multiply_adds(node, shapes) : 0.0;
@@ -8668,11 +8850,15 @@ static gan_status gani_reserve_steps(gan_program *program, const gani_plan *plan
         inputs += plan->needed[id] && plan->places[id].kind == GANI_PLACE_INPUT;
     }
     program->steps = (gani_step *)gani_calloc(graph->ctx, steps, sizeof *program->steps);
-    program->source_places = (gani_place *)gani_calloc(graph->ctx, sources, sizeof *program->source_places);
-    program->source_shapes = (gan_shape *)gani_calloc(graph->ctx, sources, sizeof *program->source_shapes);
-    program->source_data = (const float **)gani_calloc(graph->ctx, sources, sizeof *program->source_data);
+    program->source_places =
+        (gani_place *)gani_calloc(graph->ctx, sources, sizeof *program->source_places);
+    program->source_shapes =
+        (gan_shape *)gani_calloc(graph->ctx, sources, sizeof *program->source_shapes);
+    program->source_data =
+        (const float **)gani_calloc(graph->ctx, sources, sizeof *program->source_data);
     program->inputs = (int *)gani_calloc(graph->ctx, inputs, sizeof *program->inputs);
-    return program->steps && program->source_places && program->source_shapes && program->source_data && program->inputs
+    return program->steps && program->source_places && program->source_shapes &&
+                   program->source_data && program->inputs
                ? GAN_OK
                : GAN_ERR_MEMORY;
 }
@@ -8712,7 +8898,8 @@ static float *gani_place_data(const gan_program *program, const gani_place *plac
 }
 
 /* Opens a value of the arena to AddressSanitizer. */
-static void gani_unpoison_place(const gan_program *program, const gani_place *place, const gan_shape *shape) {
+static void gani_unpoison_place(const gan_program *program, const gani_place *place,
+                                const gan_shape *shape) {
     if (place->kind == GANI_PLACE_ARENA) {
         GANI_UNPOISON(program->graph->arena + place->at, gan_shape_count(*shape) * sizeof(float));
     }
@@ -8729,7 +8916,8 @@ static int gani_all_finite(const float *data, size_t count) {
 }
 
 /* Puts program and node in front of the context's message. */
-static gan_status gani_step_error(const gan_program *program, gan_status status, const gani_node *node) {
+static gan_status gani_step_error(const gan_program *program, gan_status status,
+                                  const gani_node *node) {
     gan_context *ctx = program->graph->ctx;
     gani_prefix_error(ctx, status, gani_node_label(program->graph, node));
     return gani_prefix_error(ctx, status, program->name);
@@ -8740,11 +8928,13 @@ static gan_status gani_not_finite(const gan_program *program, const gani_node *n
     return gani_step_error(program, GAN_ERR_NUMERIC, node);
 }
 
-static gan_status gani_check_result(const gan_program *program, const gani_step *step, const gani_run *run) {
+static gan_status gani_check_result(const gan_program *program, const gani_step *step,
+                                    const gani_run *run) {
     int finite = gani_all_finite(run->out, gan_shape_count(step->node.shape));
     for (int k = 1; k < GANI_MAX_WRITTEN; k++) {
         if (run->also[k - 1]) {
-            const gani_param *param = &program->graph->params->items[gani_effect_param(&step->node, k)];
+            const gani_param *param =
+                &program->graph->params->items[gani_effect_param(&step->node, k)];
             finite = finite && gani_all_finite(param->data, gan_shape_count(param->shape));
         }
     }
@@ -8769,7 +8959,8 @@ static gan_status gani_run_step(const gan_program *program, const gani_step *ste
     GANI_POISON(graph->arena, graph->arena_bytes);
     gani_unpoison_place(program, &step->place, &step->node.shape);
     for (int k = 0; k < step->node.source_count; k++) {
-        gani_unpoison_place(program, &program->source_places[step->node.source_first + k], &run.source_shape[k]);
+        gani_unpoison_place(program, &program->source_places[step->node.source_first + k],
+                            &run.source_shape[k]);
     }
     if (row->run) {
         status = row->run(graph->ctx, &run);
@@ -8843,9 +9034,9 @@ static gan_status gani_plan_begin(gani_plan *plan, gan_graph *graph) {
     plan->order = (int *)gani_calloc(ctx, nodes, sizeof(int));
     plan->places = (gani_place *)gani_calloc(ctx, nodes, sizeof *plan->places);
     plan->table = (int *)gani_calloc(ctx, (size_t)plan->table_size, sizeof(int));
-    if (!plan->needed || !plan->folded || !plan->copied || !plan->same || !plan->root || !plan->source_number ||
-        !plan->param_number || !plan->act || !plan->last || !plan->storage || !plan->blocks || !plan->order || !plan->places ||
-        !plan->table) {
+    if (!plan->needed || !plan->folded || !plan->copied || !plan->same || !plan->root ||
+        !plan->source_number || !plan->param_number || !plan->act || !plan->last ||
+        !plan->storage || !plan->blocks || !plan->order || !plan->places || !plan->table) {
         return GAN_ERR_MEMORY;
     }
     for (int id = 0; id < graph->node_count; id++) {
@@ -8903,7 +9094,8 @@ static gan_status gani_program_prepare(gan_program *program, const gani_plan *pl
     if (info->constant_bytes) {
         program->constants = (unsigned char *)gani_alloc(ctx, info->constant_bytes);
     }
-    if ((info->constant_bytes && !program->constants) || gani_reserve_arena(program->graph, info->arena_bytes) != GAN_OK ||
+    if ((info->constant_bytes && !program->constants) ||
+        gani_reserve_arena(program->graph, info->arena_bytes) != GAN_OK ||
         !gani_workspace(ctx, info->workspace_bytes)) {
         return GAN_ERR_MEMORY;
     }
@@ -8914,7 +9106,8 @@ static gan_status gani_program_prepare(gan_program *program, const gani_plan *pl
 }
 
 /* An empty program that knows its outputs. *out is set also on failure, to be destroyed. */
-static gan_status gani_program_begin(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count) {
+static gan_status gani_program_begin(gan_program **out, gan_graph *graph, const char *name,
+                                     const gan_tensor *outputs, int count) {
     gan_program *program = (gan_program *)gani_calloc(graph->ctx, 1, sizeof *program);
     *out = program;
     if (!program) {
@@ -8923,13 +9116,15 @@ static gan_status gani_program_begin(gan_program **out, gan_graph *graph, const 
     program->graph = graph;
     graph->program_count++;
     program->name = gani_strdup(graph->ctx, name);
-    program->outputs = (gani_output *)gani_calloc(graph->ctx, (size_t)count + 1, sizeof *program->outputs);
+    program->outputs =
+        (gani_output *)gani_calloc(graph->ctx, (size_t)count + 1, sizeof *program->outputs);
     if (!program->name || !program->outputs) {
         return GAN_ERR_MEMORY;
     }
     for (int i = 0; i < count; i++) {
         if (outputs[i].id <= 0 || outputs[i].id >= graph->node_count) {
-            return gani_error(graph->ctx, GAN_ERR_ARGUMENT, "%s: output %d is not a tensor of this graph", name, i);
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                              "%s: output %d is not a tensor of this graph", name, i);
         }
         program->outputs[program->output_count++].id = outputs[i].id;
     }
@@ -8937,8 +9132,8 @@ static gan_status gani_program_begin(gan_program **out, gan_graph *graph, const 
 }
 
 /* Makes a program; prepare 0: its plan only. *out as above. */
-static gan_status gani_program_make(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count,
-                                    int prepare) {
+static gan_status gani_program_make(gan_program **out, gan_graph *graph, const char *name,
+                                    const gan_tensor *outputs, int count, int prepare) {
     gani_plan plan;
     *out = NULL;
     gan_status status = gan_graph_status(graph);
@@ -8959,7 +9154,8 @@ static gan_status gani_program_make(gan_program **out, gan_graph *graph, const c
     return status;
 }
 
-GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name, const gan_tensor *outputs, int count) {
+GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const char *name,
+                                      const gan_tensor *outputs, int count) {
     gan_status status = gani_program_make(out, graph, name, outputs, count, 1);
     if (status != GAN_OK) {
         gan_program_destroy(*out);
@@ -8970,9 +9166,11 @@ GAN_API gan_status gan_program_create(gan_program **out, gan_graph *graph, const
     return GAN_OK;
 }
 
-GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count, gan_program_info *info) {
+GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count,
+                                       gan_program_info *info) {
     gan_program *program = NULL;
-    gan_status status = gani_program_make(&program, graph, "gan_program_measure", outputs, count, 0);
+    gan_status status =
+        gani_program_make(&program, graph, "gan_program_measure", outputs, count, 0);
     memset(info, 0, sizeof *info);
     if (status == GAN_OK) {
         *info = program->info;
