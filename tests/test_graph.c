@@ -146,9 +146,12 @@ static void parameter_store(void) {
     gan_graph_pop(a.graph);
     gan_tensor u = gan_param(a.graph, "u", gan_shape1(1000), GAN_PARAM_BUFFER, init);
     gan_graph_pop(a.graph);
-    CHECK(strcmp(gan_params_at(a.params, 0).name, "d.main.0.weight") == 0, "%s", gan_params_at(a.params, 0).name);
-    CHECK(strcmp(gan_params_at(a.params, 1).name, "d.u") == 0, "%s", gan_params_at(a.params, 1).name);
-    CHECK(gan_params_at(a.params, 2).data == NULL && gan_params_at(a.params, -1).data == NULL, "past the end");
+    CHECK(strcmp(gan_params_at(a.params, 0).name, "d.main.0.weight") == 0, "%s",
+          gan_params_at(a.params, 0).name);
+    CHECK(strcmp(gan_params_at(a.params, 1).name, "d.u") == 0, "%s",
+          gan_params_at(a.params, 1).name);
+    CHECK(gan_params_at(a.params, 2).data == NULL && gan_params_at(a.params, -1).data == NULL,
+          "past the end");
     CHECK(gan_params_find(a.params, "d.v").data == NULL, "no such name");
     CHECK(gan_params_find(b.params, "d.u").data == NULL, "empty store");
     gan_param_info info = gan_params_find(a.params, "d.u");
@@ -158,13 +161,17 @@ static void parameter_store(void) {
         low = info.data[i] < low ? info.data[i] : low;
         high = info.data[i] > high ? info.data[i] : high;
     }
-    CHECK(low >= -2.0f && low < -1.9f && high < 3.0f && high > 2.9f, "range %g %g", (double)low, (double)high);
+    CHECK(low >= -2.0f && low < -1.9f && high < 3.0f && high > 2.9f, "range %g %g", (double)low,
+          (double)high);
     /* The same name is the same tensor, and the order of creation does not matter to the values. */
     CHECK(weight(a.graph, "d.main.0.weight", 3, 4).id == w.id, "same name");
     weight(b.graph, "d.main.0.weight", 3, 4);
-    CHECK(memcmp(gan_params_at(b.params, 0).data, gan_params_at(a.params, 0).data, 48) == 0, "values from the name");
+    CHECK(memcmp(gan_params_at(b.params, 0).data, gan_params_at(a.params, 0).data, 48) == 0,
+          "values from the name");
     gan_params_set_step(a.params, 12);
-    CHECK(gan_params_step(a.params) == 12 && gan_params_seed(a.params) == 7 && gan_params_count(a.params) == 2, "counters");
+    CHECK(gan_params_step(a.params) == 12 && gan_params_seed(a.params) == 7 &&
+              gan_params_count(a.params) == 2,
+          "counters");
     world_close(&a);
     world_close(&b);
 }
@@ -193,7 +200,8 @@ static void parameter_store_is_large(void) {
 
 static void check_error(world *w, gan_status want, const char *part) {
     CHECK(gan_graph_status(w->graph) == want, "status %d", (int)gan_graph_status(w->graph));
-    CHECK(strstr(gan_context_error(w->ctx), part), "message \"%s\" lacks \"%s\"", gan_context_error(w->ctx), part);
+    CHECK(strstr(gan_context_error(w->ctx), part), "message \"%s\" lacks \"%s\"",
+          gan_context_error(w->ctx), part);
 }
 
 static void errors_stick_and_name_the_layer(void) {
@@ -208,10 +216,12 @@ static void errors_stick_and_name_the_layer(void) {
     CHECK(bad.id == 0, "failed call");
     check_error(&w, GAN_ERR_SHAPE, "discriminator (matmul)");
     CHECK(gan_tensor_shape(w.graph, bad).rank == -1, "shape of none");
-    CHECK(gan_add(w.graph, x, x).id == 0 && gan_input(w.graph, "y", gan_shape1(1)).id == 0, "later calls do nothing");
+    CHECK(gan_add(w.graph, x, x).id == 0 && gan_input(w.graph, "y", gan_shape1(1)).id == 0,
+          "later calls do nothing");
     gani_error(w.ctx, GAN_ERR_FILE, "something else");
     CHECK(gan_grad(w.graph, x, &x, 1, &grad) == GAN_ERR_SHAPE && grad.id == 0, "gradient");
-    CHECK(gan_program_create(&program, w.graph, "p", &x, 1) == GAN_ERR_SHAPE && !program, "program");
+    CHECK(gan_program_create(&program, w.graph, "p", &x, 1) == GAN_ERR_SHAPE && !program,
+          "program");
     check_error(&w, GAN_ERR_SHAPE, "discriminator (matmul)");
     world_close(&w);
 
@@ -271,7 +281,8 @@ static void errors_stick_and_name_the_layer(void) {
 
     world_open(&w);
     x = gan_input(w.graph, "x", gan_shape2(2, 3));
-    CHECK(gan_program_create(&program, w.graph, "step", &none, 1) == GAN_ERR_ARGUMENT && !program, "no output");
+    CHECK(gan_program_create(&program, w.graph, "step", &none, 1) == GAN_ERR_ARGUMENT && !program,
+          "no output");
     CHECK(strstr(gan_context_error(w.ctx), "step: output 0"), "%s", gan_context_error(w.ctx));
     CHECK(gan_graph_status(w.graph) == GAN_OK, "the graph itself is sound");
     CHECK(gan_input_data(w.graph, x) && !gan_input_data(w.graph, none), "input data");
@@ -295,7 +306,8 @@ static double slope_at(gan_program *program, gan_tensor loss, float *data, size_
 }
 
 /* Compares gradient (an output with one element for each of data) with the slopes of loss. */
-static void check_gradient(gan_program *program, gan_tensor loss, gan_tensor gradient, float *data, size_t count) {
+static void check_gradient(gan_program *program, gan_tensor loss, gan_tensor gradient, float *data,
+                           size_t count) {
     double got[64];
     run_ok(program);
     const float *values = gan_program_output(program, gradient);
@@ -305,7 +317,8 @@ static void check_gradient(gan_program *program, gan_tensor loss, gan_tensor gra
     }
     for (size_t i = 0; i < count && values; i++) {
         const double want = slope_at(program, loss, data, i);
-        CHECK(fabs(got[i] - want) <= 2e-4 * (1.0 + fabs(want)), "element %d: %g, slope %g", (int)i, got[i], want);
+        CHECK(fabs(got[i] - want) <= 2e-4 * (1.0 + fabs(want)), "element %d: %g, slope %g", (int)i,
+              got[i], want);
     }
 }
 
@@ -349,7 +362,7 @@ static void gradient_in_intermediate(void) {
     world_open(&w);
     gan_tensor x = gan_input(w.graph, "x", gan_shape2(2, 3));
     gan_tensor h = gan_affine(w.graph, gan_mul(w.graph, x, x), 0.5f, 0.0f); /* x^2/2, dh/dx = x */
-    outputs[0] = total(w.graph, gan_mul(w.graph, h, h));                    /* d/dh = 2h = x^2, d/dx = x^3 */
+    outputs[0] = total(w.graph, gan_mul(w.graph, h, h)); /* d/dh = 2h = x^2, d/dx = x^3 */
     wrt[0] = h;
     wrt[1] = x;
     gan_grad(w.graph, outputs[0], wrt, 2, grads);
@@ -359,8 +372,10 @@ static void gradient_in_intermediate(void) {
     run_ok(program);
     for (int i = 0; i < 6; i++) {
         const double v = (double)gan_input_data(w.graph, x)[i];
-        const double dh = (double)gan_program_output(program, grads[0])[i], dx = (double)gan_program_output(program, grads[1])[i];
-        CHECK(fabs(dh - v * v) <= 1e-6 * v * v && fabs(dx - v * v * v) <= 1e-6 * fabs(v * v * v), "%g %g at %g", dh, dx, v);
+        const double dh = (double)gan_program_output(program, grads[0])[i],
+                     dx = (double)gan_program_output(program, grads[1])[i];
+        CHECK(fabs(dh - v * v) <= 1e-6 * v * v && fabs(dx - v * v * v) <= 1e-6 * fabs(v * v * v),
+              "%g %g at %g", dh, dx, v);
     }
     gan_program_destroy(program);
     world_close(&w);
@@ -390,7 +405,8 @@ static void detach_stops_gradients(void) {
     world_open(&w);
     gan_tensor x = gan_input(w.graph, "x", gan_shape2(2, 2)), a = weight(w.graph, "a", 2, 2);
     gan_tensor h = gan_matmul(w.graph, x, a, 0, 0);
-    outputs[0] = total(w.graph, gan_mul(w.graph, gan_detach(w.graph, h), h)); /* gradient of a constant times h */
+    outputs[0] = total(
+        w.graph, gan_mul(w.graph, gan_detach(w.graph, h), h)); /* gradient of a constant times h */
     gan_tensor half = gan_affine(w.graph, total(w.graph, gan_mul(w.graph, h, h)), 0.5f, 0.0f);
     gan_grad(w.graph, outputs[0], &a, 1, &da[0]);
     gan_grad(w.graph, half, &a, 1, &da[1]);
@@ -400,7 +416,8 @@ static void detach_stops_gradients(void) {
     gan_program *program = program_of(w.graph, outputs, 3);
     run_ok(program);
     for (int i = 0; i < 4; i++) {
-        const double one = (double)gan_program_output(program, da[0])[i], two = (double)gan_program_output(program, da[1])[i];
+        const double one = (double)gan_program_output(program, da[0])[i],
+                     two = (double)gan_program_output(program, da[1])[i];
         CHECK(fabs(one - two) <= 1e-5 * (1.0 + fabs(two)), "%g %g", one, two);
     }
     gan_program_destroy(program);
@@ -414,17 +431,20 @@ static void gradient_after_write_is_refused(void) {
     gan_program *program;
     world_open(&w);
     gan_graph_push(w.graph, "net");
-    gan_tensor x = gan_input(w.graph, "x", gan_shape2(2, 2)), a = weight(w.graph, "a", 2, 2), b = weight(w.graph, "b", 2, 2);
+    gan_tensor x = gan_input(w.graph, "x", gan_shape2(2, 2)), a = weight(w.graph, "a", 2, 2),
+               b = weight(w.graph, "b", 2, 2);
     gan_tensor h = gan_matmul(w.graph, x, a, 0, 0), loss = total(w.graph, gan_mul(w.graph, h, h));
     gan_graph_pop(w.graph);
     gan_grad(w.graph, loss, &a, 1, &da);
     gan_assign_lerp(w.graph, b, da, 0.1f); /* another parameter: no harm */
     CHECK(gan_grad(w.graph, loss, &x, 1, &dx) == GAN_OK, "%s", gan_context_error(w.ctx));
     gan_assign_lerp(w.graph, a, da, 0.1f);
-    program = program_of(w.graph, &loss, 1); /* the effects belong to this program; in the next one a is unwritten */
+    program = program_of(
+        w.graph, &loss, 1); /* the effects belong to this program; in the next one a is unwritten */
     CHECK(gan_grad(w.graph, loss, &x, 1, &dx) == GAN_OK, "%s", gan_context_error(w.ctx));
     gan_assign_lerp(w.graph, a, da, 0.1f);
-    gan_tensor again = total(w.graph, gan_matmul(w.graph, x, a, 0, 0)); /* a new use, after the write */
+    gan_tensor again =
+        total(w.graph, gan_matmul(w.graph, x, a, 0, 0)); /* a new use, after the write */
     CHECK(gan_grad(w.graph, again, &x, 1, &dx) == GAN_OK, "%s", gan_context_error(w.ctx));
     CHECK(gan_grad(w.graph, loss, &x, 1, &dx) == GAN_ERR_STATE && dx.id == 0, "written in between");
     check_error(&w, GAN_ERR_STATE, "parameter \"net.a\" is written between net (matmul)");
@@ -438,7 +458,8 @@ static void gradient_after_write_is_refused(void) {
 static gan_tensor critic(gan_graph *g, gan_tensor x) {
     gan_graph_push(g, "d");
     gan_tensor none = {0};
-    gan_tensor h = gan_activate(g, gan_linear(g, x, weight(g, "a", 8, 4), none), GAN_ACT_LEAKY_RELU, 0.2f);
+    gan_tensor h =
+        gan_activate(g, gan_linear(g, x, weight(g, "a", 8, 4), none), GAN_ACT_LEAKY_RELU, 0.2f);
     gan_tensor y = gan_linear(g, h, weight(g, "b", 1, 8), none);
     gan_graph_pop(g);
     return y;
@@ -453,9 +474,10 @@ static void equal_passes_are_shared(void) {
     outputs[0] = critic(w.graph, fake);
     outputs[1] = critic(w.graph, gan_detach(w.graph, fake)); /* the same values */
     gan_program *program = program_of(w.graph, outputs, 2);
-    CHECK(count_op(program, "linear") == 3 && gan_program_get_info(program).ops == 3, "%d products, %d ops",
-          count_op(program, "linear"), gan_program_get_info(program).ops);
-    CHECK(gan_program_output(program, outputs[0]) == gan_program_output(program, outputs[1]), "one value");
+    CHECK(count_op(program, "linear") == 3 && gan_program_get_info(program).ops == 3,
+          "%d products, %d ops", count_op(program, "linear"), gan_program_get_info(program).ops);
+    CHECK(gan_program_output(program, outputs[0]) == gan_program_output(program, outputs[1]),
+          "one value");
     gan_program_destroy(program);
     /* Different inputs, attributes or noise are not equal. */
     gan_tensor other[6];
@@ -483,17 +505,21 @@ static void passes_before_and_after_an_update_differ(void) {
     outputs[1] = critic(w.graph, x);
     outputs[2] = b;
     gan_program *program = program_of(w.graph, outputs, 3);
-    CHECK(count_op(program, "linear") == 3, "%d products: the first layer is shared, the second is not", count_op(program, "linear"));
+    CHECK(count_op(program, "linear") == 3,
+          "%d products: the first layer is shared, the second is not", count_op(program, "linear"));
     run_ok(program);
     const double first = scalar(program, outputs[0]), second = scalar(program, outputs[1]);
     CHECK(first != 0.0 && first == -second, "%g, after the update %g", first, second);
     run_ok(program);
-    CHECK(scalar(program, outputs[0]) == second && scalar(program, outputs[1]) == first, "next run starts from the new value");
-    CHECK(gan_program_output(program, outputs[2]) == gan_params_find(w.params, "d.b").data, "an output that is a parameter");
+    CHECK(scalar(program, outputs[0]) == second && scalar(program, outputs[1]) == first,
+          "next run starts from the new value");
+    CHECK(gan_program_output(program, outputs[2]) == gan_params_find(w.params, "d.b").data,
+          "an output that is a parameter");
     gan_program_destroy(program);
     /* Effects belong to one program only. */
     program = program_of(w.graph, outputs, 2);
-    CHECK(count_op(program, "assign_lerp") == 0 && count_op(program, "linear") == 2, "no effect, all shared");
+    CHECK(count_op(program, "assign_lerp") == 0 && count_op(program, "linear") == 2,
+          "no effect, all shared");
     gan_program_destroy(program);
     world_close(&w);
 }
@@ -504,7 +530,9 @@ static void views_of_written_parameters_are_copied(void) {
     gan_tensor outputs[3];
     world_open(&w);
     gan_tensor a = weight(w.graph, "a", 2, 3);
-    gan_tensor before = gan_detach(w.graph, a), shown = gan_reshape(w.graph, gan_reshape(w.graph, a, gan_shape1(6)), gan_shape2(3, 2));
+    gan_tensor before = gan_detach(w.graph, a),
+               shown =
+                   gan_reshape(w.graph, gan_reshape(w.graph, a, gan_shape1(6)), gan_shape2(3, 2));
     gan_assign_lerp(w.graph, a, gan_constant(w.graph, gan_shape2(2, 3), 5.0f), 1.0f);
     outputs[0] = before;
     outputs[1] = gan_affine(w.graph, shown, 1.0f, 0.0f);
@@ -512,7 +540,8 @@ static void views_of_written_parameters_are_copied(void) {
     const double old = (double)gan_params_find(w.params, "a").data[4];
     gan_program *program = program_of(w.graph, outputs, 3);
     run_ok(program);
-    CHECK(old != 5.0 && (double)gan_program_output(program, outputs[0])[4] == old, "kept as output");
+    CHECK(old != 5.0 && (double)gan_program_output(program, outputs[0])[4] == old,
+          "kept as output");
     CHECK((double)gan_program_output(program, outputs[1])[4] == old, "kept through views");
     CHECK(gan_program_output(program, outputs[2])[4] == 5.0f, "made after the write");
     gan_program_destroy(program);
@@ -524,7 +553,9 @@ static void views_of_written_parameters_are_copied(void) {
     gan_program_destroy(program);
     /* Without a write nothing is copied. */
     program = program_of(w.graph, &shown, 1);
-    CHECK(gan_program_get_info(program).ops == 0 && gan_program_output(program, shown) == gan_params_find(w.params, "a").data, "view");
+    CHECK(gan_program_get_info(program).ops == 0 &&
+              gan_program_output(program, shown) == gan_params_find(w.params, "a").data,
+          "view");
     gan_program_destroy(program);
     world_close(&w);
 }
@@ -535,15 +566,16 @@ static void dead_code_is_dropped(void) {
     world_open(&w);
     gan_tensor x = gan_input(w.graph, "x", gan_shape2(3, 4));
     gan_tensor unread = gan_input(w.graph, "unread", gan_shape2(100, 100));
-    gan_tensor y = gan_reshape(w.graph, gan_reshape(w.graph, critic(w.graph, x), gan_shape1(3)), gan_shape2(3, 1));
+    gan_tensor y = gan_reshape(w.graph, gan_reshape(w.graph, critic(w.graph, x), gan_shape1(3)),
+                               gan_shape2(3, 1));
     gan_tensor loss = total(w.graph, gan_mul(w.graph, y, y)), wrt = weight(w.graph, "d.a", 8, 4);
     gan_matmul(w.graph, unread, unread, 0, 0);
     gan_grad(w.graph, loss, &wrt, 1, &da);
     gan_grad(w.graph, loss, &x, 1, &dx);
     gan_program *program = program_of(w.graph, &loss, 1);
     gan_program_info info = gan_program_get_info(program);
-    CHECK(info.ops == 4 && info.input_bytes == 48 && info.param_bytes == 4 * (32 + 8), "%d ops, %d bytes of inputs", info.ops,
-          (int)info.input_bytes);
+    CHECK(info.ops == 4 && info.input_bytes == 48 && info.param_bytes == 4 * (32 + 8),
+          "%d ops, %d bytes of inputs", info.ops, (int)info.input_bytes);
     gan_program_destroy(program);
     /* The gradient in x alone needs no product for weight gradients: 2 forward, 2 back. */
     program = program_of(w.graph, &dx, 1);
@@ -557,26 +589,30 @@ static void activations_are_fused(void) {
     world w;
     gan_tensor outputs[2];
     world_open(&w);
-    gan_tensor none = {0}, x = gan_input(w.graph, "x", gan_shape2(3, 4)), a = weight(w.graph, "a", 8, 4);
+    gan_tensor none = {0}, x = gan_input(w.graph, "x", gan_shape2(3, 4)),
+               a = weight(w.graph, "a", 8, 4);
     gan_tensor y = gan_linear(w.graph, x, a, none);
     outputs[0] = gan_activate(w.graph, y, GAN_ACT_TANH, 0.0f);
     outputs[1] = y;
     fill(gan_input_data(w.graph, x), 12, 6);
     gan_program *apart = program_of(w.graph, outputs, 2), *fused = program_of(w.graph, outputs, 1);
-    CHECK(apart->step_count == 2 && fused->step_count == 1, "%d and %d steps", apart->step_count, fused->step_count);
+    CHECK(apart->step_count == 2 && fused->step_count == 1, "%d and %d steps", apart->step_count,
+          fused->step_count);
     float want[24];
     run_ok(apart);
     memcpy(want, gan_program_output(apart, outputs[0]), sizeof want);
     run_ok(fused);
     const float *got = gan_program_output(fused, outputs[0]);
     for (int i = 0; i < 24; i++) {
-        CHECK(fabs((double)got[i] - (double)want[i]) <= 3e-7, "%g, apart %g", (double)got[i], (double)want[i]);
+        CHECK(fabs((double)got[i] - (double)want[i]) <= 3e-7, "%g, apart %g", (double)got[i],
+              (double)want[i]);
     }
     CHECK(!gan_program_output(fused, y), "not an output of that program");
     gan_program_destroy(apart);
     gan_program_destroy(fused);
     /* Only one activation fits. */
-    outputs[0] = gan_activate(w.graph, gan_activate(w.graph, y, GAN_ACT_LEAKY_RELU, 0.1f), GAN_ACT_SIGMOID, 0.0f);
+    outputs[0] = gan_activate(w.graph, gan_activate(w.graph, y, GAN_ACT_LEAKY_RELU, 0.1f),
+                              GAN_ACT_SIGMOID, 0.0f);
     fused = program_of(w.graph, outputs, 1);
     CHECK(fused->step_count == 2, "%d steps", fused->step_count);
     gan_program_destroy(fused);
@@ -587,13 +623,16 @@ static void constants_are_folded(void) {
     world w;
     gan_tensor outputs[3];
     world_open(&w);
-    gan_tensor one = gan_constant(w.graph, gan_shape1(5), 1.5f), large = gan_constant(w.graph, gan_shape1(5000), 2.0f);
-    outputs[0] = gan_affine(w.graph, gan_reshape(w.graph, gan_mul(w.graph, one, one), gan_shape2(5, 1)), 2.0f, 1.0f);
+    gan_tensor one = gan_constant(w.graph, gan_shape1(5), 1.5f),
+               large = gan_constant(w.graph, gan_shape1(5000), 2.0f);
+    outputs[0] = gan_affine(
+        w.graph, gan_reshape(w.graph, gan_mul(w.graph, one, one), gan_shape2(5, 1)), 2.0f, 1.0f);
     outputs[1] = gan_add(w.graph, large, large);
     outputs[2] = total(w.graph, large);
     gan_program *program = program_of(w.graph, outputs, 3);
     gan_program_info info = gan_program_get_info(program);
-    CHECK(info.ops == 3 && info.constant_bytes == 3 * 64, "%d ops, %d bytes", info.ops, (int)info.constant_bytes);
+    CHECK(info.ops == 3 && info.constant_bytes == 3 * 64, "%d ops, %d bytes", info.ops,
+          (int)info.constant_bytes);
     for (int i = 0; i < 2; i++) {
         run_ok(program);
         CHECK(gan_program_output(program, outputs[0])[4] == 5.5f, "folded value");
@@ -623,8 +662,10 @@ static void random_network(gan_graph *g, uint64_t seed, gan_tensor *made, int co
     made[1] = gan_constant(g, gan_shape2(6, 6), 0.25f);
     made[2] = params[0];
     for (int i = 3; i < count; i++) {
-        const unsigned reach = pick(&state, 4) ? (unsigned)(i < 6 ? i : 6) : (unsigned)i; /* mostly recent ones */
-        gan_tensor x = made[(unsigned)i - 1 - pick(&state, reach)], y = made[(unsigned)i - 1 - pick(&state, reach)];
+        const unsigned reach =
+            pick(&state, 4) ? (unsigned)(i < 6 ? i : 6) : (unsigned)i; /* mostly recent ones */
+        gan_tensor x = made[(unsigned)i - 1 - pick(&state, reach)],
+                   y = made[(unsigned)i - 1 - pick(&state, reach)];
         gan_tensor p = params[pick(&state, 3)];
         switch (pick(&state, 11)) {
         case 0:
@@ -643,7 +684,8 @@ static void random_network(gan_graph *g, uint64_t seed, gan_tensor *made, int co
             made[i] = gan_activate(g, gan_linear(g, x, y, none), GAN_ACT_SIGMOID, 0.0f);
             break;
         case 5:
-            made[i] = gan_reshape(g, gan_affine(g, gan_reshape(g, x, gan_shape1(36)), -1.0f, 0.0f), gan_shape2(6, 6));
+            made[i] = gan_reshape(g, gan_affine(g, gan_reshape(g, x, gan_shape1(36)), -1.0f, 0.0f),
+                                  gan_shape2(6, 6));
             break;
         case 6:
             made[i] = gan_detach(g, pick(&state, 2) ? x : p);
@@ -688,13 +730,16 @@ static void planned_memory_gives_the_same_values(void) {
                 run_ok(program[k]);
             }
             for (int i = 0; i < 3; i++) {
-                CHECK(memcmp(gan_program_output(program[0], few[i]), gan_program_output(program[1], few[i]), 144) == 0,
+                CHECK(memcmp(gan_program_output(program[0], few[i]),
+                             gan_program_output(program[1], few[i]), 144) == 0,
                       "seed %d, step %d, output %d", (int)seed, step, i);
-                CHECK(memcmp(gan_params_at(w[0].params, i).data, gan_params_at(w[1].params, i).data, 144) == 0,
+                CHECK(memcmp(gan_params_at(w[0].params, i).data, gan_params_at(w[1].params, i).data,
+                             144) == 0,
                       "seed %d, step %d, parameter %d", (int)seed, step, i);
             }
         }
-        const gan_program_info all = gan_program_get_info(program[0]), some = gan_program_get_info(program[1]);
+        const gan_program_info all = gan_program_get_info(program[0]),
+                               some = gan_program_get_info(program[1]);
         CHECK(some.arena_bytes <= all.arena_bytes && some.ops <= all.ops, "seed %d", (int)seed);
         for (int k = 0; k < 2; k++) {
             gan_program_destroy(program[k]);
@@ -705,21 +750,28 @@ static void planned_memory_gives_the_same_values(void) {
 
 /* Blocks that live at the same time lie apart; the arena is not much larger than what lives at the worst moment. Returns that
  * bound in bytes. */
-static size_t check_layout(gan_graph *graph, const gan_tensor *outputs, int count, size_t *arena_bytes) {
+static size_t check_layout(gan_graph *graph, const gan_tensor *outputs, int count,
+                           size_t *arena_bytes) {
     gan_program *program = NULL;
     gani_plan plan;
     size_t bound = 0;
-    CHECK(gani_program_begin(&program, graph, "test", outputs, count) == GAN_OK, "%s", gan_context_error(graph->ctx));
-    CHECK(gani_plan_begin(&plan, graph) == GAN_OK && gani_plan_program(&plan, program) == GAN_OK, "plan");
+    CHECK(gani_program_begin(&program, graph, "test", outputs, count) == GAN_OK, "%s",
+          gan_context_error(graph->ctx));
+    CHECK(gani_plan_begin(&plan, graph) == GAN_OK && gani_plan_program(&plan, program) == GAN_OK,
+          "plan");
     *arena_bytes = gan_program_get_info(program).arena_bytes;
     for (int i = 0; i < plan.block_count; i++) {
         const gani_storage *a = &plan.blocks[i];
         size_t live = 0;
         for (int k = 0; k < plan.block_count; k++) {
             const gani_storage *b = &plan.blocks[k];
-            live += b->first <= a->first && b->last >= a->first ? gani_round_up(b->bytes, GANI_ALIGN) : 0;
+            live += b->first <= a->first && b->last >= a->first
+                        ? gani_round_up(b->bytes, GANI_ALIGN)
+                        : 0;
             const int meet = a->first <= b->last && b->first <= a->last;
-            CHECK(i == k || !meet || a->offset + a->bytes <= b->offset || b->offset + b->bytes <= a->offset, "blocks %d, %d", i, k);
+            CHECK(i == k || !meet || a->offset + a->bytes <= b->offset ||
+                      b->offset + b->bytes <= a->offset,
+                  "blocks %d, %d", i, k);
         }
         bound = live > bound ? live : bound;
         CHECK(a->offset + a->bytes <= *arena_bytes && a->offset % GANI_ALIGN == 0, "block %d", i);
@@ -750,14 +802,17 @@ static void arena_is_small(void) {
         char name[16];
         const int from = gan_tensor_shape(w.graph, x).dim[1], to = 64 + 32 * (i % 3);
         snprintf(name, sizeof name, "w%d", i);
-        x = gan_activate(w.graph, gan_linear(w.graph, x, weight(w.graph, name, to, from), none), GAN_ACT_LEAKY_RELU, 0.2f);
+        x = gan_activate(w.graph, gan_linear(w.graph, x, weight(w.graph, name, to, from), none),
+                         GAN_ACT_LEAKY_RELU, 0.2f);
         sum += (size_t)(32 * to) * sizeof(float);
     }
     bound = check_layout(w.graph, &x, 1, &arena);
     world_close(&w);
     const size_t gaps = GANI_ARENA_GAP ? 4 * GANI_ALIGN : 0;
-    CHECK(arena <= bound + gaps && arena < sum / 15, "chain: arena %d, bound %d, sum %d", (int)arena, (int)bound, (int)sum);
-    CHECK(GANI_ARENA_GAP || all <= all_bounds + all_bounds / 10, "random: arenas %d, bounds %d", (int)all, (int)all_bounds);
+    CHECK(arena <= bound + gaps && arena < sum / 15, "chain: arena %d, bound %d, sum %d",
+          (int)arena, (int)bound, (int)sum);
+    CHECK(GANI_ARENA_GAP || all <= all_bounds + all_bounds / 10, "random: arenas %d, bounds %d",
+          (int)all, (int)all_bounds);
 }
 
 /* Two layers, gradients of both weights, updates: a training step. */
@@ -781,15 +836,18 @@ static void measuring_takes_nothing(void) {
     world_open(&w);
     gan_tensor loss = training_step(w.graph, 5);
     const int live = w.memory.live;
-    CHECK(gan_program_measure(w.graph, &loss, 1, &before) == GAN_OK, "%s", gan_context_error(w.ctx));
+    CHECK(gan_program_measure(w.graph, &loss, 1, &before) == GAN_OK, "%s",
+          gan_context_error(w.ctx));
     CHECK(w.memory.live == live && w.graph->arena == NULL, "%d blocks more", w.memory.live - live);
     gan_program *program = program_of(w.graph, &loss, 1);
     after = gan_program_get_info(program);
-    CHECK(before.arena_bytes == after.arena_bytes && before.workspace_bytes == after.workspace_bytes &&
-              before.ops == after.ops && after.arena_bytes > 0,
+    CHECK(before.arena_bytes == after.arena_bytes &&
+              before.workspace_bytes == after.workspace_bytes && before.ops == after.ops &&
+              after.arena_bytes > 0,
           "the same as for the program itself");
     CHECK(count_op(program, "assign") == 2, "effects are still there");
-    CHECK(after.param_bytes == 160 && after.input_bytes == 80, "%d bytes of parameters", (int)after.param_bytes);
+    CHECK(after.param_bytes == 160 && after.input_bytes == 80, "%d bytes of parameters",
+          (int)after.param_bytes);
     gan_program_destroy(program);
     world_close(&w);
 }
@@ -806,7 +864,8 @@ static void running_allocates_nothing(void) {
         first = step == 0 ? scalar(program, loss) : first;
     }
     CHECK(w.memory.calls == calls, "%d allocations", w.memory.calls - calls);
-    CHECK(scalar(program, loss) < first, "trains: %g, after five steps %g", first, scalar(program, loss));
+    CHECK(scalar(program, loss) < first, "trains: %g, after five steps %g", first,
+          scalar(program, loss));
     gan_program_destroy(program);
     world_close(&w);
 }
@@ -829,7 +888,8 @@ static gan_status whole_life(int fail_at, double *result) {
         status = gan_program_create(&program, w.graph, "test", &loss, 1);
         CHECK((status == GAN_OK) == (program != NULL), "whole or absent");
         if (status == GAN_ERR_MEMORY) {
-            CHECK(gan_program_create(&program, w.graph, "test", &loss, 1) == GAN_OK, "again: %s", gan_context_error(w.ctx));
+            CHECK(gan_program_create(&program, w.graph, "test", &loss, 1) == GAN_OK, "again: %s",
+                  gan_context_error(w.ctx));
         }
         run_ok(program);
         *result = scalar(program, loss);
@@ -849,7 +909,8 @@ static void failing_allocations_are_survived(void) {
     for (gan_status status = GAN_ERR_MEMORY; status == GAN_ERR_MEMORY;) {
         got = want;
         status = whole_life(++fail_at, &got);
-        CHECK(status == GAN_ERR_MEMORY || status == GAN_OK, "allocation %d: status %d", fail_at, (int)status);
+        CHECK(status == GAN_ERR_MEMORY || status == GAN_OK, "allocation %d: status %d", fail_at,
+              (int)status);
         CHECK(got == want, "allocation %d: %g, expected %g", fail_at, got, want);
     }
     CHECK(fail_at > 50, "only %d allocations", fail_at);
@@ -861,19 +922,22 @@ static void programs_share_an_arena(void) {
     world w;
     world_open(&w);
     gan_tensor x = gan_input(w.graph, "x", gan_shape2(3, 4)), y = critic(w.graph, x);
-    gan_tensor large = gan_affine(w.graph, gan_broadcast(w.graph, total(w.graph, x), gan_shape2(100, 100)), 2.0f, 0.0f);
+    gan_tensor large = gan_affine(
+        w.graph, gan_broadcast(w.graph, total(w.graph, x), gan_shape2(100, 100)), 2.0f, 0.0f);
     fill(gan_input_data(w.graph, x), 12, 9);
     gan_program *small = program_of(w.graph, &y, 1);
     run_ok(small);
     const double first = scalar(small, y);
     const size_t before = w.graph->arena_bytes;
     gan_program *big = program_of(w.graph, &large, 1); /* the arena moves */
-    CHECK(w.graph->arena_bytes > before && gan_program_get_info(small).arena_bytes == before, "the largest counts");
+    CHECK(w.graph->arena_bytes > before && gan_program_get_info(small).arena_bytes == before,
+          "the largest counts");
     for (int i = 0; i < 2; i++) {
         run_ok(big);
         const double sum = scalar(big, large);
         run_ok(small);
-        CHECK(scalar(small, y) == first && fabs(sum) > 0.0, "%g, first %g", scalar(small, y), first);
+        CHECK(scalar(small, y) == first && fabs(sum) > 0.0, "%g, first %g", scalar(small, y),
+              first);
     }
     gan_program_destroy(small);
     run_ok(big);
@@ -903,6 +967,73 @@ static void graphs_share_a_store(void) {
     gan_program_destroy(sample);
     gan_graph_destroy(other);
     world_close(&w);
+}
+
+/* A small convolutional network with batch norm, dropout and noise, its gradients and Adam. */
+static gan_tensor convolutional_step(gan_graph *g) {
+    gan_tensor none = {0}, wrt[4], grads[4];
+    gan_init init = {GAN_INIT_NORMAL, 0.0f, 0.1f}, one = {GAN_INIT_CONSTANT, 1.0f, 0.0f};
+    gan_conv_desc conv;
+    memset(&conv, 0, sizeof conv);
+    conv.stride_h = conv.stride_w = 2;
+    conv.pad_h = conv.pad_w = 1;
+    wrt[0] = gan_param(g, "w0", gan_shape4(37, 3, 4, 4), GAN_PARAM_WEIGHT, init);
+    wrt[1] = gan_param(g, "scale", gan_shape1(37), GAN_PARAM_WEIGHT, one);
+    wrt[2] = gan_param(g, "w1", gan_shape4(37, 5, 4, 4), GAN_PARAM_WEIGHT, init);
+    wrt[3] = gan_param(g, "w2", gan_shape2(11, 5 * 32 * 32), GAN_PARAM_WEIGHT, init);
+    gan_tensor x = gan_noise_normal(g, gan_shape4(8, 3, 32, 32));
+    gan_tensor h = gan_conv2d(g, x, wrt[0], none, &conv);
+    h = gan_normalize(g, h, gan_moments(g, h, GAN_NORM_BATCH), wrt[1], none, GAN_NORM_BATCH, 1e-5f);
+    h = gan_dropout(g, gan_activate(g, h, GAN_ACT_LEAKY_RELU, 0.2f), 0.3f, 0);
+    h = gan_activate(g, gan_conv2d_transpose(g, h, wrt[2], none, &conv), GAN_ACT_TANH, 0.0f);
+    h = gan_linear(g, gan_reshape(g, h, gan_shape2(8, 5 * 32 * 32)), wrt[3], none);
+    gan_tensor loss = gan_mean(g, gan_square(g, h), GAN_ALL_AXES);
+    gan_grad(g, loss, wrt, 4, grads);
+    for (int i = 0; i < 4; i++) {
+        gan_assign(g, wrt[i], gan_sub(g, wrt[i], gan_affine(g, grads[i], 1e-3f, 0.0f)));
+    }
+    return loss;
+}
+
+/* The same bits for any number of threads, in any order. */
+static void threads_do_not_change_results(void) {
+    static const int threads[] = {1, 2, 7};
+    float losses[3] = {0.0f, 0.0f, 0.0f}, *weights = NULL;
+    size_t count = 0;
+    for (int k = 0; k < 3; k++) {
+        world w;
+        gan_context_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.threads = threads[k];
+        desc.parallel.run = k == 0 ? NULL : backwards;
+        CHECK(world_open_with(&w, &desc, 0) == GAN_OK, "open");
+        gan_tensor loss = convolutional_step(w.graph);
+        gan_program *program = program_of(w.graph, &loss, 1);
+        const int calls = w.memory.calls;
+        float value[3];
+        for (int step = 0; step < 3; step++) {
+            gan_params_set_step(w.params, (uint64_t)step);
+            run_ok(program);
+            value[step] = (float)scalar(program, loss);
+        }
+        CHECK(w.memory.calls == calls, "%d allocations while running", w.memory.calls - calls);
+        CHECK(value[0] > 0.0f && value[2] < value[0], "loss %g, %g, %g", (double)value[0],
+              (double)value[1], (double)value[2]);
+        const gan_param_info info = gan_params_find(w.params, "w2");
+        if (k == 0) {
+            count = gan_shape_count(info.shape);
+            weights = (float *)malloc(count * sizeof *weights);
+            memcpy(weights, info.data, count * sizeof *weights);
+            memcpy(losses, value, sizeof losses);
+        }
+        CHECK(memcmp(losses, value, sizeof losses) == 0, "%d threads: loss %.9g, one %.9g",
+              threads[k], (double)value[2], (double)losses[2]);
+        CHECK(memcmp(weights, info.data, count * sizeof *weights) == 0, "%d threads: weights",
+              threads[k]);
+        gan_program_destroy(program);
+        world_close(&w);
+    }
+    free(weights);
 }
 
 static void contexts_are_independent(void) {
@@ -946,15 +1077,42 @@ static void check_finite_names_the_tensor(void) {
     run_ok(program);
     data[2] = 2.0f;
     CHECK(gan_program_run(program) == GAN_ERR_NUMERIC, "infinity");
-    CHECK(strcmp(gan_context_error(w.ctx), "test: net (affine): a value is not finite") == 0, "%s", gan_context_error(w.ctx));
+    CHECK(strcmp(gan_context_error(w.ctx), "test: net (affine): a value is not finite") == 0, "%s",
+          gan_context_error(w.ctx));
     data[2] = (float)NAN;
     CHECK(gan_program_run(program) == GAN_ERR_NUMERIC, "NaN");
-    CHECK(strcmp(gan_context_error(w.ctx), "test: net.x (input): a value is not finite") == 0, "%s", gan_context_error(w.ctx));
+    CHECK(strcmp(gan_context_error(w.ctx), "test: net.x (input): a value is not finite") == 0, "%s",
+          gan_context_error(w.ctx));
     gan_program_destroy(program);
     gan_tensor p = weight(w.graph, "p", 1, 1);
     gan_assign(w.graph, p, gan_reshape(w.graph, total(w.graph, y), gan_shape2(1, 1)));
     program = program_of(w.graph, NULL, 0);
     data[2] = 1e-3f;
+    run_ok(program);
+    gan_program_destroy(program);
+    world_close(&w);
+}
+
+static void index_errors_name_the_tensor(void) {
+    world w;
+    world_open(&w);
+    gan_graph_push(w.graph, "embed");
+    gan_tensor table = weight(w.graph, "table", 10, 4),
+               idx = gan_input(w.graph, "idx", gan_shape1(3));
+    gan_tensor rows = gan_gather_rows(w.graph, table, idx);
+    gan_graph_pop(w.graph);
+    gan_program *program = program_of(w.graph, &rows, 1);
+    float *data = gan_input_data(w.graph, idx);
+    data[0] = 9.0f;
+    run_ok(program);
+    CHECK(memcmp(gan_program_output(program, rows), gan_params_at(w.params, 0).data + 36, 16) == 0,
+          "last row");
+    data[2] = 10.0f;
+    CHECK(gan_program_run(program) == GAN_ERR_NUMERIC, "out of range");
+    CHECK(strncmp(gan_context_error(w.ctx), "test: embed (gather_rows): ", 27) == 0, "%s",
+          gan_context_error(w.ctx));
+    CHECK(gan_graph_status(w.graph) == GAN_OK, "the graph is sound");
+    data[2] = 0.0f;
     run_ok(program);
     gan_program_destroy(program);
     world_close(&w);
@@ -984,7 +1142,9 @@ int main(int argc, char **argv) {
     TEST(failing_allocations_are_survived);
     TEST(programs_share_an_arena);
     TEST(graphs_share_a_store);
+    TEST(threads_do_not_change_results);
     TEST(contexts_are_independent);
     TEST(check_finite_names_the_tensor);
+    TEST(index_errors_name_the_tensor);
     return test_end();
 }
