@@ -9383,18 +9383,22 @@ static gan_norm_desc gani_norm_desc(const gan_norm_desc *given) {
     return desc;
 }
 
-/* normalize(x) with "weight" and "bias" [c] where affine. */
-static gan_tensor gani_normalize_affine(gan_graph *graph, gan_tensor x, gan_tensor moments,
-                                        gan_norm_kind kind, int affine, const gan_norm_desc *desc) {
-    gan_tensor scale = {0}, shift = {0};
-    if (affine) {
+/* "weight" and "bias" [c] of a norm for x [n,c,...], or none. */
+typedef struct gani_affine {
+    gan_tensor scale, shift;
+} gani_affine;
+
+static gani_affine gani_make_affine(gan_graph *graph, gan_tensor x, int wanted,
+                                    const gan_norm_desc *desc) {
+    gani_affine affine = {{0}, {0}};
+    if (wanted) {
         const gan_shape channels = gan_shape1(gan_tensor_shape(graph, x).dim[1]);
-        scale = gani_weight(graph, "weight", channels, desc->scale_init,
-                            gani_init(GAN_INIT_CONSTANT, 1.0, 0.0));
-        shift = gani_weight(graph, "bias", channels, desc->shift_init,
-                            gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
+        affine.scale = gani_weight(graph, "weight", channels, desc->scale_init,
+                                   gani_init(GAN_INIT_CONSTANT, 1.0, 0.0));
+        affine.shift = gani_weight(graph, "bias", channels, desc->shift_init,
+                                   gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
     }
-    return gan_normalize(graph, x, moments, scale, shift, kind, desc->eps);
+    return affine;
 }
 
 /* Row 0 (means) or 1 (variances) of moments [2,c], as [c]. */
@@ -9403,17 +9407,34 @@ static gan_tensor gani_moment(gan_graph *graph, gan_tensor moments, int row) {
     return gan_reshape(graph, gan_slice(graph, moments, 0, row, 1), gan_shape1(channels));
 }
 
-/* Moments of the batch [2,c]; running statistics follow them unless the mode forbids it. samples:
- * values behind each variance; the running variance takes the unbiased one, var * samples/(samples
- * - 1). */
-static gan_tensor gani_batch_moments(gan_graph *graph, gan_tensor x, gan_tensor running_mean,
-                                     gan_tensor running_var, double samples, float momentum) {
+/* Moments [2,c] of the batch x, of which the running statistics take their share unless the mode
+ * forbids it; or those statistics themselves. */
+static gan_tensor gani_batch_moments(gan_graph *graph, gan_tensor x, float momentum) {
+    const gan_shape shape = gan_tensor_shape(graph, x);
+    const int c = shape.dim[1];
+    const double samples = (double)(gan_shape_count(shape) / (size_t)c); /* behind each variance */
+    gan_tensor mean = gan_param(graph, "running_mean", gan_shape1(c), GAN_PARAM_BUFFER,
+                                gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
+    gan_tensor var = gan_param(graph, "running_var", gan_shape1(c), GAN_PARAM_BUFFER,
+                               gani_init(GAN_INIT_CONSTANT, 1.0, 0.0));
+    if (graph->mode & GAN_MODE_RUNNING_STATS) {
+        gan_tensor rows[2];
+        rows[0] = gan_reshape(graph, mean, gan_shape2(1, c));
+        rows[1] = gan_reshape(graph, var, gan_shape2(1, c));
+        return gan_concat(graph, rows, 2, 0);
+    }
+    if (samples < 2.0) {
+        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_SHAPE,
+                                     "layer %s: batch norm needs more than one value a channel, "
+                                     "found %s",
+                                     graph->scope, gani_print_shape(&shape).text));
+    }
     gan_tensor moments = gan_moments(graph, x, GAN_NORM_BATCH);
     if (!(graph->mode & GAN_MODE_KEEP_STATS)) {
         const float unbias = (float)(samples / (samples - 1.0));
-        gan_assign_lerp(graph, running_mean, gani_moment(graph, moments, 0), momentum);
-        gan_assign_lerp(graph, running_var,
-                        gan_affine(graph, gani_moment(graph, moments, 1), unbias, 0.0f), momentum);
+        gan_tensor unbiased = gan_affine(graph, gani_moment(graph, moments, 1), unbias, 0.0f);
+        gan_assign_lerp(graph, mean, gani_moment(graph, moments, 0), momentum);
+        gan_assign_lerp(graph, var, unbiased, momentum);
     }
     return moments;
 }
@@ -9424,29 +9445,9 @@ GAN_API gan_tensor gan_layer_batch_norm(gan_graph *graph, const char *name, gan_
     gan_tensor y = {0};
     gan_graph_push(graph, name);
     if (gani_check_rank(graph, x, 2, GAN_MAX_RANK)) {
-        const gan_shape shape = gan_tensor_shape(graph, x);
-        const int c = shape.dim[1];
-        const size_t samples = gan_shape_count(shape) / (size_t)c;
-        gan_tensor mean = gan_param(graph, "running_mean", gan_shape1(c), GAN_PARAM_BUFFER,
-                                    gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
-        gan_tensor var = gan_param(graph, "running_var", gan_shape1(c), GAN_PARAM_BUFFER,
-                                   gani_init(GAN_INIT_CONSTANT, 1.0, 0.0));
-        gan_tensor moments;
-        if (graph->mode & GAN_MODE_RUNNING_STATS) {
-            gan_tensor rows[2];
-            rows[0] = gan_reshape(graph, mean, gan_shape2(1, c));
-            rows[1] = gan_reshape(graph, var, gan_shape2(1, c));
-            moments = gan_concat(graph, rows, 2, 0);
-        } else if (samples < 2) {
-            gani_stick(graph, gani_error(graph->ctx, GAN_ERR_SHAPE,
-                                         "layer %s: batch norm needs more than one value a "
-                                         "channel, found %s",
-                                         graph->scope, gani_print_shape(&shape).text));
-            moments = mean;
-        } else {
-            moments = gani_batch_moments(graph, x, mean, var, (double)samples, desc.momentum);
-        }
-        y = gani_normalize_affine(graph, x, moments, GAN_NORM_BATCH, !desc.no_affine, &desc);
+        const gani_affine affine = gani_make_affine(graph, x, !desc.no_affine, &desc);
+        gan_tensor moments = gani_batch_moments(graph, x, desc.momentum);
+        y = gan_normalize(graph, x, moments, affine.scale, affine.shift, GAN_NORM_BATCH, desc.eps);
     }
     gan_graph_pop(graph);
     return y;
@@ -9458,7 +9459,9 @@ static gan_tensor gani_sample_norm(gan_graph *graph, const char *name, gan_tenso
     gan_tensor y = {0};
     gan_graph_push(graph, name);
     if (gani_check_rank(graph, x, 2, GAN_MAX_RANK)) {
-        y = gani_normalize_affine(graph, x, gan_moments(graph, x, kind), kind, affine, desc);
+        const gani_affine used = gani_make_affine(graph, x, affine, desc);
+        y = gan_normalize(graph, x, gan_moments(graph, x, kind), used.scale, used.shift, kind,
+                          desc->eps);
     }
     gan_graph_pop(graph);
     return y;

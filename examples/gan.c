@@ -360,15 +360,15 @@ static int plot_points(const history *h, int metric, double *raw, double *smooth
         }
         raw[p] = sum / (double)(end - first);
     }
-    const int reach = points / 40;
-    for (int p = 0; p < points; p++) {
-        const int near =
-            p < reach || points - 1 - p < reach ? (p < points - 1 - p ? p : points - 1 - p) : reach;
-        double sum = 0.0;
-        for (int i = p - near; i <= p + near; i++) {
-            sum += raw[i];
+    const int reach = points / 25;
+    for (int p = 0; p < points; p++) { /* weights fall linearly on both sides */
+        double sum = 0.0, weights = 0.0;
+        for (int i = p - reach < 0 ? 0 : p - reach; i <= p + reach && i < points; i++) {
+            const double weight = reach + 1 - abs(i - p);
+            sum += weight * raw[i];
+            weights += weight;
         }
-        smooth[p] = sum / (2 * near + 1);
+        smooth[p] = sum / weights;
     }
     return points;
 }
