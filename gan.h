@@ -7549,12 +7549,13 @@ static void gani_norm_dx_items(void *arg, size_t first, size_t last) {
     for (size_t item = first; item < last; item++) {
         const size_t group = job->columns ? 0 : gani_plane_group(job, item);
         float here[3];
-        const float *a = job->coefficients, *b = a + job->c, *k = b + job->c;
-        if (!job->columns) {
+        const float *a = here, *b = here + 1, *k = here + 2;
+        if (job->columns) {
+            a = job->coefficients;
+            b = a + job->c;
+            k = b + job->c;
+        } else {
             gani_norm_dx_coefficients(job, group, item % job->c, here, here + 1, here + 2);
-            a = here;
-            b = here + 1;
-            k = here + 2;
         }
         if (job->sums) {
             job->kernels->norm_dx(job->g + item * length, job->x + item * length,

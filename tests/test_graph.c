@@ -1,4 +1,5 @@
-/* Tests of >>nodes, >>graph and >>planner: parameters, gradients, what a program shares, fuses and drops, its memory. */
+/* Tests of >>nodes, >>graph and >>planner: parameters, gradients, what a program shares, fuses and
+ * drops, its memory. */
 #include "test.h"
 
 /* --- helpers ------------------------------------------------------------------ */
@@ -291,7 +292,8 @@ static void errors_stick_and_name_the_layer(void) {
 
 /* --- gradients ------------------------------------------------------------------- */
 
-/* d(loss)/d(data[i]) by central differences with one Richardson step: error O(h^4), rounding about 2 * eps * |loss| / h. */
+/* d(loss)/d(data[i]) by central differences with one Richardson step: error O(h^4), rounding about
+ * 2 * eps * |loss| / h. */
 static double slope_at(gan_program *program, gan_tensor loss, float *data, size_t i) {
     const float h = 0.0625f, at = data[i];
     double f[4];
@@ -381,7 +383,8 @@ static void gradient_in_intermediate(void) {
     world_close(&w);
 }
 
-/* A gradient penalty as WGAN-GP's: sum of squares of the gradient in x, differentiated in the weight. */
+/* A gradient penalty as WGAN-GP's: sum of squares of the gradient in x, differentiated in the
+ * weight. */
 static void second_derivatives(void) {
     world w;
     gan_tensor dx, da, outputs[2];
@@ -650,7 +653,8 @@ static unsigned pick(uint64_t *state, unsigned count) {
     return (unsigned)(*state >> 33) % count;
 }
 
-/* A random network over [6,6], with views, noise, shared subexpressions, reads and writes of three parameters. */
+/* A random network over [6,6], with views, noise, shared subexpressions, reads and writes of three
+ * parameters. */
 static void random_network(gan_graph *g, uint64_t seed, gan_tensor *made, int count) {
     static const char *const names[] = {"p", "q", "r"};
     uint64_t state = seed;
@@ -707,8 +711,8 @@ static void random_network(gan_graph *g, uint64_t seed, gan_tensor *made, int co
     }
 }
 
-/* A program that keeps every tensor (an output is neither shared memory nor fused) against one that keeps three, several times
- * in a row: the same values, the same parameters. */
+/* A program that keeps every tensor (an output is neither shared memory nor fused) against one
+ * that keeps three, several times in a row: the same values, the same parameters. */
 static void planned_memory_gives_the_same_values(void) {
     enum { COUNT = 40 };
     for (uint64_t seed = 0; seed < 200; seed++) {
@@ -748,8 +752,8 @@ static void planned_memory_gives_the_same_values(void) {
     }
 }
 
-/* Blocks that live at the same time lie apart; the arena is not much larger than what lives at the worst moment. Returns that
- * bound in bytes. */
+/* Blocks that live at the same time lie apart; the arena is not much larger than what lives at the
+ * worst moment. Returns that bound in bytes. */
 static size_t check_layout(gan_graph *graph, const gan_tensor *outputs, int count,
                            size_t *arena_bytes) {
     gan_program *program = NULL;
@@ -870,7 +874,8 @@ static void running_allocates_nothing(void) {
     world_close(&w);
 }
 
-/* Everything from context to run with the fail_at-th allocation failing; retries a failed program once. */
+/* Everything from context to run with the fail_at-th allocation failing; retries a failed program
+ * once. */
 static gan_status whole_life(int fail_at, double *result) {
     world w;
     gan_program *program = NULL;
