@@ -2112,9 +2112,23 @@ static inline vf GANI_FN(gani_v_softplus_tail)(vf x) {
     return vf_add(GANI_FN(gani_v_log)(u), vf_div(lost, u));
 }
 
-/* max(x, 0) that keeps NaN; max and min of two that keep NaN on either side. */
-#define vf_positive(a)       vf_max(vf_zero(), (a))
+/* max(x, 0) that keeps NaN; c, the larger or smaller of a and b, that keeps NaN on either side. */
+#define vf_positive(a) vf_max(vf_zero(), (a))
 #define vf_keep_nan(a, b, c) vf_select(vf_isnan(a), (a), vf_select(vf_isnan(b), (b), (c)))
+
+/* A vector, or its first m lanes at the end of an array; masked access is slow on some processors. */
+#define vf_load_upto(p, m) ((m) == VW ? vf_load(p) : vf_loadn((p), (m)))
+#define vf_store_upto(p, m, a)        \
+    do {                              \
+        if ((m) == VW) {              \
+            vf_store((p), (a));       \
+        } else {                      \
+            vf_storen((p), (m), (a)); \
+        }                             \
+    } while (0)
+
+/* How many elements are left from i to n, up to a vector. */
+#define GANI_LANES(i, n) ((n) - (i) < VW ? (int)((n) - (i)) : VW)
 
 /* --- elementwise --------------------------------------------------------- */
 
@@ -2356,10 +2370,12 @@ static void GANI_FN(gani_norm_sums)(const float *g, const float *x, float mean, 
     }
 }
 
-/* Sums down the columns of a matrix: out[j] = sum over r of term at row r, column j, for g and x
- * [rows,cols] with rows `stride` apart. Blocks of 128 rows are summed in float and added up,
- * which bounds the error by (128 + rows/128) roundings. GANI_COLUMNS_SUM      g
- * GANI_COLUMNS_SQUARES  (x - shift[j])^2 GANI_COLUMNS_DOT      g * (x - shift[j]) */
+/* Sums down the columns of a matrix: out[j] = sum over r of the term at row r, column j, for g and x
+ * [rows,cols] with rows `stride` apart. Blocks of 128 rows are summed in float and added up, which
+ * bounds the error by 128 + rows/128 roundings. Terms:
+ *   GANI_COLUMNS_SUM      g
+ *   GANI_COLUMNS_SQUARES  (x - shift[j])^2
+ *   GANI_COLUMNS_DOT      g * (x - shift[j]) */
 #define GANI_COLUMN_LOOP(value)                                      \
     for (size_t first = 0; first < rows; first += 128) {             \
         const size_t last = rows - first < 128 ? rows : first + 128; \
@@ -2374,10 +2390,10 @@ static void GANI_FN(gani_norm_sums)(const float *g, const float *x, float mean, 
 static void GANI_FN(gani_columns)(int kind, const float *g, const float *x, const float *shift,
                                   size_t rows, size_t stride, size_t cols, float *out) {
     for (size_t j = 0; j < cols; j += VW) {
-        const int m = cols - j < VW ? (int)(cols - j) : VW;
-        const vf v = kind == GANI_COLUMNS_SUM ? vf_zero() : vf_loadn(shift + j, m);
+        const int m = GANI_LANES(j, cols);
+        const vf v = kind == GANI_COLUMNS_SUM ? vf_zero() : vf_load_upto(shift + j, m);
         vf sum = vf_zero();
-#define GANI_AT(p) (m == VW ? vf_load((p) + at) : vf_loadn((p) + at, m))
+#define GANI_AT(p) vf_load_upto((p) + at, m)
         if (kind == GANI_COLUMNS_SUM) {
             GANI_COLUMN_LOOP(GANI_AT(g))
         } else if (kind == GANI_COLUMNS_SQUARES) {
@@ -2386,7 +2402,7 @@ static void GANI_FN(gani_columns)(int kind, const float *g, const float *x, cons
             GANI_COLUMN_LOOP(vf_mul(GANI_AT(g), vf_sub(GANI_AT(x), v)))
         }
 #undef GANI_AT
-        vf_storen(out + j, m, sum);
+        vf_store_upto(out + j, m, sum);
     }
 }
 
@@ -2398,6 +2414,8 @@ static void GANI_FN(gani_columns)(int kind, const float *g, const float *x, cons
     vf_store(name##_spread, vf_set1((p)[0])); \
     name = step ? name : name##_spread
 
+#define GANI_ACT_BLOCK 1024
+
 /* y = act((x - mean)*scale + shift); the activation follows block by block, in cache. */
 static void GANI_FN(gani_normalize)(const float *x, const float *mean, const float *scale,
                                     const float *shift, size_t step, int act, float slope, float *y,
@@ -2405,21 +2423,16 @@ static void GANI_FN(gani_normalize)(const float *x, const float *mean, const flo
     GANI_SPREAD(mean, mean);
     GANI_SPREAD(scale, scale);
     GANI_SPREAD(shift, shift);
-    for (size_t i = 0; i < n; i += VW) {
-        const size_t k = i * step;
-        const int m = n - i < VW ? (int)(n - i) : VW;
-        if (m == VW) {
-            const vf d = vf_sub(vf_load(x + i), vf_load(mean + k));
-            vf_store(y + i, vf_fma(d, vf_load(scale + k), vf_load(shift + k)));
-        } else {
-            const vf d = vf_sub(vf_loadn(x + i, m), vf_loadn(mean + k, m));
-            const vf r = vf_fma(d, vf_loadn(scale + k, m), vf_loadn(shift + k, m));
-            vf_storen(y + i, m, r);
+    for (size_t from = 0; from < n; from += GANI_ACT_BLOCK) {
+        const size_t to = n - from < GANI_ACT_BLOCK ? n : from + GANI_ACT_BLOCK;
+        for (size_t i = from; i < to; i += VW) {
+            const int m = GANI_LANES(i, to);
+            const size_t at = i * step;
+            const vf d = vf_sub(vf_load_upto(x + i, m), vf_load_upto(mean + at, m));
+            const vf r = vf_fma(d, vf_load_upto(scale + at, m), vf_load_upto(shift + at, m));
+            vf_store_upto(y + i, m, r);
         }
-        if (act != GAN_ACT_NONE && ((i + VW) % 1024 == 0 || i + VW >= n)) {
-            const size_t from = i / 1024 * 1024;
-            GANI_FN(gani_act_inplace)(y + from, i + (size_t)m - from, act, slope);
-        }
+        GANI_FN(gani_act_inplace)(y + from, to - from, act, slope);
     }
 }
 
@@ -2431,42 +2444,38 @@ static void GANI_FN(gani_norm_dx)(const float *g, const float *x, const float *m
     GANI_SPREAD(b, b);
     GANI_SPREAD(c, c);
     for (size_t i = 0; i < n; i += VW) {
-        const size_t k = i * step;
-        const int m = n - i < VW ? (int)(n - i) : VW;
-        if (m == VW) {
-            const vf d = vf_sub(vf_load(x + i), vf_load(mean + k));
-            const vf r = vf_fma(d, vf_load(b + k), vf_load(c + k));
-            vf_store(y + i, vf_fma(vf_load(g + i), vf_load(a + k), r));
-        } else {
-            const vf d = vf_sub(vf_loadn(x + i, m), vf_loadn(mean + k, m));
-            const vf r = vf_fma(d, vf_loadn(b + k, m), vf_loadn(c + k, m));
-            vf_storen(y + i, m, vf_fma(vf_loadn(g + i, m), vf_loadn(a + k, m), r));
-        }
+        const int m = GANI_LANES(i, n);
+        const size_t at = i * step;
+        const vf d = vf_sub(vf_load_upto(x + i, m), vf_load_upto(mean + at, m));
+        const vf r = vf_fma(d, vf_load_upto(b + at, m), vf_load_upto(c + at, m));
+        vf_store_upto(y + i, m, vf_fma(vf_load_upto(g + i, m), vf_load_upto(a + at, m), r));
     }
 }
 
 /* y = softmax of x, or its logarithm. The largest element is subtracted first, so that nothing
- * overflows. */
+ * overflows; lanes past the end repeat the first element. */
 static void GANI_FN(gani_softmax)(const float *x, float *y, size_t n, int logarithm) {
-    float best = x[0];
-    for (size_t i = 0; i < n; i++) {
-        best = x[i] > best ? x[i] : best;
-    }
-    const vf top = vf_set1(best);
-    float sum = 0.0f;
+    vf top = vf_set1(x[0]), total = vf_zero();
     for (size_t i = 0; i < n; i += VW) {
-        const int m = n - i < VW ? (int)(n - i) : VW;
-        const vf d = vf_sub(vf_loadn(x + i, m), top), e = GANI_FN(gani_v_exp)(d);
+        const int m = GANI_LANES(i, n);
         float lane[VW];
-        vf_store(lane, e);
-        for (int k = 0; k < m; k++) {
-            sum += lane[k];
-        }
-        vf_storen(y + i, m, logarithm ? d : e);
+        vf_store(lane, vf_set1(x[0]));
+        memcpy(lane, x + i, (size_t)m * sizeof *x);
+        top = vf_max(top, vf_load(lane));
     }
+    top = vf_set1(vf_hmax(top));
+    for (size_t i = 0; i < n; i += VW) {
+        const int m = GANI_LANES(i, n);
+        const vf d = vf_sub(vf_load_upto(x + i, m), top), e = GANI_FN(gani_v_exp)(d);
+        float lane[VW];
+        vf_store(lane, vf_zero());
+        vf_storen(lane, m, e);
+        total = vf_add(total, vf_load(lane));
+        vf_store_upto(y + i, m, logarithm ? d : e);
+    }
+    const float sum = vf_hsum(total);
     if (logarithm) {
-        float shift = -logf(sum);
-        GANI_FN(gani_unary)(GANI_UNARY_AFFINE, y, 1.0f, shift, y, n);
+        GANI_FN(gani_unary)(GANI_UNARY_AFFINE, y, 1.0f, -logf(sum), y, n);
     } else {
         GANI_FN(gani_unary)(GANI_UNARY_AFFINE, y, 1.0f / sum, 0.0f, y, n);
     }
@@ -2474,60 +2483,48 @@ static void GANI_FN(gani_softmax)(const float *x, float *y, size_t n, int logari
 
 /* --- optimisers ---------------------------------------------------------- */
 
-/* One step for parameters x [n] with gradient g and states m, v. k: the coefficients named in
- * each case. The formulas stand at gani_sgd_op, gani_rmsprop_op, gani_adam_op. load and store of
- * a step are the full vector's or the tail's. */
-#define GANI_OPTIMISER_LOOP(body)                              \
-    for (size_t i = 0; i < n; i += VW) {                       \
-        const int lanes = n - i < VW ? (int)(n - i) : VW;      \
-        const vf p = vf_loadn(x + i, lanes);                   \
-        const vf d = vf_fma(decay, p, vf_loadn(g + i, lanes)); \
-        body                                                   \
-    }
-
+/* One step for parameters x [n] with gradient g and states m, v; the formulas stand at gani_sgd_op,
+ * gani_rmsprop_op and gani_adam_op. k holds decay, lr, then what each rule names, then eps. */
 static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m, float *v,
                                    const float *k, size_t n) {
     const vf decay = vf_set1(k[0]), lr = vf_set1(k[1]), k2 = vf_set1(k[2]), k3 = vf_set1(k[3]);
     const vf k4 = vf_set1(k[4]), k5 = vf_set1(k[5]), k6 = vf_set1(k[6]), eps = vf_set1(k[7]);
-    switch (kind) {
-    case GANI_OPTIMISE_SGD:
-        GANI_OPTIMISER_LOOP(vf_storen(x + i, lanes, vf_fnma(lr, d, p));)
-        break;
-    case GANI_OPTIMISE_MOMENTUM: /* k2 momentum; the step is k3*buffer + k4*d */
-        GANI_OPTIMISER_LOOP(const vf buffer = vf_fma(k2, vf_loadn(m + i, lanes), d);
-                            vf_storen(m + i, lanes, buffer);
-                            const vf step = vf_fma(k3, buffer, vf_mul(k4, d));
-                            vf_storen(x + i, lanes, vf_fnma(lr, step, p));)
-        break;
-    case GANI_OPTIMISE_RMSPROP: /* k2 alpha, k3 1 - alpha */
-        GANI_OPTIMISER_LOOP(const vf square =
-                                vf_fma(k2, vf_loadn(m + i, lanes), vf_mul(k3, vf_mul(d, d)));
-                            vf_storen(m + i, lanes, square);
-                            const vf step = vf_div(d, vf_add(vf_sqrt(square), eps));
-                            vf_storen(x + i, lanes, vf_fnma(lr, step, p));)
-        break;
-    case GANI_OPTIMISE_ADAM: /* k2, k3 beta1, 1 - beta1; k4, k5 the same of beta2; k6 1/sqrt(1 - beta2^t) */
-        GANI_OPTIMISER_LOOP(const vf mean = vf_fma(k2, vf_loadn(m + i, lanes), vf_mul(k3, d));
-                            const vf square =
-                                vf_fma(k4, vf_loadn(v + i, lanes), vf_mul(k5, vf_mul(d, d)));
-                            vf_storen(m + i, lanes, mean); vf_storen(v + i, lanes, square);
-                            const vf step = vf_div(mean, vf_fma(vf_sqrt(square), k6, eps));
-                            vf_storen(x + i, lanes, vf_fnma(lr, step, p));)
-        break;
-    default:
-        break;
+    for (size_t i = 0; i < n; i += VW) {
+        const int lanes = GANI_LANES(i, n);
+        const vf p = vf_load_upto(x + i, lanes);
+        const vf d = vf_fma(decay, p, vf_load_upto(g + i, lanes));
+        vf step = d;
+        if (kind == GANI_OPTIMISE_MOMENTUM) { /* k2 momentum; step = k3*buffer + k4*d */
+            const vf buffer = vf_fma(k2, vf_load_upto(m + i, lanes), d);
+            vf_store_upto(m + i, lanes, buffer);
+            step = vf_fma(k3, buffer, vf_mul(k4, d));
+        } else if (kind == GANI_OPTIMISE_RMSPROP) { /* k2 alpha, k3 1 - alpha */
+            const vf squares = vf_fma(k2, vf_load_upto(m + i, lanes), vf_mul(k3, vf_mul(d, d)));
+            vf_store_upto(m + i, lanes, squares);
+            step = vf_div(d, vf_add(vf_sqrt(squares), eps));
+        } else if (kind == GANI_OPTIMISE_ADAM) { /* k2, k3 beta1, 1 - beta1; k4, k5 of beta2 */
+            const vf mean = vf_fma(k2, vf_load_upto(m + i, lanes), vf_mul(k3, d));
+            const vf squares = vf_fma(k4, vf_load_upto(v + i, lanes), vf_mul(k5, vf_mul(d, d)));
+            vf_store_upto(m + i, lanes, mean);
+            vf_store_upto(v + i, lanes, squares);
+            step = vf_div(mean, vf_fma(vf_sqrt(squares), k6, eps)); /* k6 1/sqrt(1 - beta2^t) */
+        }
+        vf_store_upto(x + i, lanes, vf_fnma(lr, step, p));
     }
 }
 
 #undef vf_positive
 #undef vf_keep_nan
+#undef vf_load_upto
+#undef vf_store_upto
+#undef GANI_LANES
 #undef GANI_LOOP1
 #undef GANI_LOOP2
 #undef GANI_SUM_BLOCK
 #undef GANI_SUM_LOOP
 #undef GANI_COLUMN_LOOP
 #undef GANI_SPREAD
-#undef GANI_OPTIMISER_LOOP
+#undef GANI_ACT_BLOCK
 
 /* The table of this instance: the fields of gani_kernels in order. */
 static const gani_kernels GANI_FN(gani_kernels) = {
