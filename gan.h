@@ -10921,8 +10921,8 @@ static unsigned long gani_png_filter(int type, const unsigned char *row, const u
     unsigned long sum = 0;
     out[0] = (unsigned char)type;
     for (size_t i = 0; i < size_bytes; i++) {
-        const int a = i >= step ? row[i - step] : 0, b = above[i],
-                  c = i >= step ? above[i - step] : 0;
+        const int a = i >= step ? row[i - step] : 0, b = above[i];
+        const int c = i >= step ? above[i - step] : 0;
         int guess = 0;
         if (type == 1) {
             guess = a;
@@ -10943,8 +10943,8 @@ static unsigned long gani_png_filter(int type, const unsigned char *row, const u
 
 /* All rows, filtered, to out [height, 1 + row bytes]; rows: scratch [3, 1 + row bytes]. */
 static void gani_png_rows(const gan_image *image, unsigned char *out, unsigned char *rows) {
-    const size_t size_bytes = (size_t)image->width * (size_t)image->channels,
-                 stride = size_bytes + 1;
+    const size_t size_bytes = (size_t)image->width * (size_t)image->channels;
+    const size_t stride = size_bytes + 1;
     unsigned char *row = rows, *above = rows + stride, *attempt = rows + 2 * stride;
     memset(above, 0, stride);
     for (int y = 0; y < image->height; y++) {
@@ -11134,9 +11134,9 @@ GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, cons
  * depends on (seed, step) alone.
  *
  * Drawn digits: a digit is one or more pen strokes, each a smooth curve (Catmull and Rom 1974)
- * through a few control points. The points are jittered, slanted, turned, scaled and moved, the
- * curve is cut into segments, and a pixel's ink is its distance to the nearest segment compared
- * with half the width of the pen.
+ * through a few control points. The points are displaced by a smooth wave, slanted, turned, scaled
+ * and moved, the curve is cut into segments, and a pixel's ink is its distance to the nearest
+ * segment compared with half the width of the pen.
  *
  * Holds:  listing of folders, readers of lists and IDX, drawn digits, batches.
  * Uses:   >>platform  >>images        Knows nothing of: graphs, models.
@@ -11753,45 +11753,54 @@ enum { GANI_PEN_UP = 254, GANI_GLYPH_END = 255, GANI_GLYPH_BYTES = 64 };
 
 typedef struct gani_glyph {
     int digit;
-    unsigned char points[GANI_GLYPH_BYTES]; /* x, y in a box of 100 x 100, y down; a corner is a
-                                               pen-up and the same point again */
+    /* x, y in a box of 100 x 100, y down; where a stroke has a corner, another begins */
+    unsigned char points[GANI_GLYPH_BYTES];
 } gani_glyph;
 
-#define GANI_UP GANI_PEN_UP, GANI_PEN_UP
-static const gani_glyph gani_glyphs[] = {
-    {0, {54, 0, 30, 10, 18, 42, 24, 82, 46, 100, 70, 88, 82, 52, 74, 14, 54, 0, GANI_GLYPH_END}},
-    {1, {50, 0, 50, 50, 50, 100, GANI_GLYPH_END}},
-    {1, {32, 24, 44, 14, 54, 0, GANI_UP, 54, 0, 54, 50, 54, 100, GANI_GLYPH_END}},
-    {1,
-     {34, 22, 44, 13, 52, 0, GANI_UP, 52, 0, 52, 100, GANI_UP, 30, 100, 74, 100, GANI_GLYPH_END}},
-    {2, {22, 24, 30, 6,  52,      0,  72, 10, 76, 30, 62,  54,
-         40, 76, 18, 98, GANI_UP, 18, 98, 50, 97, 84, 100, GANI_GLYPH_END}},
-    {3, {22, 12, 46, 0,  70, 8,  72, 28, 58, 44,  40, 48, GANI_UP,
-         40, 48, 64, 52, 78, 70, 70, 90, 46, 100, 20, 90, GANI_GLYPH_END}},
-    {3, {20, 2,  74, 2,  GANI_UP, 74, 2,   46, 42, GANI_UP,       46, 42, 68,
-         46, 80, 66, 72, 90,      46, 100, 20, 90, GANI_GLYPH_END}},
-    {4, {30, 0,  24, 30, 18, 56,  GANI_UP,       18, 56, 50, 56, 84, 53, GANI_UP,
-         66, 10, 64, 55, 62, 100, GANI_GLYPH_END}},
-    {4,
-     {64, 0, 40, 34, 14, 68, GANI_UP, 14, 68, 86, 68, GANI_UP, 64, 0, 64, 50, 64, 100,
-      GANI_GLYPH_END}},
-    {5, {76, 0,  32, 2,  GANI_UP, 32, 2,   26, 44, GANI_UP,       26, 44, 48, 37, 70,
-         44, 79, 66, 68, 90,      44, 100, 20, 90, GANI_GLYPH_END}},
-    {6, {66, 0,  44, 16, 28, 42, 22, 68, 30, 92, 50, 100,           70,
-         92, 78, 72, 70, 54, 50, 48, 32, 58, 23, 74, GANI_GLYPH_END}},
-    {7, {18, 3, 50, 2, 82, 0, GANI_UP, 82, 0, 60, 44, 42, 100, GANI_GLYPH_END}},
-    {7,
-     {18, 3, 50, 2, 82, 0, GANI_UP, 82, 0, 60, 44, 42, 100, GANI_UP, 32, 52, 74, 48,
-      GANI_GLYPH_END}},
-    {8, {74, 14, 50, 0,  28, 10, 30,  32, 50,
-         46, 72, 62, 76, 84, 52, 100, 26, 88,
-         28, 64, 50, 46, 70, 32, 74,  14, GANI_GLYPH_END}},
-    {9, {76, 28, 68, 8,  48, 0,       28, 10, 22, 32, 32, 50,  52,
-         52, 70, 42, 76, 28, GANI_UP, 76, 28, 76, 56, 70, 100, GANI_GLYPH_END}},
-    {9, {76, 28, 68, 8,  48,      0,  28, 10, 22, 32, 32, 50, 52, 52,
-         70, 42, 76, 28, GANI_UP, 76, 28, 74, 62, 62, 90, 34, 98, GANI_GLYPH_END}},
+#define GANI_UP  GANI_PEN_UP, GANI_PEN_UP
+#define GANI_END GANI_GLYPH_END
+/* clang-format off */
+static const gani_glyph gani_glyphs[] = { /* a line is a stroke, or part of one */
+    {0, {54, 0, 30, 10, 18, 42, 24, 82, 46, 100, 70, 88, 82, 52, 74, 14, 54, 0, GANI_END}},
+    {1, {50, 0, 50, 50, 50, 100, GANI_END}},
+    {1, {32, 24, 44, 14, 54, 0, GANI_UP,
+         54, 0, 54, 50, 54, 100, GANI_END}},
+    {1, {34, 22, 44, 13, 52, 0, GANI_UP,
+         52, 0, 52, 100, GANI_UP,
+         30, 100, 74, 100, GANI_END}},
+    {2, {22, 24, 30, 6, 52, 0, 72, 10, 76, 30, 62, 54, 40, 76, 18, 98, GANI_UP,
+         18, 98, 50, 97, 84, 100, GANI_END}},
+    {3, {22, 12, 46, 0, 70, 8, 72, 28, 58, 44, 40, 48, GANI_UP,
+         40, 48, 64, 52, 78, 70, 70, 90, 46, 100, 20, 90, GANI_END}},
+    {3, {20, 2, 74, 2, GANI_UP,
+         74, 2, 46, 42, GANI_UP,
+         46, 42, 68, 46, 80, 66, 72, 90, 46, 100, 20, 90, GANI_END}},
+    {4, {30, 0, 24, 30, 18, 56, GANI_UP,
+         18, 56, 50, 56, 84, 53, GANI_UP,
+         66, 10, 64, 55, 62, 100, GANI_END}},
+    {4, {64, 0, 40, 34, 14, 68, GANI_UP,
+         14, 68, 86, 68, GANI_UP,
+         64, 0, 64, 50, 64, 100, GANI_END}},
+    {5, {76, 0, 32, 2, GANI_UP,
+         32, 2, 26, 44, GANI_UP,
+         26, 44, 48, 37, 70, 44, 79, 66, 68, 90, 44, 100, 20, 90, GANI_END}},
+    {6, {66, 0, 44, 16, 28, 42, 22, 68, 30, 92, 50, 100,
+         70, 92, 78, 72, 70, 54, 50, 48, 32, 58, 23, 74, GANI_END}},
+    {7, {18, 3, 50, 2, 82, 0, GANI_UP,
+         82, 0, 60, 44, 42, 100, GANI_END}},
+    {7, {18, 3, 50, 2, 82, 0, GANI_UP,
+         82, 0, 60, 44, 42, 100, GANI_UP,
+         32, 52, 74, 48, GANI_END}},
+    {8, {74, 14, 50, 0, 28, 10, 30, 32, 50, 46, 72, 62,
+         76, 84, 52, 100, 26, 88, 28, 64, 50, 46, 70, 32, 74, 14, GANI_END}},
+    {9, {76, 28, 68, 8, 48, 0, 28, 10, 22, 32, 32, 50, 52, 52, 70, 42, 76, 28, GANI_UP,
+         76, 28, 76, 56, 70, 100, GANI_END}},
+    {9, {76, 28, 68, 8, 48, 0, 28, 10, 22, 32, 32, 50, 52, 52, 70, 42, 76, 28, GANI_UP,
+         76, 28, 74, 62, 62, 90, 34, 98, GANI_END}},
 };
+/* clang-format on */
 #undef GANI_UP
+#undef GANI_END
 #define GANI_GLYPH_COUNT ((int)(sizeof gani_glyphs / sizeof gani_glyphs[0]))
 #define GANI_CURVE_STEPS 6 /* segments between two control points */
 
@@ -11817,8 +11826,8 @@ static void gani_make_hand(gani_hand *hand, const float *u, int height, int widt
         hand->wave[axis][3] = gani_between(u[4 * axis + 3], 0.0f, 6.2831853f);
     }
     const float slant = gani_between(u[8], -0.1f, 0.4f), turn = gani_between(u[9], -0.15f, 0.15f);
-    const float tall = size * gani_between(u[10], 0.62f, 0.76f),
-                wide = tall * gani_between(u[11], 0.75f, 1.05f);
+    const float tall = size * gani_between(u[10], 0.62f, 0.76f);
+    const float wide = tall * gani_between(u[11], 0.75f, 1.05f);
     hand->xx = cosf(turn) * wide;
     hand->yx = sinf(turn) * wide;
     hand->xy = -slant * hand->xx - sinf(turn) * tall;
@@ -11842,15 +11851,15 @@ static void gani_hand_point(const gani_hand *hand, float x, float y, float *out)
 static void gani_draw_segment(float *distance, int height, int width, const float *a,
                               const float *b, float reach) {
     const float dx = b[0] - a[0], dy = b[1] - a[1], length = dx * dx + dy * dy;
-    const int left = (int)fmaxf(fminf(a[0], b[0]) - reach, 0.0f),
-              top = (int)fmaxf(fminf(a[1], b[1]) - reach, 0.0f);
+    const int left = (int)fmaxf(fminf(a[0], b[0]) - reach, 0.0f);
+    const int top = (int)fmaxf(fminf(a[1], b[1]) - reach, 0.0f);
     const int right = (int)fminf(fmaxf(a[0], b[0]) + reach, (float)(width - 1));
     const int bottom = (int)fminf(fmaxf(a[1], b[1]) + reach, (float)(height - 1));
     for (int y = top; y <= bottom; y++) {
         for (int x = left; x <= right; x++) {
             const float px = (float)x + 0.5f - a[0], py = (float)y + 0.5f - a[1];
-            float along = length > 0.0f ? (px * dx + py * dy) / length
-                                        : 0.0f; /* nearest point: a + along*(b - a) */
+            /* the nearest point is a + along*(b - a) */
+            float along = length > 0.0f ? (px * dx + py * dy) / length : 0.0f;
             along = along < 0.0f ? 0.0f : along > 1.0f ? 1.0f : along;
             const float ex = px - along * dx, ey = py - along * dy, square = ex * ex + ey * ey;
             float *pixel = &distance[(size_t)y * (size_t)width + (size_t)x];
@@ -12020,8 +12029,7 @@ static gan_status gani_open_path(gan_dataset *data, const char *path) {
     return status;
 }
 
-/* Fills in what was left open of the description; sizes and channels are those of the first image.
- */
+/* Fills in what the description left open; sizes and channels are those of the first image. */
 static gan_status gani_complete_desc(gan_dataset *data) {
     gan_dataset_desc *desc = &data->desc;
     gan_image first;
