@@ -1632,16 +1632,22 @@ static float gani_bits_float_scalar(int32_t bits) {
 
 #endif
 
+/* Halves added pairwise: a fixed order, and a small error. */
 static float GANI_FN(gani_hsum)(vf a) {
-    float lane[VW], sum = 0.0f;
+#if defined(GANI_ISA_SCALAR)
+    return a;
+#else
+    float lane[4];
+#if defined(GANI_ISA_AVX512)
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    _mm_storeu_ps(lane, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#elif defined(GANI_ISA_AVX2)
+    _mm_storeu_ps(lane, _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)));
+#else
     vf_store(lane, a);
-    for (int width = VW / 2; width > 0; width /= 2) { /* halves added pairwise: fixed order, small error */
-        for (int i = 0; i < width; i++) {
-            lane[i] += lane[i + width];
-        }
-    }
-    sum = lane[0];
-    return sum;
+#endif
+    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+#endif
 }
 
 static float GANI_FN(gani_hmax)(vf a) {
@@ -1722,7 +1728,7 @@ typedef struct gani_block {
     const float *a;               /* panels of panel.rows (the last fewer) rows, each [k][rows] */
     const float *const *b;        /* [n/VW rounded up] first step of each vector of columns */
     const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
-    float *tile;                  /* scratch [panel.rows][panel.cols] */
+    float *tile;                  /* scratch [panel.rows][panel.cols], and for dot products [m][VW] */
     float *c;
     const ptrdiff_t *c_row, *c_col; /* [m] [n] offsets in c */
     const unsigned char *c_whole;   /* [n/VW rounded up] 1: VW columns that are neighbours in c */
@@ -1737,22 +1743,26 @@ typedef struct gani_block {
 #ifdef GANI_INSTANCE
 
 /* Tile sizes: GANI_MR * GANI_NV accumulators, GANI_NV vectors of b and one of a fit the registers.
- * Products of few rows use tiles GANI_WIDE_NV vectors wide instead, up to GANI_WIDE_MR rows. */
+ * Products of few rows use tiles GANI_WIDE_NV vectors wide instead, up to GANI_WIDE_MR rows. Dot
+ * products are computed 4 by GANI_DOT_N. */
 #if defined(GANI_ISA_AVX512) || defined(GANI_ISA_NEON)
 #define GANI_MR 8
 #define GANI_NV 3
 #define GANI_WIDE_MR 4
 #define GANI_WIDE_NV 6
+#define GANI_DOT_N 4
 #elif defined(GANI_ISA_AVX2)
 #define GANI_MR 6
 #define GANI_NV 2
 #define GANI_WIDE_MR 3
 #define GANI_WIDE_NV 4
+#define GANI_DOT_N 3
 #else
 #define GANI_MR 4
 #define GANI_NV 3
 #define GANI_WIDE_MR 1
 #define GANI_WIDE_NV 8
+#define GANI_DOT_N 1
 #endif
 
 /* out[M][ld] = sum over p of a[p][i] * b[v][step[p]], for V vectors of columns. */
@@ -1853,10 +1863,10 @@ static int GANI_FN(gani_store_row)(const gani_block *s, float *x, float *c, int 
         }
         if (s->beta != 0.0f) {
             float old[VW];
-            for (int lane = 0; lane < VW; lane++) {
-                old[lane] = whole || lane < lanes ? c[whole ? at[0] + lane : at[lane]] : 0.0f;
+            for (int lane = 0; lane < VW && !whole; lane++) {
+                old[lane] = lane < lanes ? c[at[lane]] : 0.0f;
             }
-            value = vf_fma(beta, vf_load(old), value);
+            value = vf_fma(beta, vf_load(whole ? c + at[0] : old), value);
         }
         if (s->act.kind == GAN_ACT_LEAKY_RELU) {
             value = vf_select(vf_gt(value, vf_zero()), value, vf_mul(slope, value));
@@ -1924,18 +1934,6 @@ static void GANI_FN(gani_gemm_block)(const gani_block *s) {
     }
 }
 
-/* 1 if the offsets of each full group of `group`, counted from the first, are those of neighbours. */
-static int GANI_FN(gani_runs)(const ptrdiff_t *offset, int count, int group) {
-    for (int i = 0; i + group <= count; i += group) {
-        for (int j = 1; j < group; j++) {
-            if (offset[i + j] != offset[i] + j) {
-                return 0;
-            }
-        }
-    }
-    return 1;
-}
-
 /* Lanes that are neighbours in groups: whole vectors, then fours, then single ones. */
 static void GANI_FN(gani_pack_runs)(float *out, int width, const float *base, const ptrdiff_t *lane,
                                     int lanes, int group, const ptrdiff_t *step, int k) {
@@ -1986,17 +1984,87 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
 }
 
 /* Packs a panel: out[p][i] = base[step[p] + lane[i]] for i < lanes, 0 up to width; p < k. Lanes are the rows of a panel of
- * a or the columns of a panel of b. */
+ * a or the columns of a panel of b; group says which of them are neighbours in memory, see gani_group. */
 static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, const ptrdiff_t *lane,
-                                    int lanes, const ptrdiff_t *step, int k) {
-    int group = 1;
-    if (lanes >= 4 && GANI_FN(gani_runs)(lane, lanes, 4)) {
-        group = VW > 4 && GANI_FN(gani_runs)(lane, lanes, VW) ? VW : 4;
-    }
-    if (group == 1 && k >= 4 && GANI_FN(gani_runs)(step, k, 4)) {
+                                    int lanes, const ptrdiff_t *step, int k, int group) {
+    if (group == 0) {
         GANI_FN(gani_pack_transposed)(out, width, base, lane, lanes, step, k);
     } else {
         GANI_FN(gani_pack_runs)(out, width, base, lane, lanes, group, step, k);
+    }
+}
+
+/* A step of M rows by N columns of dot products, over VW elements loaded by LOAD(p). */
+#define GANI_DOTS_STEP(M, N, LOAD)                                                                 \
+    do {                                                                                           \
+        vf column[N];                                                                              \
+        GANI_UNROLL                                                                                \
+        for (int j = 0; j < N; j++) {                                                              \
+            column[j] = LOAD(b[j] + p);                                                            \
+        }                                                                                          \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            const vf row = LOAD(a + i * (ptrdiff_t)k + p);                                         \
+            GANI_UNROLL                                                                            \
+            for (int j = 0; j < N; j++) {                                                          \
+                sum[i][j] = vf_fma(row, column[j], sum[i][j]);                                     \
+            }                                                                                      \
+        }                                                                                          \
+    } while (0)
+#define GANI_DOTS_LOAD_LAST(at) vf_loadn((at), k - p)
+
+/* out[M][VW] = a[M][k] * b[j][k], j < N. */
+#define GANI_DEFINE_DOTS(NAME, M, N)                                                               \
+    static void GANI_FN(NAME)(int k, const float *a, const float *const *b, float *out) {          \
+        vf sum[M][N];                                                                              \
+        int p = 0;                                                                                 \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            GANI_UNROLL                                                                            \
+            for (int j = 0; j < N; j++) {                                                          \
+                sum[i][j] = vf_zero();                                                             \
+            }                                                                                      \
+        }                                                                                          \
+        for (; p + VW <= k; p += VW) {                                                             \
+            GANI_DOTS_STEP(M, N, vf_load);                                                         \
+        }                                                                                          \
+        if (p < k) {                                                                               \
+            GANI_DOTS_STEP(M, N, GANI_DOTS_LOAD_LAST);                                             \
+        }                                                                                          \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            GANI_UNROLL                                                                            \
+            for (int j = 0; j < N; j++) {                                                          \
+                out[i * VW + j] = vf_hsum(sum[i][j]);                                              \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+GANI_DEFINE_DOTS(gani_dots_1x1, 1, 1)
+GANI_DEFINE_DOTS(gani_dots_1xn, 1, GANI_DOT_N)
+GANI_DEFINE_DOTS(gani_dots_4x1, 4, 1)
+GANI_DEFINE_DOTS(gani_dots_4xn, 4, GANI_DOT_N)
+
+/* The same as gemm_block by dot products, where both operands have k in order: a [m][k], b[j] points to column j. A few
+ * columns of b meet all rows of a before the next are read. */
+static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
+    for (int v = 0; v < s->n; v += VW) {
+        const int n = s->n - v < VW ? s->n - v : VW;
+        for (int j = 0, cols; j < n; j += cols) {
+            const float *const *b = s->b + v + j;
+            cols = n - j >= GANI_DOT_N ? GANI_DOT_N : 1;
+            for (int i = 0, rows; i < s->m; i += rows) {
+                const float *a = s->a + (ptrdiff_t)i * s->k;
+                float *out = s->tile + (ptrdiff_t)i * VW + j;
+                rows = s->m - i >= 4 ? 4 : 1;
+                if (rows == 4) {
+                    (cols == 1 ? GANI_FN(gani_dots_4x1) : GANI_FN(gani_dots_4xn))(s->k, a, b, out);
+                } else {
+                    (cols == 1 ? GANI_FN(gani_dots_1x1) : GANI_FN(gani_dots_1xn))(s->k, a, b, out);
+                }
+            }
+        }
+        GANI_FN(gani_gemm_store)(s, s->tile, VW, 0, s->m, v, n);
     }
 }
 
@@ -2011,6 +2079,10 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
 #undef GANI_MR_LIST
 #undef GANI_WIDE_LIST
 #undef GANI_TILE_ENTRY
+#undef GANI_DOT_N
+#undef GANI_DOTS_STEP
+#undef GANI_DOTS_LOAD_LAST
+#undef GANI_DEFINE_DOTS
 
 /* ============================================================================
  * >>kernels-vec  3.3  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, OPTIMISERS
@@ -2603,8 +2675,9 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(gani_tile, gemm_panel, (int m))                                                          \
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
-       const ptrdiff_t *step, int k))                                                          \
+       const ptrdiff_t *step, int k, int group))                                               \
     X(void, gemm_block, (const gani_block *s))                                                 \
+    X(void, gemm_dots, (const gani_block *s))                                                  \
     X(void, gemm_store, (const gani_block *s, float *tile, int ld, int i, int m, int j, int n))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
@@ -2843,14 +2916,15 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  * base[row(i) + col(j)]: strided matrices, transposed ones, and also the matrix of all windows of an
  * image (row = channel and tap, column = place of the window), which therefore is never stored.
  *
- * Blocking: the result is cut into blocks mc x nc, one task each, and k into pieces kc. A task packs a
- * piece of a (mc x kc) and of b (kc x nc), which stay in the second cache while one panel of a in the
- * first passes over all panels of b. If there are few blocks and k is long, k is cut into splits as
- * well; each split sums into its own copy of c, and the copies are added in order. All cuts follow
- * from m, n and k, so the bits do not depend on the number of threads.
+ * Blocking: a is packed once, into panels of a few rows, for a range of rows that fits the last cache. Then the result is
+ * cut into blocks mc x nc, one task each. A task packs b a piece kc x nc at a time, which stays in the second cache while
+ * one panel of a after the other, in the first, passes over all of it. Every element is summed over k in order in
+ * pieces of kc, so the bits do not depend on mc and nc; these may follow the number of threads, kc must not.
+ * If the result is small and k long, k is cut into splits as well: each sums into its own copy of c, and the copies
+ * are added in order. Splits follow from m, n and k alone.
  *
- * Few rows: b is read where it lies if its columns are neighbours in memory; packing it would cost more than it
- * saves. Few columns: the same with the roles of a and b exchanged.
+ * Few rows: packing b would cost as much as the product. It is read where it lies if its columns are neighbours in
+ * memory, or multiplied by dot products if its rows are. Few columns: the same with a and b exchanged.
  *
  * Holds:  offsets, blocking, scratch, the product.
  * Uses:   >>platform  >>instances        Knows nothing of: convolutions.
@@ -2882,17 +2956,27 @@ typedef struct gani_product {
     gani_act act;
 } gani_product;
 
+/* How the kernels get at b. */
+enum {
+    GANI_GEMM_TILES,  /* packed panels */
+    GANI_GEMM_DIRECT, /* read where it lies */
+    GANI_GEMM_DOTS    /* read where it lies, k in order, by dot products */
+};
+
 /* How a product is cut. */
 typedef struct gani_cut {
     gani_tile panel;
+    int mode;
+    int rows;                       /* of a packed at a time */
     int mc, nc, kc;                 /* a task's block, and how much of k it takes at a time */
-    int m_blocks, n_blocks, splits; /* tasks */
-    int k_split;                    /* k of a split */
+    int m_blocks, n_blocks, splits; /* tasks of a range of rows */
+    int k_split;                    /* k of a split, a multiple of kc */
     int slots;                      /* threads that work, each with scratch */
-    size_t slot_bytes, bytes;       /* scratch of a slot, and of all with the copies of the splits */
+    size_t a_bytes, slot_bytes;     /* scratch for packed a, for a slot, */
+    size_t bytes;                   /* and for all with the copies of the splits */
 } gani_cut;
 
-/* A product (matrix or convolution) in public terms. */
+/* The product of strided matrices. */
 typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + bias) */
     int m, n, k;
     const float *a; /* element (i,p) at a[i*a_row + p*a_col] */
@@ -2907,12 +2991,15 @@ typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + 
 } gani_gemm;
 
 enum {
-    GANI_GEMM_MC = 256,      /* most rows of a block: with kc, the piece of a fits half of the second cache */
-    GANI_GEMM_NC = 480,      /* most columns of a block */
-    GANI_GEMM_KC = 384,      /* most of k at a time: a panel of a fits half of the first cache */
-    GANI_GEMM_FEW = 16,      /* so many rows are few */
-    GANI_GEMM_TASKS = 16,    /* blocks wanted for threads */
-    GANI_GEMM_MIN_SPLIT = 1024 /* least k of a split */
+    GANI_GEMM_A_FLOATS = 4 << 20, /* of a packed at a time: half of a last cache */
+    GANI_GEMM_NC = 480,           /* most columns of a block: with kc, most of the second cache */
+    GANI_GEMM_KC = 384,           /* most of k at a time: a panel of a fits half of the first cache */
+    GANI_GEMM_KC_DOTS = 1024,     /* the same for dot products: a few columns of b fit half of it */
+    GANI_GEMM_DOTS_MIN = 32,      /* shorter dot products would only be horizontal sums */
+    GANI_GEMM_FEW = 16,           /* so many rows are few */
+    GANI_GEMM_DIRECT_ROWS = 8,    /* so many rows read b too seldom to pack it */
+    GANI_GEMM_MIN_SPLIT = 1024,   /* least k of a split */
+    GANI_GEMM_SPLITS = 16         /* most blocks and splits together, to split k at all */
 };
 
 static gani_level gani_level_make(int count, ptrdiff_t stride) {
@@ -2993,16 +3080,36 @@ static void gani_product_orient(gani_product *s) {
     s->bias_col = t.bias_row;
 }
 
-/* Makes more, smaller blocks until there are enough tasks or they would be too small to be worth it. */
-static void gani_cut_blocks(gani_cut *cut, int m, int n) {
-    const int min_m = 64, min_n = 96;
-    int most_m = m < GANI_GEMM_MC ? m : GANI_GEMM_MC, most_n = n < GANI_GEMM_NC ? n : GANI_GEMM_NC;
+/* 1 if indices 0 ... count-1 are neighbours. */
+static int gani_axis_is_unit(const gani_axis *axis, int count) {
+    ptrdiff_t next = 1;
+    for (int i = 2; i >= 0 && next < count; i--) {
+        const gani_level *level = &axis->level[i];
+        if ((i == 0 || level->count > 1) && (level->split != 1 || level->step * level->stride != next)) {
+            return 0;
+        }
+        next *= level->count;
+    }
+    return 1;
+}
+
+static int gani_product_mode(const gani_product *s) {
+    if (s->m <= GANI_GEMM_FEW && s->k >= GANI_GEMM_DOTS_MIN && gani_axis_is_unit(&s->b.row, s->k)) {
+        return GANI_GEMM_DOTS;
+    }
+    return s->m <= GANI_GEMM_DIRECT_ROWS && s->b.col.level[2].stride == 1 ? GANI_GEMM_DIRECT : GANI_GEMM_TILES;
+}
+
+/* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be worth it. */
+static void gani_cut_blocks(gani_cut *cut, int threads, int m, int n) {
+    const int wanted = threads > 1 ? 4 * threads : 1, min_m = 64, min_n = 96;
+    int most_m = m, most_n = n < GANI_GEMM_NC ? n : GANI_GEMM_NC;
     for (;;) {
         cut->mc = gani_piece(m, most_m, cut->panel.rows);
         cut->nc = gani_piece(n, most_n, cut->panel.cols);
         cut->m_blocks = gani_ceil_div(m, cut->mc);
         cut->n_blocks = gani_ceil_div(n, cut->nc);
-        if ((int64_t)cut->m_blocks * cut->n_blocks >= GANI_GEMM_TASKS) {
+        if ((int64_t)cut->m_blocks * cut->n_blocks >= wanted) {
             return;
         }
         if (most_n > min_n && (most_n > most_m || most_m <= min_m)) {
@@ -3015,34 +3122,44 @@ static void gani_cut_blocks(gani_cut *cut, int m, int n) {
     }
 }
 
-/* Cuts an oriented product. bytes is 0 if it overflows. */
-static gani_cut gani_cut_make(gan_context *ctx, int m, int n, int k) {
-    gani_cut cut;
-    cut.panel = ctx->kernels->gemm_panel(m);
-    gani_cut_blocks(&cut, m, n);
-    const int blocks = cut.m_blocks * cut.n_blocks;
-    cut.splits = 1;
-    if (blocks < GANI_GEMM_TASKS && k / GANI_GEMM_MIN_SPLIT > 1) {
-        const int most = k / GANI_GEMM_MIN_SPLIT;
-        cut.splits = GANI_GEMM_TASKS / blocks < most ? GANI_GEMM_TASKS / blocks : most;
+/* Cuts k into pieces and, if the result is small, into splits. */
+static void gani_cut_k(gani_cut *cut, int m, int n, int k) {
+    const int64_t blocks = (int64_t)gani_ceil_div(m, 64) * gani_ceil_div(n, 96);
+    int splits = 1;
+    if (blocks < GANI_GEMM_SPLITS && k >= 2 * GANI_GEMM_MIN_SPLIT) {
+        splits = GANI_GEMM_SPLITS / (int)blocks;
+        splits = splits < k / GANI_GEMM_MIN_SPLIT ? splits : k / GANI_GEMM_MIN_SPLIT;
     }
-    cut.k_split = gani_piece(k > 0 ? k : 1, gani_ceil_div(k > 0 ? k : 1, cut.splits), 16);
-    cut.splits = gani_ceil_div(k > 0 ? k : 1, cut.k_split);
-    cut.kc = gani_piece(cut.k_split, GANI_GEMM_KC, 16);
-    const int tasks = blocks * cut.splits;
+    const int split = gani_ceil_div(k > 0 ? k : 1, splits);
+    cut->kc = gani_piece(split, cut->mode == GANI_GEMM_DOTS ? GANI_GEMM_KC_DOTS : GANI_GEMM_KC, 16);
+    cut->k_split = gani_ceil_div(split, cut->kc) * cut->kc;
+    cut->splits = gani_ceil_div(k > 0 ? k : 1, cut->k_split);
+}
+
+/* Cuts an oriented product. bytes is 0 if it overflows. */
+static gani_cut gani_cut_make(gan_context *ctx, int mode, int m, int n, int k) {
+    gani_cut cut;
+    cut.mode = mode;
+    cut.panel = ctx->kernels->gemm_panel(m);
+    gani_cut_k(&cut, m, n, k);
+    const int unit = cut.panel.rows, most = GANI_GEMM_A_FLOATS / (k > 0 ? k : 1) / unit * unit;
+    cut.rows = gani_piece(m, most > unit ? most : unit, unit);
+    gani_cut_blocks(&cut, ctx->threads, cut.rows < m ? cut.rows : m, n);
+    const int tasks = cut.m_blocks * cut.n_blocks * cut.splits;
     cut.slots = tasks < ctx->threads ? tasks : ctx->threads;
-    const size_t mc = (size_t)cut.mc, nc = (size_t)cut.nc, kc = (size_t)cut.kc;
-    const size_t panel = (size_t)cut.panel.rows * (size_t)cut.panel.cols;
-    const size_t floats = gani_sum(gani_sum(gani_mul(mc, kc), gani_mul(nc, kc)), panel);
-    const size_t offsets = 2 * mc + 2 * nc + 3 * kc;     /* lanes of a, b and c, steps of a, b and panels of b */
-    const size_t pointers = 2 * nc;                      /* vectors and panels of b */
-    cut.slot_bytes = gani_sum(gani_mul(floats, sizeof(float)),
-                              offsets * sizeof(ptrdiff_t) + pointers * sizeof(void *) + nc + 16 * GANI_ALIGN);
-    cut.slot_bytes = gani_round_up(cut.slot_bytes, GANI_ALIGN);
-    cut.bytes = gani_mul(cut.slot_bytes, (size_t)cut.slots);
+    cut.a_bytes = gani_mul(gani_mul((size_t)(k > 0 ? k : 1), (size_t)cut.rows), sizeof(float));
+    cut.a_bytes = gani_sum(cut.a_bytes, GANI_ALIGN) / GANI_ALIGN * GANI_ALIGN;
+    const size_t rows = (size_t)cut.rows, nc = (size_t)cut.nc, kc = (size_t)cut.kc;
+    const size_t tile = (size_t)GANI_GEMM_FEW * (size_t)cut.panel.cols;
+    const size_t offsets = 2 * rows + 2 * nc + 3 * kc; /* lanes of a, b and c; steps of a, b and packed b */
+    cut.slot_bytes = gani_sum(gani_mul(gani_mul(nc, kc), sizeof(float)),
+                              (tile * sizeof(float) + offsets * sizeof(ptrdiff_t)) +
+                                  nc * (2 * sizeof(void *) + 2) + 16 * GANI_ALIGN);
+    cut.slot_bytes = cut.slot_bytes / GANI_ALIGN * GANI_ALIGN;
+    cut.bytes = gani_sum(cut.a_bytes, gani_mul(cut.slot_bytes, (size_t)cut.slots));
     if (cut.splits > 1) {
         const size_t copy = gani_mul(gani_mul((size_t)m, (size_t)n), sizeof(float));
-        cut.bytes = gani_sum(cut.bytes, gani_sum(gani_mul(copy, (size_t)cut.splits), GANI_ALIGN));
+        cut.bytes = gani_sum(cut.bytes, gani_mul(copy, (size_t)cut.splits));
     }
     return cut;
 }
@@ -3056,21 +3173,20 @@ static void *gani_carve(unsigned char **scratch, size_t count, size_t size_bytes
 
 /* Scratch of a slot, carved. */
 typedef struct gani_slot {
-    float *a, *b, *tile;
+    float *b, *tile;
     ptrdiff_t *a_lane, *a_step, *b_lane, *b_step, *panel_step, *c_row, *c_col;
     const float **vectors;
     const ptrdiff_t **steps;
-    unsigned char *c_whole;
+    unsigned char *c_whole, *group;
 } gani_slot;
 
 static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
-    const size_t mc = (size_t)cut->mc, nc = (size_t)cut->nc, kc = (size_t)cut->kc;
+    const size_t rows = (size_t)cut->rows, nc = (size_t)cut->nc, kc = (size_t)cut->kc;
     gani_slot slot;
-    slot.a = (float *)gani_carve(&scratch, mc * kc, sizeof(float));
     slot.b = (float *)gani_carve(&scratch, nc * kc, sizeof(float));
-    slot.tile = (float *)gani_carve(&scratch, (size_t)cut->panel.rows * (size_t)cut->panel.cols, sizeof(float));
-    slot.a_lane = (ptrdiff_t *)gani_carve(&scratch, mc, sizeof(ptrdiff_t));
-    slot.c_row = (ptrdiff_t *)gani_carve(&scratch, mc, sizeof(ptrdiff_t));
+    slot.tile = (float *)gani_carve(&scratch, (size_t)GANI_GEMM_FEW * (size_t)cut->panel.cols, sizeof(float));
+    slot.a_lane = (ptrdiff_t *)gani_carve(&scratch, rows, sizeof(ptrdiff_t));
+    slot.c_row = (ptrdiff_t *)gani_carve(&scratch, rows, sizeof(ptrdiff_t));
     slot.b_lane = (ptrdiff_t *)gani_carve(&scratch, nc, sizeof(ptrdiff_t));
     slot.c_col = (ptrdiff_t *)gani_carve(&scratch, nc, sizeof(ptrdiff_t));
     slot.a_step = (ptrdiff_t *)gani_carve(&scratch, kc, sizeof(ptrdiff_t));
@@ -3079,6 +3195,7 @@ static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
     slot.vectors = (const float **)gani_carve(&scratch, nc, sizeof(float *));
     slot.steps = (const ptrdiff_t **)gani_carve(&scratch, nc, sizeof(ptrdiff_t *));
     slot.c_whole = (unsigned char *)gani_carve(&scratch, nc, 1);
+    slot.group = (unsigned char *)gani_carve(&scratch, nc, 1);
     return slot;
 }
 
@@ -3086,6 +3203,8 @@ typedef struct gani_product_job {
     const gan_context *ctx;
     const gani_product *product;
     gani_cut cut;
+    int first, rows; /* the range of rows at work */
+    float *a;        /* packed: for each piece of k, panels [k][rows] or, for dot products, rows [k] */
     unsigned char *scratch;
     float *copies; /* [splits][m][n] if there are splits */
 } gani_product_job;
@@ -3104,6 +3223,24 @@ static int gani_neighbours(const ptrdiff_t *offset, int count) {
         }
     }
     return 1;
+}
+
+/* 1 if in each whole group of `group` offsets they are neighbours. */
+static int gani_neighbours_by(const ptrdiff_t *offset, int count, int group) {
+    int all = 1;
+    for (int i = 0; i + group <= count && all; i += group) {
+        all = gani_neighbours(offset + i, group);
+    }
+    return all;
+}
+
+/* How a panel is best packed: lanes are neighbours by whole vectors (width), by fours (4) or not (1), or steps are, by
+ * fours (0). steps_by_4: that of the steps. */
+static int gani_group(const ptrdiff_t *lane, int lanes, int steps_by_4, int width) {
+    if (lanes >= 4 && gani_neighbours_by(lane, lanes, 4)) {
+        return width > 4 && gani_neighbours_by(lane, lanes, width) ? width : 4;
+    }
+    return steps_by_4 ? 0 : 1;
 }
 
 /* Where the block goes: c itself, or with splits the copy of this split, bare sums. */
@@ -3147,44 +3284,86 @@ static void gani_block_bare(gani_block *block, int first) {
     block->bias_row = block->bias_col = NULL;
 }
 
-static void gani_block_pack_a(const gani_product_job *job, const gani_slot *slot, gani_block *block,
-                              int p) {
-    gani_axis_fill(&job->product->a.col, p, block->k, slot->a_step);
-    for (int i = 0; i < block->m; i += block->panel.rows) {
-        const int rows = block->m - i < block->panel.rows ? block->m - i : block->panel.rows;
-        job->ctx->kernels->gemm_pack(slot->a + (ptrdiff_t)i * block->k, rows, job->product->a.base,
-                                     slot->a_lane + i, rows, slot->a_step, block->k);
+/* Packs one panel of a for one piece of k; for dot products rows instead. */
+static void gani_product_pack_a(const gani_product_job *job, const gani_slot *slot, int panel, int piece) {
+    const gani_product *s = job->product;
+    const gani_kernels *kernels = job->ctx->kernels;
+    const int i = panel * job->cut.panel.rows, p = piece * job->cut.kc;
+    const int k = s->k - p < job->cut.kc ? s->k - p : job->cut.kc;
+    const int rows = job->rows - i < job->cut.panel.rows ? job->rows - i : job->cut.panel.rows;
+    float *out = job->a + (ptrdiff_t)p * job->rows + (ptrdiff_t)i * k;
+    gani_axis_fill(&s->a.row, job->first + i, rows, slot->a_lane);
+    gani_axis_fill(&s->a.col, p, k, slot->a_step);
+    if (job->cut.mode == GANI_GEMM_DOTS) {
+        const int group = gani_group(slot->a_step, k, rows >= 4 && gani_neighbours_by(slot->a_lane, rows, 4), kernels->width);
+        kernels->gemm_pack(out, k, s->a.base, slot->a_step, k, slot->a_lane, rows, group);
+    } else {
+        const int group = gani_group(slot->a_lane, rows, k >= 4 && gani_neighbours_by(slot->a_step, k, 4), kernels->width);
+        kernels->gemm_pack(out, rows, s->a.base, slot->a_lane, rows, slot->a_step, k, group);
     }
-    block->a = slot->a;
 }
 
-/* Packs the panels of b, or points to them where few rows make packing a waste. */
-static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot, gani_block *block,
-                              int p) {
+static void gani_product_pack_slot(void *arg, int index) {
+    const gani_product_job *job = (const gani_product_job *)arg;
+    const gani_slot slot = gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
+    const int panels = gani_ceil_div(job->rows, job->cut.panel.rows);
+    const int pieces = gani_ceil_div(job->product->k, job->cut.kc);
+    for (int item = index; item < panels * pieces; item += job->cut.slots) {
+        gani_product_pack_a(job, &slot, item % panels, item / panels);
+    }
+}
+
+/* Where each vector of columns of a panel begins, and what its steps are: 1 if in place, 0 if packed. */
+static int gani_block_place_panel(const gani_product_job *job, const gani_slot *slot, gani_block *block, int j) {
     const int width = job->ctx->kernels->width, cols = block->panel.cols;
-    const float *base = job->product->b.base;
+    const int lanes = block->n - j < cols ? block->n - j : cols;
+    const ptrdiff_t *lane = slot->b_lane + j;
+    const float *packed = slot->b + (ptrdiff_t)j * block->k;
+    const int direct = job->cut.mode == GANI_GEMM_DIRECT && lanes % width == 0 && gani_neighbours_by(lane, lanes, width);
+    slot->steps[j / cols] = direct ? slot->b_step : slot->panel_step;
+    for (int v = 0; v < lanes; v += width) {
+        slot->vectors[(j + v) / width] = direct ? job->product->b.base + lane[v] : packed + v;
+    }
+    return direct;
+}
+
+/* Packs the panels of b, some steps of all of them at a time, so that a row of b is read in one go. */
+static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot, gani_block *block, int p) {
+    enum { STEPS = 32 };
+    const gani_kernels *kernels = job->ctx->kernels;
+    const int cols = block->panel.cols;
     gani_axis_fill(&job->product->b.row, p, block->k, slot->b_step);
+    const int by_4 = block->k >= 4 && gani_neighbours_by(slot->b_step, block->k, 4);
     for (int q = 0; q < block->k; q++) {
         slot->panel_step[q] = (ptrdiff_t)q * cols;
     }
     for (int j = 0; j < block->n; j += cols) {
         const int lanes = block->n - j < cols ? block->n - j : cols;
-        const ptrdiff_t *lane = slot->b_lane + j;
-        int direct = job->product->m <= GANI_GEMM_FEW && lanes % width == 0;
-        for (int v = 0; v < lanes && direct; v += width) {
-            direct = gani_neighbours(lane + v, width);
-        }
-        float *out = slot->b + (ptrdiff_t)j * block->k;
-        slot->steps[j / cols] = direct ? slot->b_step : slot->panel_step;
-        for (int v = 0; v < lanes; v += width) {
-            slot->vectors[(j + v) / width] = direct ? base + lane[v] : out + v;
-        }
-        if (!direct) {
-            job->ctx->kernels->gemm_pack(out, cols, base, lane, lanes, slot->b_step, block->k);
+        const int direct = gani_block_place_panel(job, slot, block, j);
+        slot->group[j / cols] = (unsigned char)(direct ? 255 : gani_group(slot->b_lane + j, lanes, by_4, kernels->width));
+    }
+    for (int q = 0; q < block->k; q += STEPS) {
+        const int steps = block->k - q < STEPS ? block->k - q : STEPS;
+        for (int j = 0; j < block->n; j += cols) {
+            const int lanes = block->n - j < cols ? block->n - j : cols;
+            if (slot->group[j / cols] != 255) {
+                kernels->gemm_pack(slot->b + (ptrdiff_t)j * block->k + (ptrdiff_t)q * cols, cols, job->product->b.base,
+                                   slot->b_lane + j, lanes, slot->b_step + q, steps, slot->group[j / cols]);
+            }
         }
     }
     block->b = slot->vectors;
     block->step = slot->steps;
+}
+
+/* Points to the columns of b for dot products. */
+static void gani_block_place_dots(const gani_product_job *job, const gani_slot *slot, gani_block *block, int p) {
+    ptrdiff_t step;
+    gani_axis_fill(&job->product->b.row, p, 1, &step);
+    for (int j = 0; j < block->n; j++) {
+        slot->vectors[j] = job->product->b.base + slot->b_lane[j] + step;
+    }
+    block->b = slot->vectors;
 }
 
 /* One task: a block of c, or of the copy of one split. */
@@ -3196,24 +3375,31 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
     const int j = task / cut->m_blocks % cut->n_blocks * cut->nc;
     const int k_first = split * cut->k_split;
     const int k_end = s->k - k_first < cut->k_split ? s->k : k_first + cut->k_split;
+    if (i >= job->rows) { /* the last range of rows may have fewer blocks */
+        return;
+    }
     gani_block block;
-    block.m = s->m - i < cut->mc ? s->m - i : cut->mc;
+    block.m = job->rows - i < cut->mc ? job->rows - i : cut->mc;
     block.n = s->n - j < cut->nc ? s->n - j : cut->nc;
     block.panel = cut->panel;
     block.tile = slot->tile;
-    gani_block_target(&block, job, slot, i, j, split);
-    gani_axis_fill(&s->a.row, i, block.m, slot->a_lane);
+    gani_block_target(&block, job, slot, job->first + i, j, split);
     gani_axis_fill(&s->b.col, j, block.n, slot->b_lane);
     int p = k_first;
     do { /* once also for k = 0, for beta, bias and activation */
         block.k = k_end - p < cut->kc ? k_end - p : cut->kc;
-        gani_block_epilogue(&block, s, i, j, p == k_first, p + block.k == k_end);
+        block.a = job->a + (ptrdiff_t)p * job->rows + (ptrdiff_t)i * block.k;
+        gani_block_epilogue(&block, s, job->first + i, j, p == k_first, p + block.k == k_end);
         if (job->copies) {
             gani_block_bare(&block, p == k_first);
         }
-        gani_block_pack_a(job, slot, &block, p);
-        gani_block_pack_b(job, slot, &block, p);
-        job->ctx->kernels->gemm_block(&block);
+        if (cut->mode == GANI_GEMM_DOTS) {
+            gani_block_place_dots(job, slot, &block, p);
+            job->ctx->kernels->gemm_dots(&block);
+        } else {
+            gani_block_pack_b(job, slot, &block, p);
+            job->ctx->kernels->gemm_block(&block);
+        }
         p += block.k;
     } while (p < k_end);
 }
@@ -3259,7 +3445,7 @@ static void gani_product_join(void *arg, int index) {
 static size_t gani_product_bytes(gan_context *ctx, const gani_product *product) {
     gani_product s = *product;
     gani_product_orient(&s);
-    return gani_cut_make(ctx, s.m, s.n, s.k).bytes;
+    return gani_cut_make(ctx, gani_product_mode(&s), s.m, s.n, s.k).bytes;
 }
 
 static void gani_product_run(gan_context *ctx, const gani_product *product, unsigned char *scratch) {
@@ -3268,10 +3454,18 @@ static void gani_product_run(gan_context *ctx, const gani_product *product, unsi
     gani_product_job job;
     job.ctx = ctx;
     job.product = &s;
-    job.cut = gani_cut_make(ctx, s.m, s.n, s.k);
-    job.scratch = scratch;
-    job.copies = job.cut.splits > 1 ? (float *)(void *)(scratch + (size_t)job.cut.slots * job.cut.slot_bytes) : NULL;
-    gani_parallel(ctx, job.cut.slots, gani_product_slot, &job);
+    job.cut = gani_cut_make(ctx, gani_product_mode(&s), s.m, s.n, s.k);
+    job.a = (float *)(void *)scratch;
+    job.scratch = scratch + job.cut.a_bytes;
+    job.copies = NULL;
+    if (job.cut.splits > 1) {
+        job.copies = (float *)(void *)(job.scratch + (size_t)job.cut.slots * job.cut.slot_bytes);
+    }
+    for (job.first = 0; job.first < s.m; job.first += job.cut.rows) {
+        job.rows = s.m - job.first < job.cut.rows ? s.m - job.first : job.cut.rows;
+        gani_parallel(ctx, job.cut.slots, gani_product_pack_slot, &job);
+        gani_parallel(ctx, job.cut.slots, gani_product_slot, &job);
+    }
     if (job.copies) {
         gani_parallel(ctx, job.cut.slots, gani_product_join, &job);
     }
@@ -3285,13 +3479,16 @@ static gani_operand gani_operand_plain(const float *base, ptrdiff_t row, ptrdiff
     return operand;
 }
 
+/* Scratch for any strides. */
 static size_t gani_gemm_workspace(gan_context *ctx, int m, int n, int k) {
     gani_product s;
     memset(&s, 0, sizeof s);
     s.m = m;
     s.n = n;
-    s.k = k;
-    return gani_product_bytes(ctx, &s);
+    gani_product_orient(&s);
+    const size_t tiles = gani_cut_make(ctx, GANI_GEMM_TILES, s.m, s.n, k).bytes;
+    const size_t dots = s.m <= GANI_GEMM_FEW ? gani_cut_make(ctx, GANI_GEMM_DOTS, s.m, s.n, k).bytes : tiles;
+    return tiles == 0 || dots == 0 ? 0 : tiles > dots ? tiles : dots;
 }
 
 static gan_status gani_gemm_run(gan_context *ctx, const gani_gemm *g) {

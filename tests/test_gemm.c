@@ -120,8 +120,10 @@ static void case_reset(gemm_case *t) {
 static void case_check(gan_context *ctx, gemm_case *t, int variant) {
     const gani_gemm *g = &t->g;
     case_reset(t);
+    CHECK(gani_workspace(ctx, gani_gemm_workspace(ctx, g->m, g->n, g->k)) != NULL, "workspace");
+    const size_t reserved = ctx->workspace_bytes;
     CHECK(gani_gemm_run(ctx, g) == GAN_OK, "run");
-    CHECK(ctx->workspace_bytes >= gani_gemm_workspace(ctx, g->m, g->n, g->k), "workspace");
+    CHECK(ctx->workspace_bytes == reserved, "needs more workspace than the query says");
     for (int i = 0; i < g->m; i++) {
         for (int j = 0; j < g->c_row; j++) {
             const size_t at = (size_t)i * (size_t)g->c_row + (size_t)j;
