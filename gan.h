@@ -1,6 +1,71 @@
-/* gan.h - v0.1.0 - generative adversarial networks in plain C, one header file. MIT licence, text at the end.
+/* gan.h - v0.1.0 - generative adversarial networks in plain C, one header file, MIT licence
  *
- * >>manual is written last, from what is true; see the contents below for the floors.
+ * >>manual  0  MANUAL
+ *
+ * Trains and runs generative adversarial networks on the CPU: SIMD kernels for matrix products and
+ * convolutions, a graph with gradients of any order, layers, losses, optimisers, image files and
+ * checkpoints, and the systems of the papers built from them. C99, also C++11; needs libc and
+ * libm; OpenMP is optional.
+ *
+ * HOW TO USE IT
+ *
+ *   In ONE source file define GAN_IMPLEMENTATION before including gan.h, as the program below
+ *   does; include it plainly wherever else it is needed. Build:
+ *
+ *     cc -O2 app.c -lm        gcc, clang; -fopenmp adds threads
+ *     cl /O2 app.c            MSVC; /openmp adds threads
+ *
+ *   No -march is needed: AVX2 and AVX-512 are compiled in and chosen when the program runs. Do turn
+ *   the optimiser on: at -O0 the kernels are tens of times slower.
+ *
+ * A WHOLE PROGRAM
+ *
+ *   trains DCGAN on drawn digits and writes a picture of what it has learnt. The name of a folder of
+ *   images in place of "digits" trains it on those.
+ *
+ *     #define GAN_IMPLEMENTATION
+ *     #include "gan.h"
+ *
+ *     static float images[64 * 28 * 28];
+ *
+ *     int main(void) {
+ *         gan_context *ctx = NULL;
+ *         gan_dataset *data = NULL;
+ *         gan_model *model = NULL;
+ *         gan_model_desc desc = gan_model_defaults("dcgan");
+ *         desc.height = desc.width = 28;
+ *         desc.channels = 1;
+ *         desc.options = "ngf=16 ndf=16";
+ *
+ *         int failed = gan_context_create(&ctx, NULL) || gan_dataset_open(&data, ctx, "digits", NULL) ||
+ *                      gan_model_create(&model, ctx, &desc);
+ *         for (int step = 1; step <= 1000 && !failed; step++) {
+ *             failed = gan_model_train(model, data) != GAN_OK;
+ *             if (step % 100 == 0) {
+ *                 printf("%d: loss of D %.3f, of G %.3f\n", step,
+ *                        (double)gan_model_metric(model, 0).value,
+ *                        (double)gan_model_metric(model, 1).value);
+ *             }
+ *         }
+ *         failed = failed || gan_model_sample(model, images, 64, NULL, 1) ||
+ *                  gan_image_write_grid(ctx, "digits.png", images, 64, 1, 28, 28, 8, -1.0f, 1.0f);
+ *         if (failed) {
+ *             fprintf(stderr, "%s\n", ctx ? gan_context_error(ctx) : "no context");
+ *         }
+ *         gan_model_destroy(model);
+ *         gan_dataset_close(data);
+ *         gan_context_destroy(ctx);
+ *         return failed;
+ *     }
+ *
+ * WHAT IT DOES NOT DO
+ *
+ *   - No GPU and no half precision: float32 on CPUs.
+ *   - No JPEG, and PNG is only written: datasets are PGM, PPM, PAM or IDX files. Convert once, for
+ *     instance with ImageMagick: mogrify -format ppm *.jpg
+ *   - No sizes that change from run to run: a graph has its sizes, batch included. Another batch
+ *     is another graph on the same parameters, which costs no weights.
+ *   - Not a tensor library for everything: the ops are those that these systems need.
  *
  * CONTENTS (search for the tag)
  *
@@ -32,6 +97,64 @@
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
  *   8.4   >>systems       the table of systems; creating and loading models
+ *
+ * OPTIONS (macros)
+ *
+ *   Define them before including gan.h: "all" before every include, alike; "one" only where
+ *   GAN_IMPLEMENTATION is.
+ *
+ *   GAN_STATIC            all   every public function is static: a copy for one source file
+ *   GAN_API               all   storage class of public functions; default extern, or as GAN_STATIC
+ *   GAN_SELF              one   name under which the file includes itself; default "gan.h"
+ *   GAN_MALLOC, GAN_FREE  one   default allocator (size) and (pointer); both or none; default malloc
+ *   GAN_ASSERT            one   check of what only a mistake in this file can break; default assert
+ *   GAN_NO_SIMD           one   scalar kernels only
+ *   GAN_NO_AVX512, GAN_NO_AVX2, GAN_NO_NEON   one   leaves that instance out
+ *   GAN_NO_DIRENT         one   no listing of folders, for systems without
+ *   GAN_MAX_PIXELS        all   largest image that is read; default 67108864
+ *   GAN_ALLOW_FAST_MATH   one   compile under -ffast-math although NaN checks are then lost
+ *
+ *   Environment: GAN_ISA=scalar, avx2, avx512 or neon, for contexts that do not name a set.
+ *
+ * MEMORY
+ *
+ *   All memory comes from the allocator in the context's descriptor. Parameters live in a store
+ *   (gan_params), and a program lays all its intermediate values out in one arena, whose size is
+ *   known before it runs (gan_program_get_info). Running a program allocates nothing, nor does a
+ *   training step after the first. When memory runs out the call returns GAN_ERR_MEMORY
+ *   and nothing leaks.
+ *
+ * THREADS AND REPEATABILITY
+ *
+ *   There is no global state: a context and what was made from it serve one thread at a time,
+ *   several contexts may run in several threads. Inside a call, work is spread over
+ *   gan_context_desc.threads by OpenMP or by your own parallel-for. How work is cut depends on the
+ *   problem alone, and random numbers are counter-based, so a training run gives the same bits for
+ *   any number of threads, and after a save and a load. Bits do differ between instruction sets, and
+ *   between C libraries (noise is made with their log, cos and sin).
+ *
+ * ERRORS
+ *
+ *   Every call that can fail returns a gan_status (the list is in >>api-core);
+ *   gan_context_error(ctx) says what was done and where, what was expected and what was found. The
+ *   library never exits, aborts or prints. While a graph is built the first error sticks and later
+ *   calls do nothing, so it is enough to check when the program is created.
+ *
+ * FILE FORMATS
+ *
+ *   Images    reads PBM, PGM, PPM and PAM (P1 to P7, 8 and 16 bit), writes PGM, PPM and PNG (8 bit).
+ *   Datasets  folders of those, lists of files, IDX (MNIST's format, unpacked); see gan_dataset_open.
+ *   Models    safetensors: parameters, running statistics, optimiser state; system, sizes, options,
+ *             seed and step as texts. The layout is described in >>checkpoints.
+ *   Readers check every size against the file and the limits before they allocate; they are fuzzed.
+ *   Loading a checkpoint executes nothing.
+ *
+ * HOW TO ADD
+ *
+ *   a system:  a section like >>gan, and its name in >>systems;
+ *   an op:     a row in the table of >>ops with its functions, a builder beside it, a case in
+ *              tests/test_ops.c;
+ *   a kernel:  a row in a list in >>instances and the function in >>kernels-vec or >>kernels-gemm.
  */
 
 /* While a kernel instance is compiled (>>instances), this file includes itself with GANI_INSTANCE defined, and
