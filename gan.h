@@ -4750,9 +4750,11 @@ static int gani_scope_name(gan_graph *graph) {
     return scope->name;
 }
 
-/* "discriminator.main.2 (conv2d)". Valid until the next call for this graph. */
+/* "discriminator.main.2 (conv2d)"; for an effect "discriminator.main.2.weight (adam)". Valid until
+ * the next call for this graph. */
 static const char *gani_node_label(gan_graph *graph, const gani_node *node) {
-    const char *name = graph->text + node->name;
+    const int writes = (graph->ops[node->op].flags & GANI_FLAG_EFFECT) && node->param >= 0;
+    const char *name = writes ? graph->params->items[node->param].name : graph->text + node->name;
     const char *op = graph->ops[node->op].name;
     if (name[0]) {
         snprintf(graph->label, sizeof graph->label, "%s (%s)", name, op);
