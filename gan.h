@@ -2214,8 +2214,8 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
  * size. Results may depend on the instruction set in the last bits, never on how arrays are cut,
  * but for sums, whose drivers cut by the problem alone. y may be any operand that has a step of 1.
  *
- * Largest error in ulp over all floats, checked by tests/test_vec.c: exp 2, log 2, tanh 3,
- * sigmoid 4, softplus 4. Infinities and NaN are treated as by the C library. Denormal arguments of
+ * Largest error in ulp over all floats, checked by tests/test_vec.c: exp 1.5, log 1, tanh 2,
+ * sigmoid 3, softplus 2.5. Infinities and NaN are treated as by the C library. Denormal arguments of
  * log count as zero; denormal results may come out as zero (programs run with denormals flushed).
  *
  * Sums are kept in float within a block and in double over blocks.

@@ -620,6 +620,9 @@ static const op_case cases[] = {
     M(PERMUTE, "5,7", 1, 0),
     M(SLICE, "3,7,2", 1, 2, 4),
     M(SLICE, "9", 0, 8, 1),
+    M(SLICE, "3,4", 1, 2, 1),
+    M(PAD, "3,1", 1, 2, 1),
+    {"concat", build_concat, value_concat, 0, {2, 3}, {0}, {"2,3,2", "2,3,1", "2,3,1"}, 0, 0, 0},
     M(PAD, "3,4,2", 1, 2, 1),
     M(PAD, "3,4", 0, 0, 3),
     M(PAD_REFLECT, "2,3,4,5", 2, 1),
@@ -868,9 +871,405 @@ static void values_of_large_tensors(void) {
     run_cases(large_cases, sizeof large_cases / sizeof large_cases[0], 0);
 }
 
+/* --- threads -------------------------------------------------------------------------------------------- */
+
+/* A parallel hook that runs the tasks backwards, so that an order among them would show. */
+static void run_backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
+    (*(int *)user)++;
+    for (int i = count - 1; i >= 0; i--) {
+        task(arg, i);
+    }
+}
+
+/* A bit of everything that is cut into tasks, on tensors large enough. Returns the hash of the outputs. */
+static uint64_t hash_of_run(int threads, int *calls) {
+    enum { OUTPUTS = 14 };
+    gan_context_desc desc;
+    gan_context *ctx;
+    gan_params *params;
+    gan_graph *g;
+    gan_program *program;
+    gan_tensor out[OUTPUTS], none = {0};
+    const gan_init init = {GAN_INIT_NORMAL, 0.0f, 1.0f};
+    const int swap[2] = {1, 0};
+    uint64_t hash = GANI_HASH_START;
+    memset(&desc, 0, sizeof desc);
+    desc.threads = threads;
+    desc.parallel.run = run_backwards;
+    desc.parallel.user = calls;
+    gan_context_create(&ctx, &desc);
+    gan_params_create(&params, ctx, 3);
+    gan_graph_create(&g, ctx, params);
+    gan_tensor x = gan_param(g, "x", gan_shape4(6, 7, 40, 45), GAN_PARAM_WEIGHT, init); /* 75,600 elements */
+    gan_tensor flat = gan_reshape(g, x, gan_shape2(168, 450));
+    gan_tensor m = gan_moments(g, x, GAN_NORM_BATCH), rows = gan_moments(g, flat, GAN_NORM_BATCH);
+    out[0] = gan_sum(g, x, GAN_ALL_AXES);
+    out[1] = gan_sum(g, x, 13);
+    out[2] = gan_normalize(g, x, m, none, none, GAN_NORM_BATCH, 1e-5f);
+    out[3] = gan_normalize(g, flat, rows, none, none, GAN_NORM_BATCH, 1e-5f);
+    out[4] = gan_softmax(g, flat);
+    out[5] = gan_dropout(g, x, 0.5f, 0);
+    out[6] = gan_dropout(g, x, 0.5f, 1);
+    out[7] = gan_noise_normal(g, gan_shape1(70001));
+    out[8] = gan_upsample(g, x, 2);
+    out[9] = gan_max_pool(g, x, 3, 2, 1);
+    out[10] = gan_mul(g, gan_exp(g, x), gan_sum(g, x, 8));
+    out[11] = gan_pad_reflect(g, x, 3, 3);
+    gan_tensor loss = gan_sum(g, gan_square(g, out[2]), GAN_ALL_AXES);
+    gan_grad(g, loss, &x, 1, &out[12]);
+    out[13] = gan_permute(g, flat, swap);
+    CHECK(gan_program_create(&program, g, "threads", out, OUTPUTS) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_program_run(program) == GAN_OK, "%s", gan_context_error(ctx));
+    for (int i = 0; i < OUTPUTS; i++) {
+        hash = gani_hash(gan_program_output(program, out[i]), gan_shape_count(gan_tensor_shape(g, out[i])) * sizeof(float), hash);
+    }
+    gan_program_destroy(program);
+    gan_graph_destroy(g);
+    gan_params_destroy(params);
+    gan_context_destroy(ctx);
+    return hash;
+}
+
+static void same_bits_for_any_threads(void) {
+    int calls = 0;
+    const uint64_t one = hash_of_run(1, &calls);
+    CHECK(calls == 0, "one thread does not need the hook");
+    CHECK(hash_of_run(2, &calls) == one, "two threads");
+    CHECK(hash_of_run(7, &calls) == one, "seven threads");
+    CHECK(calls > 20, "the hook was called %d times", calls);
+}
+
+/* --- a graph for the tests below ------------------------------------------------------------------------- */
+
+typedef struct setup {
+    gan_context *ctx;
+    gan_params *params;
+    gan_graph *g;
+    gan_program *program;
+} setup;
+
+static setup open_graph(void) {
+    setup b;
+    memset(&b, 0, sizeof b);
+    gan_context_create(&b.ctx, NULL);
+    gan_params_create(&b.params, b.ctx, 7);
+    gan_graph_create(&b.g, b.ctx, b.params);
+    return b;
+}
+
+static void close_graph(setup *b) {
+    gan_program_destroy(b->program);
+    gan_graph_destroy(b->g);
+    gan_params_destroy(b->params);
+    gan_context_destroy(b->ctx);
+}
+
+/* --- random ------------------------------------------------------------------------------------------------ */
+
+static void dropout_masks(void) {
+    enum { N = 40, C = 50, HW = 9 };
+    setup b = open_graph();
+    static float before[N * C * HW];
+    for (int channelwise = 0; channelwise < 2; channelwise++) {
+        gan_tensor x = gan_input(b.g, channelwise ? "channels" : "elements", gan_shape3(N, C, HW)), out[2];
+        for (int i = 0; i < N * C * HW; i++) {
+            gan_input_data(b.g, x)[i] = 1.0f + (float)i;
+        }
+        out[0] = gan_dropout(b.g, x, 0.25f, channelwise);
+        gan_grad(b.g, gan_sum(b.g, out[0], GAN_ALL_AXES), &x, 1, &out[1]);
+        gan_program_destroy(b.program);
+        CHECK(gan_program_create(&b.program, b.g, "dropout", out, 2) == GAN_OK, "%s", gan_context_error(b.ctx));
+        for (uint64_t step = 0; step < 2; step++) {
+            gan_params_set_step(b.params, step);
+            CHECK(gan_program_run(b.program) == GAN_OK, "%s", gan_context_error(b.ctx));
+            const float *y = gan_program_output(b.program, out[0]), *dx = gan_program_output(b.program, out[1]);
+            int dropped = 0, changed = 0;
+            for (int i = 0; i < N * C * HW; i++) {
+                const float scale = 1.0f / (1.0f - 0.25f), want = dx[i] * (1.0f + (float)i);
+                CHECK(dx[i] == 0.0f || dx[i] == scale, "gradient %g", (double)dx[i]);
+                CHECK(y[i] == want, "%g is not %g", (double)y[i], (double)want);
+                CHECK(!channelwise || (dx[i] == 0.0f) == (dx[i / HW * HW] == 0.0f), "a channel is dropped in part");
+                dropped += dx[i] == 0.0f;
+                changed += step && (before[i] == 0.0f) != (dx[i] == 0.0f);
+                before[i] = dx[i];
+            }
+            /* binomial: within 5 standard deviations of a quarter */
+            const double n = channelwise ? N * C : N * C * HW, share = (double)dropped / (N * C * HW);
+            CHECK(fabs(share - 0.25) < 5.0 * sqrt(0.25 * 0.75 / n), "%g dropped", share);
+            CHECK(step == 0 || changed > 0, "the mask is the same in the next step");
+        }
+    }
+    close_graph(&b);
+}
+
+static void noise_distribution(void) {
+    enum { N = 100000 };
+    setup b = open_graph();
+    gan_tensor out[3];
+    out[0] = gan_noise_normal(b.g, gan_shape1(N));
+    out[1] = gan_noise_normal(b.g, gan_shape1(N));
+    out[2] = gan_noise_uniform(b.g, gan_shape1(N));
+    CHECK(gan_program_create(&b.program, b.g, "noise", out, 3) == GAN_OK && gan_program_run(b.program) == GAN_OK, "%s",
+          gan_context_error(b.ctx));
+    double sum[3] = {0, 0, 0}, squares[3] = {0, 0, 0}, product = 0.0;
+    for (int k = 0; k < 3; k++) {
+        const float *y = gan_program_output(b.program, out[k]);
+        for (int i = 0; i < N; i++) {
+            sum[k] += (double)y[i];
+            squares[k] += (double)y[i] * (double)y[i];
+            product += k == 1 ? (double)y[i] * (double)gan_program_output(b.program, out[0])[i] : 0.0;
+        }
+    }
+    const double bound = 5.0 / sqrt((double)N); /* standard deviations of a mean */
+    CHECK(fabs(sum[0] / N) < bound && fabs(squares[0] / N - 1.0) < bound * sqrt(2.0), "normal");
+    CHECK(fabs(product / N) < bound, "two streams are correlated");
+    CHECK(fabs(sum[2] / N - 0.5) < bound * sqrt(1.0 / 12.0) && fabs(squares[2] / N - 1.0 / 3.0) < bound * 0.3, "uniform");
+    close_graph(&b);
+}
+
+/* --- effects ----------------------------------------------------------------------------------------------------- */
+
+enum { SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, OPTIMISERS };
+
+static void append_optimiser(gan_graph *g, int kind, gan_tensor p, gan_tensor grad, gan_tensor lr, gan_tensor m, gan_tensor v, gan_tensor t) {
+    const gan_tensor none = {0};
+    if (kind <= NESTEROV) {
+        gani_sgd_op(g, p, grad, lr, kind == SGD ? none : m, kind == SGD ? 0.0f : 0.9f, kind == NESTEROV, 0.01f);
+    } else if (kind == RMSPROP) {
+        gani_rmsprop_op(g, p, grad, lr, m, 0.99f, 0.1f, 0.01f);
+    } else {
+        gan_assign(g, t, gan_affine(g, t, 1.0f, 1.0f));
+        gani_adam_op(g, p, grad, m, v, t, lr, 0.5f, 0.999f, 0.1f, 0.01f);
+    }
+}
+
+/* One step of element p in double, gradient tanh(p). */
+static void optimiser_step(int kind, double t, double lr, double *p, double *m, double *v) {
+    const double d = tanh(*p) + 0.01 * *p;
+    double step = d;
+    if (kind == MOMENTUM || kind == NESTEROV) {
+        *m = 0.9 * *m + d;
+        step = kind == NESTEROV ? d + 0.9 * *m : *m;
+    } else if (kind == RMSPROP) {
+        *m = 0.99 * *m + 0.01 * d * d;
+        step = d / (sqrt(*m) + 0.1);
+    } else if (kind == ADAM) {
+        *m = 0.5 * *m + 0.5 * d;
+        *v = 0.999 * *v + 0.001 * d * d;
+        step = *m / (1.0 - pow(0.5, t)) / (sqrt(*v) / sqrt(1.0 - pow(0.999, t)) + 0.1);
+    }
+    *p -= lr * step;
+}
+
+/* Ten steps with the gradient tanh(p), the learning rate changing from step to step; 40,000 parameters are several tasks. */
+static void optimiser_steps(void) {
+    enum { COUNT = 40000 };
+    static double want[3][COUNT];
+    const gan_init normal = {GAN_INIT_NORMAL, 0.0f, 0.5f}, zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    for (int kind = 0; kind < OPTIMISERS; kind++) {
+        setup b = open_graph();
+        gan_tensor p = gan_param(b.g, "p", gan_shape1(COUNT), GAN_PARAM_WEIGHT, normal);
+        gan_tensor m = gan_param(b.g, "m", gan_shape1(COUNT), GAN_PARAM_STATE, zero);
+        gan_tensor v = gan_param(b.g, "v", gan_shape1(COUNT), GAN_PARAM_STATE, zero);
+        gan_tensor t = gan_param(b.g, "t", gan_shape1(1), GAN_PARAM_STATE, zero);
+        gan_tensor lr = gan_input(b.g, "lr", gan_shape0());
+        append_optimiser(b.g, kind, p, gan_activate(b.g, p, GAN_ACT_TANH, 0.0f), lr, m, v, t);
+        CHECK(gan_program_create(&b.program, b.g, "step", NULL, 0) == GAN_OK, "%s", gan_context_error(b.ctx));
+        memset(want, 0, sizeof want);
+        for (int i = 0; i < COUNT; i++) {
+            want[0][i] = (double)gan_params_find(b.params, "p").data[i];
+        }
+        for (int step = 1; step <= 10; step++) {
+            gan_input_data(b.g, lr)[0] = 0.01f * (float)step;
+            CHECK(gan_program_run(b.program) == GAN_OK, "%s", gan_context_error(b.ctx));
+            for (int i = 0; i < COUNT; i++) {
+                optimiser_step(kind, step, (double)gan_input_data(b.g, lr)[0], &want[0][i], &want[1][i], &want[2][i]);
+            }
+        }
+        const char *names[] = {"p", "m", "v"};
+        for (int k = 0; k < 3; k++) {
+            size_t at;
+            const double error = test_max_error(gan_params_find(b.params, names[k]).data, want[k], COUNT, &at);
+            CHECK(error <= 40 * eps * 3.0, "optimiser %d, %s: error %g at %lu", kind, names[k], error, (unsigned long)at);
+        }
+        close_graph(&b);
+    }
+}
+
+static void assignments(void) {
+    const gan_init two = {GAN_INIT_CONSTANT, 2.0f, 0.0f}, one = {GAN_INIT_CONSTANT, 1.0f, 0.0f};
+    setup b = open_graph();
+    gan_tensor p = gan_param(b.g, "p", gan_shape1(5), GAN_PARAM_BUFFER, two);
+    gan_tensor q = gan_param(b.g, "q", gan_shape1(5), GAN_PARAM_BUFFER, one);
+    gan_tensor old = gan_affine(b.g, p, 1.0f, 0.0f), out[2];
+    gan_assign_lerp(b.g, p, q, 0.25f);
+    gan_assign(b.g, q, gan_affine(b.g, p, 10.0f, 0.0f));
+    out[0] = old;
+    out[1] = gan_add(b.g, p, q);
+    CHECK(gan_program_create(&b.program, b.g, "assign", out, 2) == GAN_OK && gan_program_run(b.program) == GAN_OK, "%s",
+          gan_context_error(b.ctx));
+    CHECK(gan_program_output(b.program, out[0])[4] == 2.0f, "what was made before the effect sees the old value");
+    CHECK(gan_program_output(b.program, out[1])[4] == 1.75f + 17.5f, "what was made after it sees the new one");
+    CHECK(gan_params_find(b.params, "p").data[0] == 1.75f && gan_params_find(b.params, "q").data[0] == 17.5f, "parameters");
+    close_graph(&b);
+}
+
+/* --- errors ---------------------------------------------------------------------------------------------------------- */
+
+/* a and b have the shapes of the row. */
+typedef struct error_row {
+    const char *a, *b;
+    gan_status status;
+    const char *message; /* must occur */
+    int which;
+} error_row;
+
+static gan_conv_desc conv_numbers(int stride, int pad, int groups, int reflect) {
+    gan_conv_desc d;
+    memset(&d, 0, sizeof d);
+    d.stride_h = d.stride_w = stride;
+    d.pad_h = d.pad_w = pad;
+    d.groups = groups;
+    d.reflect = reflect;
+    return d;
+}
+
+static void build_error(gan_graph *g, int which, gan_tensor a, gan_tensor b) {
+    const gan_tensor none = {0};
+    const gan_init ones = {GAN_INIT_CONSTANT, 1.0f, 0.0f};
+    const int axes[] = {0, 0, 1, 2};
+    const gan_conv_desc plain = conv_numbers(1, 0, 1, 0), negative = conv_numbers(-1, 0, 1, 0), many = conv_numbers(1, 0, 2, 0),
+                        mirrored = conv_numbers(1, 4, 1, 1);
+    gan_tensor parts[2];
+    parts[0] = a;
+    parts[1] = b;
+    switch (which) {
+    case 0: gan_add(g, a, b); break;
+    case 1: gan_prelu(g, a, b); break;
+    case 2: gan_clamp(g, a, 1.0f, 0.0f); break;
+    case 3: gan_activate(g, a, GAN_ACT_LEAKY_RELU, -0.1f); break;
+    case 4: gan_sum(g, a, 4); break;
+    case 5: gan_broadcast(g, a, gan_shape2(2, 5)); break;
+    case 6: gan_reshape(g, a, gan_shape2(2, 5)); break;
+    case 7: gan_permute(g, a, axes); break;
+    case 8: gan_concat(g, parts, 2, 0); break;
+    case 9: gan_concat(g, parts, 2, 2); break;
+    case 10: gan_slice(g, a, 1, 1, 3); break;
+    case 11: gan_pad(g, a, 0, -1, 0); break;
+    case 12: gan_pad_reflect(g, a, 0, 3); break;
+    case 13: gan_matmul(g, a, b, 0, 0); break;
+    case 14: gan_linear(g, a, b, none); break;
+    case 15: gan_linear(g, a, a, b); break;
+    case 16: gan_conv2d(g, a, b, none, &plain); break;
+    case 17: gan_conv2d(g, a, b, none, &negative); break;
+    case 18: gan_conv2d(g, a, b, none, &many); break;
+    case 19: gan_conv2d(g, a, b, none, &mirrored); break;
+    case 20: gan_conv2d_transpose(g, a, b, none, &plain); break;
+    case 21: gan_avg_pool(g, a, 3, 1, 2, 1); break;
+    case 22: gan_upsample(g, a, 0); break;
+    case 23: gan_moments(g, a, GAN_NORM_BATCH); break;
+    case 24: gan_normalize(g, a, b, none, none, GAN_NORM_INSTANCE, 1e-5f); break;
+    case 25: gan_normalize(g, a, gan_moments(g, a, GAN_NORM_LAYER), b, none, GAN_NORM_LAYER, 1e-5f); break;
+    case 26: gan_softmax(g, a); break;
+    case 27: gan_one_hot(g, a, 0); break;
+    case 28: gan_gather_rows(g, a, b); break;
+    case 29: gan_scatter_rows(g, a, b, 4); break;
+    case 30: gan_dropout(g, a, 1.0f, 0); break;
+    case 31: gan_assign(g, a, b); break;
+    case 32: gani_sgd_op(g, gan_param(g, "p", gan_shape1(3), GAN_PARAM_WEIGHT, ones), a, b, none, 0, 0, 0); break;
+    case 33: gan_constant(g, gan_shape2(3, 0), 1.0f); break;
+    case 34: gan_add(g, a, none); break;
+    case 35: gan_conv2d(g, a, b, a, &plain); break;
+    default: break;
+    }
+}
+
+static const error_row errors[] = {
+    {"2,3", "2,4", GAN_ERR_SHAPE, "(add): [2,3] and [2,4] do not broadcast (3 against 4)", 0},
+    {"2,3,4", "4", GAN_ERR_SHAPE, "slope [4] does not fit input [2,3,4]", 1},
+    {"2", "2", GAN_ERR_ARGUMENT, "low 1 is above high 0", 2},
+    {"2", "2", GAN_ERR_ARGUMENT, "slope", 3},
+    {"2,3", "2", GAN_ERR_ARGUMENT, "axes 0x4", 4},
+    {"3,1", "2", GAN_ERR_SHAPE, "[3,1] does not broadcast to [2,5]", 5},
+    {"3,3", "2", GAN_ERR_SHAPE, "[3,3] and [2,5]", 6},
+    {"3,3", "2", GAN_ERR_ARGUMENT, "axis 0", 7},
+    {"2,3", "2,4", GAN_ERR_SHAPE, "part 1 [2,4] does not fit [2,3] along axis 0", 8},
+    {"2,3", "2,3", GAN_ERR_ARGUMENT, "axis 2 is not an axis of [2,3]", 9},
+    {"2,3", "2", GAN_ERR_ARGUMENT, "3 elements from 1", 10},
+    {"2,3", "2", GAN_ERR_ARGUMENT, "padding -1", 11},
+    {"3,3", "2", GAN_ERR_SHAPE, "padding 0,3", 12},
+    {"2,3", "2,4", GAN_ERR_SHAPE, "[2,3] and [2,4] cannot be multiplied", 13},
+    {"2,3", "5,4", GAN_ERR_SHAPE, "weight [5,4] does not fit input [2,3]", 14},
+    {"3,3", "4", GAN_ERR_SHAPE, "bias [4] does not fit weight [3,3]", 15},
+    {"8,1,32,32", "64,3,4,4", GAN_ERR_SHAPE, "weight [64,3,4,4] does not fit input [8,1,32,32] (channels 3, found 1)", 16},
+    {"1,3,2,9", "4,3,3,3", GAN_ERR_SHAPE, "weight [4,3,3,3] does not fit input [1,3,2,9]", 16},
+    {"1,3,9,9", "4,3,3,3", GAN_ERR_ARGUMENT, "stride -1", 17},
+    {"1,4,9,9", "3,2,3,3", GAN_ERR_SHAPE, "2 groups", 18},
+    {"1,3,4,9", "4,3,3,3", GAN_ERR_SHAPE, "reflecting", 19},
+    {"1,3,4,4", "4,3,3,3", GAN_ERR_SHAPE, "(channels 4, found 3)", 20},
+    {"1,3,4,4", "2", GAN_ERR_SHAPE, "window 3, stride 1, padding 2", 21},
+    {"1,3,4,4", "2", GAN_ERR_SHAPE, "factor 0", 22},
+    {"3", "2", GAN_ERR_SHAPE, "[n,c,...]", 23},
+    {"2,3,4", "2,3", GAN_ERR_SHAPE, "moments [2,3] does not fit (expected [2,6])", 24},
+    {"2,3,4", "4", GAN_ERR_SHAPE, "scale [4] does not fit (expected [3])", 25},
+    {"", "2", GAN_ERR_SHAPE, "no axis", 26},
+    {"3", "2", GAN_ERR_SHAPE, "0 classes", 27},
+    {"3", "2", GAN_ERR_SHAPE, "indices [2] do not fit [3]", 28},
+    {"3,2", "2", GAN_ERR_SHAPE, "indices [2] do not fit [3,2]", 29},
+    {"3", "2", GAN_ERR_ARGUMENT, "p = 1", 30},
+    {"3", "3", GAN_ERR_ARGUMENT, "must be a parameter", 31},
+    {"4", "1", GAN_ERR_SHAPE, "gradient [4] does not fit parameter [3]", 32},
+    {"3", "2", GAN_ERR_SHAPE, "learning rate has shape [2]", 32},
+    {"3", "2", GAN_ERR_SHAPE, "[3,0]", 33},
+    {"3", "2", GAN_ERR_ARGUMENT, "source 1", 34},
+    {"1,3,4,4", "4,3,3,3", GAN_ERR_SHAPE, "bias [1,3,4,4] does not fit 4 output channels", 35},
+};
+
+static void errors_name_layer_and_sizes(void) {
+    for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++) {
+        setup b = open_graph();
+        gan_graph_push(b.g, "d3");
+        gan_tensor x = gan_input(b.g, "a", parse_shape(errors[i].a)), z = gan_input(b.g, "b", parse_shape(errors[i].b));
+        build_error(b.g, errors[i].which, x, z);
+        CHECK(gan_graph_status(b.g) == errors[i].status && strstr(gan_context_error(b.ctx), errors[i].message), "row %d: status %d, \"%s\"",
+              (int)i, (int)gan_graph_status(b.g), gan_context_error(b.ctx));
+        CHECK(errors[i].which == 17 || strstr(gan_context_error(b.ctx), "d3 ("), "no layer in \"%s\"", gan_context_error(b.ctx));
+        close_graph(&b);
+    }
+}
+
+/* Indices are values, so what is wrong with them shows when a program runs. */
+static void bad_indices(void) {
+    const float bad[] = {-1.0f, 3.0f, 0.5f, HUGE_VALF, -HUGE_VALF};
+    for (int op = 0; op < 3; op++) {
+        setup b = open_graph();
+        gan_tensor table = gan_input(b.g, "table", gan_shape2(op == 2 ? 2 : 3, 4)), idx = gan_input(b.g, "idx", gan_shape1(2));
+        gan_tensor y = op == 0   ? gan_one_hot(b.g, idx, 3)
+                       : op == 1 ? gan_gather_rows(b.g, table, idx)
+                                 : gan_scatter_rows(b.g, table, idx, 3);
+        CHECK(gan_program_create(&b.program, b.g, "rows", &y, 1) == GAN_OK && gan_program_run(b.program) == GAN_OK, "%s",
+              gan_context_error(b.ctx));
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+            gan_input_data(b.g, idx)[1] = bad[i];
+            CHECK(gan_program_run(b.program) == GAN_ERR_NUMERIC && strstr(gan_context_error(b.ctx), "from 0 to 2"), "op %d, index %g: %s", op,
+                  (double)bad[i], gan_context_error(b.ctx));
+        }
+        gan_input_data(b.g, idx)[1] = 0.0f * HUGE_VALF; /* NaN */
+        CHECK(gan_program_run(b.program) == GAN_ERR_NUMERIC, "NaN as index");
+        close_graph(&b);
+    }
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(values_and_derivatives);
     TEST(values_of_large_tensors);
+    TEST(same_bits_for_any_threads);
+    TEST(dropout_masks);
+    TEST(noise_distribution);
+    TEST(optimiser_steps);
+    TEST(assignments);
+    TEST(errors_name_layer_and_sizes);
+    TEST(bad_indices);
     return test_end();
 }

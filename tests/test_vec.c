@@ -55,8 +55,8 @@ typedef struct function_row {
 } function_row;
 
 static const function_row functions[] = {
-    {"exp", GANI_UNARY_EXP, 2},         {"log", GANI_UNARY_LOG, 2},           {"tanh", GANI_UNARY_TANH, 3},
-    {"sigmoid", GANI_UNARY_SIGMOID, 4}, {"softplus", GANI_UNARY_SOFTPLUS, 4}, {"sqrt", GANI_UNARY_SQRT, 0.5},
+    {"exp", GANI_UNARY_EXP, 1.5},       {"log", GANI_UNARY_LOG, 1},             {"tanh", GANI_UNARY_TANH, 2},
+    {"sigmoid", GANI_UNARY_SIGMOID, 3}, {"softplus", GANI_UNARY_SOFTPLUS, 2.5}, {"sqrt", GANI_UNARY_SQRT, 0.5},
     {"rsqrt", GANI_UNARY_RSQRT, 1.5},
 };
 #define FUNCTION_COUNT (sizeof functions / sizeof functions[0])
