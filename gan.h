@@ -1090,7 +1090,16 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #if !defined(GAN_NO_SIMD) && (defined(__x86_64__) || defined(_M_X64)) && \
     (defined(__GNUC__) || defined(__clang__) || defined(_MSC_VER))
 #define GANI_X86 1
+/* g++ up to 12 warns of its own avx512fintrin.h, where _mm512_undefined_ps starts a variable with itself. */
+#if defined(__cplusplus) && defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
 #if defined(_MSC_VER) && !defined(__clang__)
 #include <intrin.h>
 #else
@@ -6989,7 +6998,8 @@ static gan_status gani_run_binary(gan_context *ctx, const gani_run *run) {
 static gan_status gani_run_act(gan_context *ctx, const gani_run *run) {
     const int grad = run->node->op == GANI_OP_ACT_GRAD;
     const int act = run->node->attr.i[GANI_ATTR_ACT] - GAN_ACT_LEAKY_RELU;
-    gani_map map = gani_map_of(ctx, run, (grad ? GANI_BINARY_LEAKY_GRAD : GANI_UNARY_LEAKY) + act);
+    gani_map map =
+        gani_map_of(ctx, run, act + (grad ? (int)GANI_BINARY_LEAKY_GRAD : (int)GANI_UNARY_LEAKY));
     const gani_walk walk = gani_walk_of(run->node->shape);
     map.p = run->node->attr.f[GANI_ATTR_SLOPE];
     gani_walk_run(ctx, &walk, grad ? gani_binary_row : gani_unary_row, &map);
@@ -14583,7 +14593,7 @@ static int gani_dcgan_channels(int outermost, int stage) {
 
 /* "main.7" */
 typedef struct gani_dcgan_name {
-    char text[16];
+    char text[24];
 } gani_dcgan_name;
 
 static gani_dcgan_name gani_dcgan_main(int index) {
