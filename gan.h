@@ -1838,7 +1838,8 @@ static void GANI_FN(gani_transpose4)(const float *r0, const float *r1, const flo
  * Contract: gemm_block owns nothing, packs nothing, and needs no alignment. Columns beyond n in the
  * last vector must be readable (packed panels are padded with zeros; unpacked ones are used for
  * whole vectors only). c is read only if beta is not 0, written once, at c_row[i] + c_col[j].
- * Every element is summed over p in order, whatever tile it is in.
+ * Every element starts as beta*c and adds the products over p in order, whatever tile it is in, so
+ * cutting m and n otherwise, or k into several calls, does not change a bit.
  *
  * Holds:  tiles, dot products, epilogue, packing.
  * Uses:   >>simd        Knows nothing of: caches, threads, convolutions.
@@ -1862,9 +1863,9 @@ typedef struct gani_block {
     const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
     float *tile;                  /* scratch [panel.rows][panel.cols], and for dot products [m][VW] */
     float *c;
-    const ptrdiff_t *c_row, *c_col; /* [m] [n] offsets in c */
-    const unsigned char *c_whole;   /* [n/VW rounded up] 1: VW columns that are neighbours in c */
-    float alpha, beta;              /* c = act(alpha * sum + beta * c + bias) */
+    const ptrdiff_t *c_row, *c_col;   /* [m] [n] offsets in c */
+    const unsigned char *c_whole;     /* [n/VW rounded up] 1: VW columns that are neighbours in c */
+    float beta;                       /* c = act(beta * c + sum + bias) */
     const float *bias_row, *bias_col; /* [m] [n] or NULL */
     gani_act act;
     void (*activate)(float *x, size_t n, int kind, float slope); /* for kinds that are not done in registers */
@@ -1897,10 +1898,11 @@ typedef struct gani_block {
 #define GANI_DOT_N 1
 #endif
 
-/* out[M][ld] = sum over p of a[p][i] * b[v][step[p]], for V vectors of columns. */
+/* out[v][i*ld + lane] += (add) or = the sum over p of a[p][i] * b[v][step[p] + lane], for V vectors of columns. */
 #define GANI_DEFINE_TILE(M, V)                                                                     \
     static void GANI_FN(gani_tile_##M##x##V)(int k, const float *a, const float *const *b,         \
-                                             const ptrdiff_t *step, float *out, int ld) {          \
+                                             const ptrdiff_t *step, float *const *out,             \
+                                             ptrdiff_t ld, int add) {                              \
         vf sum[M][V];                                                                              \
         const float *base[V];                                                                      \
         GANI_UNROLL                                                                                \
@@ -1908,7 +1910,7 @@ typedef struct gani_block {
             base[v] = b[v];                                                                        \
             GANI_UNROLL                                                                            \
             for (int i = 0; i < M; i++) {                                                          \
-                sum[i][v] = vf_zero();                                                             \
+                sum[i][v] = add ? vf_load(out[v] + i * ld) : vf_zero();                            \
             }                                                                                      \
         }                                                                                          \
         for (int p = 0; p < k; p++, a += M) {                                                      \
@@ -1927,16 +1929,17 @@ typedef struct gani_block {
             }                                                                                      \
         }                                                                                          \
         GANI_UNROLL                                                                                \
-        for (int i = 0; i < M; i++) {                                                              \
+        for (int v = 0; v < V; v++) {                                                              \
             GANI_UNROLL                                                                            \
-            for (int v = 0; v < V; v++) {                                                          \
-                vf_store(out + i * ld + v * VW, sum[i][v]);                                        \
+            for (int i = 0; i < M; i++) {                                                          \
+                vf_store(out[v] + i * ld, sum[i][v]);                                              \
             }                                                                                      \
         }                                                                                          \
     }
 
 typedef void (*GANI_FN(gani_tile_fn))(int k, const float *a, const float *const *b,
-                                      const ptrdiff_t *step, float *out, int ld);
+                                      const ptrdiff_t *step, float *const *out, ptrdiff_t ld,
+                                      int add);
 
 #define GANI_TILE_NAME(M, V) GANI_FN(gani_tile_##M##x##V)
 #if GANI_NV == 3
@@ -1978,90 +1981,118 @@ static gani_tile GANI_FN(gani_gemm_panel)(int m) {
     return panel;
 }
 
-/* One row of a tile, n columns from column j: x = alpha*x + beta*c + bias, leaky ReLU if it is that. Whole vectors
- * go to c if nothing is left to do to them; 1 if all did, else the row is finished in x. */
-static int GANI_FN(gani_store_row)(const gani_block *s, float *x, float *c, int i, int j, int n,
-                                   int late) {
-    const vf alpha = vf_set1(s->alpha), beta = vf_set1(s->beta), slope = vf_set1(s->act.slope);
-    const vf bias = vf_set1(s->bias_row ? s->bias_row[i] : 0.0f);
-    int all = !late;
-    for (int v = 0; v < n; v += VW) {
-        const int lanes = n - v < VW ? n - v : VW;
-        const int whole = s->c_whole[(j + v) / VW];
-        const ptrdiff_t *at = s->c_col + j + v;
-        vf value = vf_fma(alpha, vf_load(x + v), bias);
-        if (s->bias_col) {
-            value = vf_add(value, vf_loadn(s->bias_col + j + v, lanes));
-        }
-        if (s->beta != 0.0f) {
-            float old[VW];
-            for (int lane = 0; lane < VW && !whole; lane++) {
-                old[lane] = lane < lanes ? c[at[lane]] : 0.0f;
+/* tile[m][ld] = beta * c, of rows i ... and columns j ... (j a multiple of VW); c is not read if beta is 0. */
+static void GANI_FN(gani_gemm_load)(const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j,
+                                    int n) {
+    for (int r = 0; r < m; r++, tile += ld) {
+        const float *c = s->c + s->c_row[i + r];
+        for (int v = 0; v < n; v += VW) {
+            const int lanes = n - v < VW ? n - v : VW;
+            const ptrdiff_t *at = s->c_col + j + v;
+            if (s->beta == 0.0f) {
+                vf_store(tile + v, vf_zero());
+            } else if (s->c_whole[(j + v) / VW]) {
+                vf_store(tile + v, vf_mul(vf_set1(s->beta), vf_load(c + at[0])));
+            } else {
+                for (int lane = 0; lane < VW; lane++) {
+                    tile[v + lane] = lane < lanes ? s->beta * c[at[lane]] : 0.0f;
+                }
             }
-            value = vf_fma(beta, vf_load(whole ? c + at[0] : old), value);
+        }
+    }
+}
+
+/* x[n] + bias, and leaky ReLU if it is that; other activations by their own kernel. */
+static void GANI_FN(gani_finish_row)(const gani_block *s, float *x, int i, int j, int n) {
+    const vf slope = vf_set1(s->act.slope), bias = vf_set1(s->bias_row ? s->bias_row[i] : 0.0f);
+    for (int v = 0; v < n; v += VW) {
+        vf value = vf_add(vf_load(x + v), bias);
+        if (s->bias_col) {
+            value = vf_add(value, vf_loadn(s->bias_col + j + v, n - v < VW ? n - v : VW));
         }
         if (s->act.kind == GAN_ACT_LEAKY_RELU) {
             value = vf_select(vf_gt(value, vf_zero()), value, vf_mul(slope, value));
         }
-        if (whole && !late) {
-            vf_store(c + at[0], value);
-        } else {
-            vf_store(x + v, value);
-            all = 0;
-        }
+        vf_store(x + v, value);
     }
-    return all;
+    if (s->act.kind != GAN_ACT_NONE && s->act.kind != GAN_ACT_LEAKY_RELU) {
+        s->activate(x, (size_t)n, s->act.kind, s->act.slope);
+    }
 }
 
-/* Epilogue of rows i ... i+m-1, columns j ... j+n-1 (j a multiple of VW): sums tile[m][ld] to c. Changes tile. */
-static void GANI_FN(gani_gemm_store)(const gani_block *s, float *tile, int ld, int i, int m, int j,
+static int GANI_FN(gani_has_epilogue)(const gani_block *s) {
+    return s->bias_row || s->bias_col || s->act.kind != GAN_ACT_NONE;
+}
+
+/* c = act(tile + bias), for the same rows and columns. Changes tile. */
+static void GANI_FN(gani_gemm_store)(const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j,
                                      int n) {
-    const int late = s->act.kind != GAN_ACT_NONE && s->act.kind != GAN_ACT_LEAKY_RELU;
     for (int r = 0; r < m; r++, tile += ld) {
         float *c = s->c + s->c_row[i + r];
-        if (GANI_FN(gani_store_row)(s, tile, c, i + r, j, n, late)) {
-            continue;
-        }
-        if (late) {
-            s->activate(tile, (size_t)n, s->act.kind, s->act.slope);
+        if (GANI_FN(gani_has_epilogue)(s)) {
+            GANI_FN(gani_finish_row)(s, tile, i + r, j, n);
         }
         for (int v = 0; v < n; v += VW) {
+            const int lanes = n - v < VW ? n - v : VW;
             const ptrdiff_t *at = s->c_col + j + v;
             if (s->c_whole[(j + v) / VW]) {
-                if (late) {
-                    vf_store(c + at[0], vf_load(tile + v));
-                }
+                vf_store(c + at[0], vf_load(tile + v));
                 continue;
             }
-            for (int lane = 0; lane < VW && v + lane < n; lane++) {
+            for (int lane = 0; lane < lanes; lane++) {
                 c[at[lane]] = tile[v + lane];
             }
         }
     }
 }
 
+/* 1 if the sums of rows i ... i+m-1 and columns j ... j+n-1 can stay in c from the start: whole vectors, rows equally far
+ * apart, nothing to do but add. */
+static int GANI_FN(gani_sums_in_c)(const gani_block *s, int i, int m, int j, int n) {
+    int yes = n % VW == 0 && (s->beta == 0.0f || s->beta == 1.0f) && !GANI_FN(gani_has_epilogue)(s);
+    for (int r = 2; r < m && yes; r++) {
+        yes = s->c_row[i + r] - s->c_row[i + r - 1] == s->c_row[i + 1] - s->c_row[i];
+    }
+    for (int v = 0; v < n && yes; v += VW) {
+        yes = s->c_whole[(j + v) / VW];
+    }
+    return yes;
+}
+
+/* One tile: a panel of a times a panel of b. */
+static void GANI_FN(gani_gemm_tile)(const gani_block *s, const float *a, int i, int m, int j, int n) {
+    const int vectors = (n + VW - 1) / VW, in_c = GANI_FN(gani_sums_in_c)(s, i, m, j, n);
+    const ptrdiff_t *step = s->step[j / s->panel.cols];
+    const ptrdiff_t ld = !in_c ? s->panel.cols : m > 1 ? s->c_row[i + 1] - s->c_row[i] : 0;
+    float *out[GANI_WIDE_NV];
+    for (int v = 0; v < vectors; v++) {
+        out[v] = in_c ? s->c + s->c_row[i] + s->c_col[j + v * VW] : s->tile + v * VW;
+    }
+    if (!in_c && s->beta != 0.0f) {
+        GANI_FN(gani_gemm_load)(s, s->tile, ld, i, m, j, n);
+    }
+    for (int v = 0, width; v < vectors; v += width) {
+        const float *const *b = s->b + j / VW + v;
+        width = vectors - v;
+        if (width == GANI_WIDE_NV && m <= GANI_WIDE_MR) {
+            GANI_FN(gani_wide_tiles)[m - 1](s->k, a, b, step, out, ld, s->beta != 0.0f);
+        } else {
+            width = width < GANI_NV ? width : GANI_NV;
+            GANI_FN(gani_tiles)[m - 1][width - 1](s->k, a, b, step, out + v, ld, s->beta != 0.0f);
+        }
+    }
+    if (!in_c) {
+        GANI_FN(gani_gemm_store)(s, s->tile, ld, i, m, j, n);
+    }
+}
+
 /* A panel of a stays in the first cache while the panels of b pass. */
 static void GANI_FN(gani_gemm_block)(const gani_block *s) {
-    const int cols = s->panel.cols;
     for (int i = 0; i < s->m; i += s->panel.rows) {
         const int m = s->m - i < s->panel.rows ? s->m - i : s->panel.rows;
-        const float *a = s->a + (ptrdiff_t)i * s->k;
-        for (int j = 0; j < s->n; j += cols) {
-            const int n = s->n - j < cols ? s->n - j : cols;
-            const int vectors = (n + VW - 1) / VW;
-            const ptrdiff_t *step = s->step[j / cols];
-            for (int v = 0; v < vectors;) {
-                const float *const *b = s->b + j / VW + v;
-                int width = vectors - v;
-                if (width == GANI_WIDE_NV && m <= GANI_WIDE_MR) {
-                    GANI_FN(gani_wide_tiles)[m - 1](s->k, a, b, step, s->tile, cols);
-                } else {
-                    width = width < GANI_NV ? width : GANI_NV;
-                    GANI_FN(gani_tiles)[m - 1][width - 1](s->k, a, b, step, s->tile + v * VW, cols);
-                }
-                v += width;
-            }
-            GANI_FN(gani_gemm_store)(s, s->tile, cols, i, m, j, n);
+        for (int j = 0; j < s->n; j += s->panel.cols) {
+            const int n = s->n - j < s->panel.cols ? s->n - j : s->panel.cols;
+            GANI_FN(gani_gemm_tile)(s, s->a + (ptrdiff_t)i * s->k, i, m, j, n);
         }
     }
 }
@@ -2145,7 +2176,7 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
     } while (0)
 #define GANI_DOTS_LOAD_LAST(at) vf_loadn((at), k - p)
 
-/* out[M][VW] = a[M][k] * b[j][k], j < N. */
+/* out[M][VW] += a[M][k] * b[j][k], j < N. */
 #define GANI_DEFINE_DOTS(NAME, M, N)                                                               \
     static void GANI_FN(NAME)(int k, const float *a, const float *const *b, float *out) {          \
         vf sum[M][N];                                                                              \
@@ -2167,7 +2198,7 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
         for (int i = 0; i < M; i++) {                                                              \
             GANI_UNROLL                                                                            \
             for (int j = 0; j < N; j++) {                                                          \
-                out[i * VW + j] = vf_hsum(sum[i][j]);                                              \
+                out[i * VW + j] += vf_hsum(sum[i][j]);                                             \
             }                                                                                      \
         }                                                                                          \
     }
@@ -2182,6 +2213,7 @@ GANI_DEFINE_DOTS(gani_dots_4xn, 4, GANI_DOT_N)
 static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
     for (int v = 0; v < s->n; v += VW) {
         const int n = s->n - v < VW ? s->n - v : VW;
+        GANI_FN(gani_gemm_load)(s, s->tile, VW, 0, s->m, v, n);
         for (int j = 0, cols; j < n; j += cols) {
             const float *const *b = s->b + v + j;
             cols = n - j >= GANI_DOT_N ? GANI_DOT_N : 1;
@@ -2810,7 +2842,10 @@ static const gani_kernels GANI_FN(gani_kernels) = {
        const ptrdiff_t *step, int k, int group))                                               \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
-    X(void, gemm_store, (const gani_block *s, float *tile, int ld, int i, int m, int j, int n))
+    X(void, gemm_load,                                                                         \
+      (const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j, int n))            \
+    X(void, gemm_store,                                                                        \
+      (const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j, int n))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
  * binary ones up to prelu_slope and the unary ones in the order of their ops (see GANI_OP_LIST). */
@@ -3174,8 +3209,15 @@ static void gani_axis_fill(const gani_axis *axis, int first, int count, ptrdiff_
         const ptrdiff_t from_outer = gani_level_offset(&level[0], outer);
         for (; middle < level[1].count && i < count; middle++, inner = 0) {
             const ptrdiff_t from = from_outer + gani_level_offset(&level[1], middle);
-            for (; inner < level[2].count && i < count; inner++, i++) {
-                out[i] = from + gani_level_offset(&level[2], inner);
+            const int end = level[2].count - inner < count - i ? level[2].count : inner + count - i;
+            if (level[2].split == 1) { /* the usual case, without divisions */
+                const ptrdiff_t stride = level[2].step * level[2].stride;
+                for (ptrdiff_t at = from + inner * stride; inner < end; inner++, at += stride) {
+                    out[i++] = at;
+                }
+            }
+            for (; inner < end; inner++) {
+                out[i++] = from + gani_level_offset(&level[2], inner);
             }
         }
     }
@@ -3286,7 +3328,7 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, int m, int n, int k) {
     const size_t offsets = 2 * rows + 2 * nc + 3 * kc; /* lanes of a, b and c; steps of a, b and packed b */
     cut.slot_bytes = gani_sum(gani_mul(gani_mul(nc, kc), sizeof(float)),
                               (tile * sizeof(float) + offsets * sizeof(ptrdiff_t)) +
-                                  nc * (2 * sizeof(void *) + 2) + 16 * GANI_ALIGN);
+                                  nc * (2 * sizeof(void *) + 2) + rows + 16 * GANI_ALIGN);
     cut.slot_bytes = cut.slot_bytes / GANI_ALIGN * GANI_ALIGN;
     cut.bytes = gani_sum(cut.a_bytes, gani_mul(cut.slot_bytes, (size_t)cut.slots));
     if (cut.splits > 1) {
@@ -3327,7 +3369,7 @@ static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
     slot.vectors = (const float **)gani_carve(&scratch, nc, sizeof(float *));
     slot.steps = (const ptrdiff_t **)gani_carve(&scratch, nc, sizeof(ptrdiff_t *));
     slot.c_whole = (unsigned char *)gani_carve(&scratch, nc, 1);
-    slot.group = (unsigned char *)gani_carve(&scratch, nc, 1);
+    slot.group = (unsigned char *)gani_carve(&scratch, rows + nc, 1);
     return slot;
 }
 
@@ -3340,13 +3382,6 @@ typedef struct gani_product_job {
     unsigned char *scratch;
     float *copies; /* [splits][m][n] if there are splits */
 } gani_product_job;
-
-static void gani_default_activate(float *x, size_t n, int kind, float slope) {
-    (void)slope;
-    for (size_t i = 0; i < n; i++) {
-        x[i] = kind == GAN_ACT_TANH ? tanhf(x[i]) : 1.0f / (1.0f + expf(-x[i]));
-    }
-}
 
 static int gani_neighbours(const ptrdiff_t *offset, int count) {
     for (int i = 1; i < count; i++) {
@@ -3375,6 +3410,35 @@ static int gani_group(const ptrdiff_t *lane, int lanes, int steps_by_4, int widt
     return steps_by_4 ? 0 : 1;
 }
 
+enum { GANI_PACK_IN_PLACE = 255 }; /* a panel that need not be packed, beside the groups above */
+
+/* Panels to pack from one operand, side by side: out + first lane * k, [k][width]. */
+typedef struct gani_packing {
+    const float *base;
+    const ptrdiff_t *lane, *step;
+    int lanes, width, k;
+    int padded;                 /* the last panel has full width too */
+    const unsigned char *group; /* of each panel */
+    float *out;
+} gani_packing;
+
+/* A few steps of all panels at a time, so that neighbours in memory are read together even if they are in different
+ * panels, and few enough that rows a large power of two apart do not evict each other. */
+static void gani_pack_panels(const gani_kernels *kernels, const gani_packing *s) {
+    enum { STEPS = 16 };
+    for (int q = 0; q < s->k; q += STEPS) {
+        const int steps = s->k - q < STEPS ? s->k - q : STEPS;
+        for (int i = 0; i < s->lanes; i += s->width) {
+            const int lanes = s->lanes - i < s->width ? s->lanes - i : s->width;
+            const int width = s->padded ? s->width : lanes, group = s->group[i / s->width];
+            if (group != GANI_PACK_IN_PLACE) {
+                kernels->gemm_pack(s->out + (ptrdiff_t)i * s->k + (ptrdiff_t)q * width, width, s->base, s->lane + i,
+                                   lanes, s->step + q, steps, group);
+            }
+        }
+    }
+}
+
 /* Where the block goes: c itself, or with splits the copy of this split, bare sums. */
 static void gani_block_target(gani_block *block, const gani_product_job *job, const gani_slot *slot,
                               int i, int j, int split) {
@@ -3397,51 +3461,69 @@ static void gani_block_target(gani_block *block, const gani_product_job *job, co
     block->c_whole = slot->c_whole;
 }
 
-/* alpha, beta, bias and activation, each in the piece of k where it belongs. */
-static void gani_block_epilogue(gani_block *block, const gani_product *s, int i, int j, int first,
+/* beta, bias and activation, each in the piece of k where it belongs. */
+static void gani_block_epilogue(gani_block *block, const gani_product_job *job, int i, int j, int first,
                                 int last) {
-    block->alpha = s->alpha;
+    const gani_product *s = job->product;
     block->beta = first ? s->beta : 1.0f;
     block->bias_row = last && s->bias_row ? s->bias_row + i : NULL;
     block->bias_col = last && s->bias_col ? s->bias_col + j : NULL;
     block->act.kind = last ? s->act.kind : GAN_ACT_NONE;
     block->act.slope = s->act.slope;
-    block->activate = gani_default_activate;
+    block->activate = job->ctx->kernels->act_inplace;
 }
 
 static void gani_block_bare(gani_block *block, int first) {
     memset(&block->act, 0, sizeof block->act);
-    block->alpha = 1.0f;
     block->beta = first ? 0.0f : 1.0f;
     block->bias_row = block->bias_col = NULL;
 }
 
-/* Packs one panel of a for one piece of k; for dot products rows instead. */
-static void gani_product_pack_a(const gani_product_job *job, const gani_slot *slot, int panel, int piece) {
+/* Packs some panels of a for one piece of k; for dot products rows instead. */
+static void gani_product_pack_a(const gani_product_job *job, const gani_slot *slot, int i, int rows, int piece) {
     const gani_product *s = job->product;
     const gani_kernels *kernels = job->ctx->kernels;
-    const int i = panel * job->cut.panel.rows, p = piece * job->cut.kc;
-    const int k = s->k - p < job->cut.kc ? s->k - p : job->cut.kc;
-    const int rows = job->rows - i < job->cut.panel.rows ? job->rows - i : job->cut.panel.rows;
+    const int p = piece * job->cut.kc, k = s->k - p < job->cut.kc ? s->k - p : job->cut.kc;
     float *out = job->a + (ptrdiff_t)p * job->rows + (ptrdiff_t)i * k;
     gani_axis_fill(&s->a.row, job->first + i, rows, slot->a_lane);
     gani_axis_fill(&s->a.col, p, k, slot->a_step);
     if (job->cut.mode == GANI_GEMM_DOTS) {
-        const int group = gani_group(slot->a_step, k, rows >= 4 && gani_neighbours_by(slot->a_lane, rows, 4), kernels->width);
-        kernels->gemm_pack(out, k, s->a.base, slot->a_step, k, slot->a_lane, rows, group);
+        const int by_4 = rows >= 4 && gani_neighbours_by(slot->a_lane, rows, 4);
+        kernels->gemm_pack(out, k, s->a.base, slot->a_step, k, slot->a_lane, rows,
+                           gani_group(slot->a_step, k, by_4, kernels->width));
     } else {
-        const int group = gani_group(slot->a_lane, rows, k >= 4 && gani_neighbours_by(slot->a_step, k, 4), kernels->width);
-        kernels->gemm_pack(out, rows, s->a.base, slot->a_lane, rows, slot->a_step, k, group);
+        const int by_4 = k >= 4 && gani_neighbours_by(slot->a_step, k, 4);
+        gani_packing packing;
+        packing.base = s->a.base;
+        packing.lane = slot->a_lane;
+        packing.step = slot->a_step;
+        packing.lanes = rows;
+        packing.width = job->cut.panel.rows;
+        packing.k = k;
+        packing.padded = 0;
+        packing.group = slot->group;
+        packing.out = out;
+        for (int r = 0; r < rows; r += packing.width) {
+            const int lanes = rows - r < packing.width ? rows - r : packing.width;
+            slot->group[r / packing.width] =
+                (unsigned char)gani_group(slot->a_lane + r, lanes, by_4, kernels->width);
+        }
+        gani_pack_panels(kernels, &packing);
+    }
+    for (ptrdiff_t q = 0; q < (ptrdiff_t)rows * k && s->alpha != 1.0f; q++) {
+        out[q] *= s->alpha;
     }
 }
 
 static void gani_product_pack_slot(void *arg, int index) {
     const gani_product_job *job = (const gani_product_job *)arg;
     const gani_slot slot = gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
-    const int panels = gani_ceil_div(job->rows, job->cut.panel.rows);
-    const int pieces = gani_ceil_div(job->product->k, job->cut.kc);
-    for (int item = index; item < panels * pieces; item += job->cut.slots) {
-        gani_product_pack_a(job, &slot, item % panels, item / panels);
+    const int most = 32 * job->cut.panel.rows; /* rows of an item */
+    const int items = gani_ceil_div(job->rows, most) * gani_ceil_div(job->product->k, job->cut.kc);
+    for (int item = index; item < items; item += job->cut.slots) {
+        const int i = item % gani_ceil_div(job->rows, most) * most;
+        const int rows = job->rows - i < most ? job->rows - i : most;
+        gani_product_pack_a(job, &slot, i, rows, item / gani_ceil_div(job->rows, most));
     }
 }
 
@@ -3459,9 +3541,8 @@ static int gani_block_place_panel(const gani_product_job *job, const gani_slot *
     return direct;
 }
 
-/* Packs the panels of b, some steps of all of them at a time, so that a row of b is read in one go. */
+/* Packs the panels of b that are not read in place. */
 static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot, gani_block *block, int p) {
-    enum { STEPS = 32 };
     const gani_kernels *kernels = job->ctx->kernels;
     const int cols = block->panel.cols;
     gani_axis_fill(&job->product->b.row, p, block->k, slot->b_step);
@@ -3471,19 +3552,22 @@ static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot
     }
     for (int j = 0; j < block->n; j += cols) {
         const int lanes = block->n - j < cols ? block->n - j : cols;
-        const int direct = gani_block_place_panel(job, slot, block, j);
-        slot->group[j / cols] = (unsigned char)(direct ? 255 : gani_group(slot->b_lane + j, lanes, by_4, kernels->width));
+        const int group = gani_block_place_panel(job, slot, block, j)
+                              ? GANI_PACK_IN_PLACE
+                              : gani_group(slot->b_lane + j, lanes, by_4, kernels->width);
+        slot->group[j / cols] = (unsigned char)group;
     }
-    for (int q = 0; q < block->k; q += STEPS) {
-        const int steps = block->k - q < STEPS ? block->k - q : STEPS;
-        for (int j = 0; j < block->n; j += cols) {
-            const int lanes = block->n - j < cols ? block->n - j : cols;
-            if (slot->group[j / cols] != 255) {
-                kernels->gemm_pack(slot->b + (ptrdiff_t)j * block->k + (ptrdiff_t)q * cols, cols, job->product->b.base,
-                                   slot->b_lane + j, lanes, slot->b_step + q, steps, slot->group[j / cols]);
-            }
-        }
-    }
+    gani_packing packing;
+    packing.base = job->product->b.base;
+    packing.lane = slot->b_lane;
+    packing.step = slot->b_step;
+    packing.lanes = block->n;
+    packing.width = cols;
+    packing.k = block->k;
+    packing.padded = 1;
+    packing.group = slot->group;
+    packing.out = slot->b;
+    gani_pack_panels(kernels, &packing);
     block->b = slot->vectors;
     block->step = slot->steps;
 }
@@ -3521,7 +3605,7 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
     do { /* once also for k = 0, for beta, bias and activation */
         block.k = k_end - p < cut->kc ? k_end - p : cut->kc;
         block.a = job->a + (ptrdiff_t)p * job->rows + (ptrdiff_t)i * block.k;
-        gani_block_epilogue(&block, s, job->first + i, j, p == k_first, p + block.k == k_end);
+        gani_block_epilogue(&block, job, job->first + i, j, p == k_first, p + block.k == k_end);
         if (job->copies) {
             gani_block_bare(&block, p == k_first);
         }
@@ -3560,9 +3644,9 @@ static void gani_product_join(void *arg, int index) {
         block.m = 1;
         block.n = s->n - j < cut->nc ? s->n - j : cut->nc;
         gani_block_target(&block, &to_c, &slot, i, j, 0);
-        gani_block_epilogue(&block, s, i, j, 1, 1);
+        gani_block_epilogue(&block, job, i, j, 1, 1);
         float *sum = slot.b; /* nc floats of the packing space */
-        memset(sum, 0, (size_t)cut->nc * sizeof *sum);
+        job->ctx->kernels->gemm_load(&block, sum, cut->nc, 0, 1, 0, block.n);
         for (int split = 0; split < cut->splits; split++) {
             const float *copy = job->copies + ((ptrdiff_t)split * s->m + i) * s->n + j;
             for (int q = 0; q < block.n; q++) {
@@ -4132,23 +4216,21 @@ static void gani_walk_parts(gani_pass *pass, const gani_conv_call *call, int fir
 }
 
 typedef struct gani_fold_job {
+    const gani_kernels *kernels;
     const gani_conv_call *call;
     const float *from; /* parts; or padded images */
     float *to;
 } gani_fold_job;
 
 /* Bias and activation of one channel. */
-static void gani_finish_plane(const gani_conv_call *call, int channel, float *x, ptrdiff_t size) {
-    const float bias = call->bias ? call->bias[channel] : 0.0f, slope = call->act.slope;
+static void gani_finish_plane(const gani_fold_job *job, int channel, float *x, ptrdiff_t size) {
+    const gani_conv_call *call = job->call;
+    const float bias = call->bias ? call->bias[channel] : 0.0f;
     for (ptrdiff_t i = 0; i < size && call->bias; i++) {
         x[i] += bias;
     }
-    if (call->act.kind == GAN_ACT_LEAKY_RELU) {
-        for (ptrdiff_t i = 0; i < size; i++) {
-            x[i] = x[i] > 0.0f ? x[i] : slope * x[i];
-        }
-    } else if (call->act.kind != GAN_ACT_NONE) {
-        gani_default_activate(x, (size_t)size, call->act.kind, slope);
+    if (call->act.kind != GAN_ACT_NONE) {
+        job->kernels->act_inplace(x, (size_t)size, call->act.kind, call->act.slope);
     }
 }
 
@@ -4173,7 +4255,7 @@ static void gani_fold_parts(const void *arg, int plane) {
             }
         }
     }
-    gani_finish_plane(job->call, plane % s->c, dx, size);
+    gani_finish_plane(job, plane % s->c, dx, size);
 }
 
 /* Gradient of reflecting padding: every padded pixel is added to the one it shows. */
@@ -4191,14 +4273,14 @@ static void gani_fold_reflected(const void *arg, int plane) {
             to[gani_stage_index(j, s->pad_w, s->w, 1)] += padded[j];
         }
     }
-    gani_finish_plane(job->call, plane % s->c, dx, size);
+    gani_finish_plane(job, plane % s->c, dx, size);
 }
 
 static void gani_finish_task(const void *arg, int plane) {
     const gani_fold_job *job = (const gani_fold_job *)arg;
     const gani_conv *s = &job->call->s;
     const ptrdiff_t size = (ptrdiff_t)s->h * s->w;
-    gani_finish_plane(job->call, plane % s->c, job->to + plane * size, size);
+    gani_finish_plane(job, plane % s->c, job->to + plane * size, size);
 }
 
 /* Runs a second pass over the planes of some images of dx. */
@@ -4206,6 +4288,7 @@ static void gani_pass_planes(gani_pass *pass, const gani_conv_call *call, int im
                              void (*run)(const void *arg, int plane)) {
     if (pass->scratch) {
         gani_fold_job job;
+        job.kernels = pass->ctx->kernels;
         job.call = call;
         job.from = from;
         job.to = to;
