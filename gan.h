@@ -1548,7 +1548,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf_select(m,a,b)    m ? a : b, lane by lane
  *   vf_toint            nearest, ties to even
  *   vi_asf, vf_asi      same bits
- *   vf_transpose4       4 rows of 4 floats to 4 columns, in memory
+ *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
+ *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
  *   vf_hsum vf_hmax     over lanes, in a fixed order
  *
  * Holds:  macros only.        Knows nothing of: what is computed with them.
@@ -1601,6 +1602,9 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_shl(a, n) _mm512_slli_epi32((a), (n))
 #define vi_shr(a, n) _mm512_srli_epi32((a), (n))
 #define vi_sar(a, n) _mm512_srai_epi32((a), (n))
+#define vf_even(a, b)                                                                              \
+    _mm512_permutex2var_ps(                                                                        \
+        (a), _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), (b))
 
 #elif defined(GANI_ISA_AVX2)
 
@@ -1644,6 +1648,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_shl(a, n) _mm256_slli_epi32((a), (n))
 #define vi_shr(a, n) _mm256_srli_epi32((a), (n))
 #define vi_sar(a, n) _mm256_srai_epi32((a), (n))
+#define vf_even(a, b)                                                                              \
+    _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps((a), (b), 0x88)), 0xd8))
 
 #elif defined(GANI_ISA_NEON)
 
@@ -1686,6 +1692,7 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_shl(a, n) vshlq_n_s32((a), (n))
 #define vi_shr(a, n) vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a), (n)))
 #define vi_sar(a, n) vshrq_n_s32((a), (n))
+#define vf_even(a, b) vuzp1q_f32((a), (b))
 
 static vf gani_loadn_neon(const float *p, int n) {
     float lane[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -1749,6 +1756,7 @@ static void gani_storen_neon(float *p, int n, vf a) {
 #define vi_shl(a, n) ((int32_t)((uint32_t)(a) << (n)))
 #define vi_shr(a, n) ((int32_t)((uint32_t)(a) >> (n)))
 #define vi_sar(a, n) ((a) >> (n))
+#define vf_even(a, b) ((void)(b), (a))
 
 static int32_t gani_float_bits_scalar(float a) {
     int32_t bits;
@@ -1791,11 +1799,11 @@ static float GANI_FN(gani_hmax)(vf a) {
     }
     return best;
 }
-/* out[j*ld + i] = row i [j], 4 by 4. */
+/* out[j*ld + i] = row i [j] for 4 rows and 4 columns. */
 static void GANI_FN(gani_transpose4)(const float *r0, const float *r1, const float *r2, const float *r3,
                                      float *out, ptrdiff_t ld) {
 #if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
-    __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
+    const __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
     const __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
     const __m128 ab2 = _mm_unpackhi_ps(a, b), cd2 = _mm_unpackhi_ps(c, d);
     _mm_storeu_ps(out, _mm_movelh_ps(ab, cd));
@@ -1818,6 +1826,31 @@ static void GANI_FN(gani_transpose4)(const float *r0, const float *r1, const flo
     }
 #endif
 }
+
+/* The same for 4 rows and 8 columns. */
+static void GANI_FN(gani_transpose8)(const float *r0, const float *r1, const float *r2, const float *r3,
+                                     float *out, ptrdiff_t ld) {
+#if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
+    const __m256 a = _mm256_loadu_ps(r0), b = _mm256_loadu_ps(r1);
+    const __m256 c = _mm256_loadu_ps(r2), d = _mm256_loadu_ps(r3);
+    const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
+    const __m256 ab2 = _mm256_unpackhi_ps(a, b), cd2 = _mm256_unpackhi_ps(c, d);
+    const __m256 c04 = _mm256_shuffle_ps(ab, cd, 0x44), c15 = _mm256_shuffle_ps(ab, cd, 0xee);
+    const __m256 c26 = _mm256_shuffle_ps(ab2, cd2, 0x44), c37 = _mm256_shuffle_ps(ab2, cd2, 0xee);
+    _mm_storeu_ps(out, _mm256_castps256_ps128(c04));
+    _mm_storeu_ps(out + ld, _mm256_castps256_ps128(c15));
+    _mm_storeu_ps(out + 2 * ld, _mm256_castps256_ps128(c26));
+    _mm_storeu_ps(out + 3 * ld, _mm256_castps256_ps128(c37));
+    _mm_storeu_ps(out + 4 * ld, _mm256_extractf128_ps(c04, 1));
+    _mm_storeu_ps(out + 5 * ld, _mm256_extractf128_ps(c15, 1));
+    _mm_storeu_ps(out + 6 * ld, _mm256_extractf128_ps(c26, 1));
+    _mm_storeu_ps(out + 7 * ld, _mm256_extractf128_ps(c37, 1));
+#else
+    GANI_FN(gani_transpose4)(r0, r1, r2, r3, out, ld);
+    GANI_FN(gani_transpose4)(r0 + 4, r1 + 4, r2 + 4, r3 + 4, out + 4 * ld, ld);
+#endif
+}
+#define vf_transpose8(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose8)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_transpose4(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose4)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_hsum(a) GANI_FN(gani_hsum)(a)
 #define vf_hmax(a) GANI_FN(gani_hmax)(a)
@@ -2118,7 +2151,7 @@ static void GANI_FN(gani_pack_runs)(float *out, int width, const float *base, co
     }
 }
 
-/* Steps that are neighbours in fours: blocks of 4x4 are transposed, 16 steps (a cache line) of every lane at a time. */
+/* Steps that are neighbours in fours: blocks of 4 lanes are transposed, 16 steps (a cache line) of every lane at a time. */
 static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *base,
                                           const ptrdiff_t *lane, int lanes, const ptrdiff_t *step,
                                           int k) {
@@ -2127,10 +2160,17 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
         const int p1 = k - p0 < 16 ? k : p0 + 16;
         for (int i = 0; i < whole; i += 4) {
             int p = p0;
-            for (; p + 4 <= p1; p += 4) {
-                const float *in = base + step[p];
-                vf_transpose4(in + lane[i], in + lane[i + 1], in + lane[i + 2], in + lane[i + 3],
-                              out + (ptrdiff_t)p * width + i, width);
+            while (p + 4 <= p1) {
+                const float *r0 = base + step[p] + lane[i], *r1 = base + step[p] + lane[i + 1];
+                const float *r2 = base + step[p] + lane[i + 2], *r3 = base + step[p] + lane[i + 3];
+                float *to = out + (ptrdiff_t)p * width + i;
+                if (p + 8 <= p1 && step[p + 4] == step[p] + 4) {
+                    vf_transpose8(r0, r1, r2, r3, to, width);
+                    p += 8;
+                } else {
+                    vf_transpose4(r0, r1, r2, r3, to, width);
+                    p += 4;
+                }
             }
             for (; p < p1; p++) {
                 for (int l = i; l < i + 4; l++) {
@@ -2143,6 +2183,23 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
                 out[(ptrdiff_t)p * width + i] = i < lanes ? base[step[p] + lane[i]] : 0.0f;
             }
         }
+    }
+}
+
+/* out[i] = in[i * stride], i < n. */
+static void GANI_FN(gani_gemm_copy)(float *out, const float *in, int stride, int n) {
+    int i = 0;
+    if (stride == 1) {
+        memcpy(out, in, (size_t)n * sizeof *out);
+        return;
+    }
+    if (stride == 2) { /* the last vector would read one float too many */
+        for (; i + VW < n; i += VW) {
+            vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
+        }
+    }
+    for (; i < n; i++) {
+        out[i] = in[i * stride];
     }
 }
 
@@ -2813,6 +2870,8 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vi_shr
 #undef vi_sar
 #undef vf_transpose4
+#undef vf_transpose8
+#undef vf_even
 #undef vf_hsum
 #undef vf_hmax
 #undef GANI_PASTE2
@@ -2840,6 +2899,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
        const ptrdiff_t *step, int k, int group))                                               \
+    X(void, gemm_copy, (float *out, const float *in, int stride, int n))                       \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
     X(void, gemm_load,                                                                         \
@@ -3763,8 +3823,8 @@ typedef struct gani_conv {
 } gani_conv;
 
 enum {
-    GANI_CONV_STAGE_BYTES = 8 << 20, /* images staged at a time, if more than one: some blocks for every thread, inside the
-                                        last cache */
+    GANI_CONV_STAGE_LEAST = 512 << 10, /* bytes of images staged at a time, if more than one: they should stay in the second */
+    GANI_CONV_STAGE_MOST = 8 << 20,    /* cache, but the weights are packed again for each set, so large ones ask for more */
     GANI_CONV_FOLD_PIXELS = 64       /* input grad: up to so many pixels of dy the weights are read in order */
 };
 
@@ -3797,7 +3857,7 @@ static void gani_stage_edge(const gani_stage *s, int phase, const float *in, flo
 }
 
 /* One row of one phase: out[x] = padded row at x*phases_w + phase. */
-static void gani_stage_row(const gani_stage *s, int phase, const float *in, float *out) {
+static void gani_stage_row(const gani_kernels *kernels, const gani_stage *s, int phase, const float *in, float *out) {
     const int step = s->phases_w, before = s->pad_w - phase, after = before + s->w;
     int first = before > 0 ? gani_ceil_div(before, step) : 0;
     int end = after > 0 ? gani_ceil_div(after, step) : 0;
@@ -3809,23 +3869,17 @@ static void gani_stage_row(const gani_stage *s, int phase, const float *in, floa
         return;
     }
     in += first * step - before;
-    if (step == 1) {
-        memcpy(out + first, in, (size_t)(end - first) * sizeof *out);
-        return;
-    }
-    for (int x = first; x < end; x++, in += step) {
-        out[x] = *in;
-    }
+    kernels->gemm_copy(out + first, in, step, end - first);
 }
 
 /* One channel of one image, all phases. */
-static void gani_stage_plane(const gani_stage *s, const float *in, float *out) {
+static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, const float *in, float *out) {
     for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
         for (int phase_w = 0; phase_w < s->phases_w; phase_w++) {
             for (int q = 0; q < s->hq; q++, out += s->wq) {
                 const int row = gani_stage_index(q * s->phases_h + phase_h, s->pad_h, s->h, s->reflect);
                 if (row >= 0) {
-                    gani_stage_row(s, phase_w, in + (ptrdiff_t)row * s->w, out);
+                    gani_stage_row(kernels, s, phase_w, in + (ptrdiff_t)row * s->w, out);
                 } else {
                     memset(out, 0, (size_t)s->wq * sizeof *out);
                 }
@@ -3869,6 +3923,7 @@ static void gani_for_planes(gan_context *ctx, int planes, ptrdiff_t plane_size,
 }
 
 typedef struct gani_stage_job {
+    const gani_kernels *kernels;
     const gani_stage *stage;
     const float *in;
     float *out;
@@ -3877,7 +3932,7 @@ typedef struct gani_stage_job {
 static void gani_stage_task(const void *arg, int plane) {
     const gani_stage_job *job = (const gani_stage_job *)arg;
     const gani_stage *s = job->stage;
-    gani_stage_plane(s, job->in + (ptrdiff_t)plane * s->h * s->w,
+    gani_stage_plane(job->kernels, s, job->in + (ptrdiff_t)plane * s->h * s->w,
                      job->out + plane * gani_stage_plane_size(s));
 }
 
@@ -3889,6 +3944,7 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
         return in;
     }
     gani_stage_job job;
+    job.kernels = ctx->kernels;
     job.stage = s;
     job.in = in;
     job.out = (float *)(void *)scratch;
@@ -3896,22 +3952,25 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
     return job.out;
 }
 
-/* Sets images and bytes of a stage whose geometry is set, for n images. */
-static void gani_stage_size(gani_stage *s, int n) {
+/* Sets images and bytes of a stage of layer's images whose geometry is set; for `sharers` threads that share them. */
+static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers) {
+    const double weights = 4.0 * layer->o * (layer->c / layer->groups) * layer->kh * layer->kw;
+    const double least = (double)GANI_CONV_STAGE_LEAST * sharers, wanted = 4.0 * weights > least ? 4.0 * weights : least;
+    const size_t most = wanted < (double)GANI_CONV_STAGE_MOST ? (size_t)wanted : (size_t)GANI_CONV_STAGE_MOST;
+    const int n = layer->n;
     s->in_place = s->phases_h == 1 && s->phases_w == 1 && s->pad_h == 0 && s->pad_w == 0 && s->hq == s->h &&
                   s->wq == s->w;
     size_t image = gani_mul((size_t)s->c, sizeof(float));
     image = gani_mul(image, gani_mul((size_t)s->hq, (size_t)s->wq));
     image = gani_mul(image, gani_mul((size_t)s->phases_h, (size_t)s->phases_w));
-    const size_t fit = image ? GANI_CONV_STAGE_BYTES / image : 1;
-    const int most = fit > (size_t)n ? n : fit > 1 ? (int)fit : 1;
-    s->images = gani_piece(n, most, 1);
+    const size_t fit = image ? most / image : 1;
+    s->images = gani_piece(n, fit > (size_t)n ? n : fit > 1 ? (int)fit : 1, 1);
     s->bytes = gani_mul(image, (size_t)s->images);
     s->bytes = s->bytes ? gani_round_up(s->bytes, GANI_ALIGN) : 0;
 }
 
 /* Stage of x for forward and weight grad: as much of the padded image as the windows reach. */
-static gani_stage gani_stage_x(const gani_conv *s) {
+static gani_stage gani_stage_x(const gani_conv *s, int sharers) {
     gani_stage t;
     t.c = s->c;
     t.h = s->h;
@@ -3923,7 +3982,7 @@ static gani_stage gani_stage_x(const gani_conv *s) {
     t.reflect = s->reflect;
     t.hq = gani_ceil_div((s->oh - 1) * t.phases_h + (s->kh - 1) * s->dilation_h + 1, t.phases_h);
     t.wq = gani_ceil_div((s->ow - 1) * t.phases_w + (s->kw - 1) * s->dilation_w + 1, t.phases_w);
-    gani_stage_size(&t, s->n);
+    gani_stage_size(&t, s, sharers);
     if (t.pad_h == 0 && t.pad_w == 0 && t.phases_h == 1 && t.phases_w == 1) {
         t.in_place = 1; /* windows that do not reach the last rows or columns */
         t.hq = t.h;
@@ -4024,7 +4083,7 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
     const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    const gani_stage stage = gani_stage_x(s);
+    const gani_stage stage = gani_stage_x(s, pass->ctx->threads);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     for (int first = 0; first < s->n; first += stage.images) {
@@ -4051,12 +4110,12 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
 }
 
 /* dw[q, (p,u,v)] = sum over (b,i,j)  dy[q, (b,i,j)] * windows[(p,u,v), (b,i,j)]; images staged together are summed by one
- * product, one set after the other. */
+ * product, one set after the other, so what is a set must not depend on the number of threads. */
 static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
     const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    const gani_stage stage = gani_stage_x(s);
+    const gani_stage stage = gani_stage_x(s, 1);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     for (int first = 0; first < s->n; first += stage.images) {
@@ -4121,7 +4180,7 @@ static void gani_conv_phase_reach(const gani_conv_phase *t, int size, int *befor
 }
 
 /* Stage of dy: padding as far as any phase reaches. */
-static gani_stage gani_stage_dy(const gani_conv *s) {
+static gani_stage gani_stage_dy(const gani_conv *s, int sharers) {
     gani_stage t;
     int after_h = 0, after_w = 0;
     t.c = s->o;
@@ -4140,7 +4199,7 @@ static gani_stage gani_stage_dy(const gani_conv *s) {
     }
     t.hq = t.pad_h + s->oh + after_h;
     t.wq = t.pad_w + s->ow + after_w;
-    gani_stage_size(&t, s->n);
+    gani_stage_size(&t, s, sharers);
     return t;
 }
 
@@ -4322,7 +4381,7 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
         gani_pass_planes(pass, call, s->n, parts, call->out, gani_fold_parts);
         return;
     }
-    const gani_stage stage = gani_stage_dy(s);
+    const gani_stage stage = gani_stage_dy(s, pass->ctx->threads);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     for (int first = 0; first < s->n; first += stage.images) {
         const int images = s->n - first < stage.images ? s->n - first : stage.images;

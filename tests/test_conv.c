@@ -319,7 +319,7 @@ static void same_bits_for_any_threads(void) {
 static void batch_in_pieces(void) {
     static const case_row big = {5, 48, 128, 128, 2, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0};
     problem p = problem_make(&big);
-    CHECK(gani_stage_x(&p.s).images < p.s.n, "the case is too small to be cut");
+    CHECK(gani_stage_x(&p.s, 1).images < p.s.n, "the case is too small to be cut");
     for (int direction = 0; direction < 3; direction++) {
         sums want = reference(&p, direction);
         check(&p, direction, &want, gan_isa_name(0), -1, 0);
