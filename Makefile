@@ -38,7 +38,7 @@ $(BUILD)/bench: bench/bench.c gan.h
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
 
 demo: $(BUILD)/gan ## train DCGAN on drawn digits (two minutes): build/demo/samples.png, losses.svg
-	$(BUILD)/gan train dcgan --size 32 --channels 1 --ngf 16 --ndf 16 --steps 1500 --overwrite --out $(DEMO)
+	$(BUILD)/gan train dcgan --size 32 --channels 1 --ngf 24 --ndf 12 --lr 0.0005 --steps 1500 --overwrite --out $(DEMO)
 
 test: ## build and run all tests; the last line says N passed, N failed
 	@$(MAKE) --no-print-directory -j$(JOBS) $(TESTS) $(EXAMPLES)
