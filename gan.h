@@ -4870,12 +4870,12 @@ static gan_status gani_prefix_error(gan_context *ctx, gan_status status, const c
     return gani_error(ctx, status, "%s: %s", label, message);
 }
 
-/* Appends a text to graph->text; its offset, or -1 when out of memory. */
+/* Appends a text of less than GANI_MAX_NAME bytes to graph->text; its offset, or -1 when out of
+ * memory. */
 static int gani_store_text(gan_graph *graph, const char *text, size_t length) {
     void *block = graph->text;
     const int offset = graph->text_size;
     int reserved =
-        length < (size_t)(INT_MAX - offset) &&
         gani_grow(graph->ctx, &block, &graph->text_capacity, offset + (int)length + 1, 1);
     graph->text = (char *)block;
     if (!reserved) {
@@ -8357,7 +8357,9 @@ GAN_API gan_status gan_graph_create(gan_graph **out, gan_context *ctx, gan_param
 GAN_API void gan_graph_destroy(gan_graph *graph) {
     if (graph) {
         gan_context *ctx = graph->ctx;
-        GAN_ASSERT(graph->program_count == 0);
+        if (graph->program_count != 0) {
+            gani_log(ctx, "gan_graph_destroy: %d of its programs are alive", graph->program_count);
+        }
         for (int i = 0; i < graph->input_count; i++) {
             gani_free(ctx, graph->inputs[i]);
         }
@@ -8382,6 +8384,9 @@ GAN_API gan_status gan_graph_status(const gan_graph *graph) {
 GAN_API void gan_graph_push(gan_graph *graph, const char *name) {
     const int length = graph->scopes[graph->scope_depth].length;
     const size_t added = strlen(name);
+    if (graph->status != GAN_OK) {
+        return;
+    }
     if (graph->scope_depth + 1 >= GANI_MAX_SCOPES || added + 2 > (size_t)(GANI_MAX_NAME - length)) {
         gani_stick(graph, gani_error(graph->ctx, GAN_ERR_LIMIT,
                                      "scope \"%s%s\": more than %d deep or %d bytes long",

@@ -267,6 +267,16 @@ static void errors_stick_and_name_the_layer(void) {
     world_close(&w);
 
     world_open(&w);
+    x = gan_input(w.graph, "x", gan_shape2(2, 3));
+    gan_matmul(w.graph, x, x, 0, 0);
+    for (int i = 0; i < 2 * GANI_MAX_SCOPES; i++) { /* building goes on, unaware */
+        gan_graph_push(w.graph, "layer");
+        gan_graph_pop(w.graph);
+    }
+    CHECK(strncmp(gan_context_error(w.ctx), "matmul: ", 8) == 0, "%s", gan_context_error(w.ctx));
+    world_close(&w);
+
+    world_open(&w);
     char longer[GANI_MAX_NAME + 1];
     memset(longer, 'a', sizeof longer);
     longer[GANI_MAX_NAME] = '\0';
@@ -819,6 +829,29 @@ static void arena_is_small(void) {
           (int)all, (int)all_bounds);
 }
 
+#ifdef GANI_ASAN
+/* AddressSanitizer sees an op that reads or writes beside its own values. */
+static void arena_is_guarded(void) {
+    world w;
+    gan_tensor outputs[2];
+    world_open(&w);
+    gan_tensor x = gan_input(w.graph, "x", gan_shape1(10));
+    outputs[0] = gan_affine(w.graph, x, 2.0f, 0.0f);
+    outputs[1] = gan_affine(w.graph, gan_exp(w.graph, x), 2.0f, 0.0f);
+    gan_program *program = program_of(w.graph, outputs, 2);
+    run_ok(program);
+    for (int i = 0; i < 2; i++) {
+        const float *data = gan_program_output(program, outputs[i]);
+        CHECK(!__asan_address_is_poisoned(data) && !__asan_address_is_poisoned(data + 9),
+              "output %d", i);
+        CHECK(__asan_address_is_poisoned(data + 10) && __asan_address_is_poisoned(data + 16),
+              "behind output %d", i);
+    }
+    gan_program_destroy(program);
+    world_close(&w);
+}
+#endif
+
 /* Two layers, gradients of both weights, updates: a training step. */
 static gan_tensor training_step(gan_graph *g, int batch) {
     gan_tensor wrt[2], grads[2];
@@ -1142,6 +1175,9 @@ int main(int argc, char **argv) {
     TEST(constants_are_folded);
     TEST(planned_memory_gives_the_same_values);
     TEST(arena_is_small);
+#ifdef GANI_ASAN
+    TEST(arena_is_guarded);
+#endif
     TEST(measuring_takes_nothing);
     TEST(running_allocates_nothing);
     TEST(failing_allocations_are_survived);
