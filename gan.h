@@ -1122,6 +1122,13 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #define GANI_RESTRICT
 #endif
 
+/* Asks for the cache line at an address, which need not exist. */
+#if defined(__GNUC__) || defined(__clang__)
+#define GANI_PREFETCH(at) __builtin_prefetch((at), 0, 2)
+#else
+#define GANI_PREFETCH(at) ((void)0)
+#endif
+
 /* In front of a loop over an array of vectors, whose length is known: unrolled whole, so that the array becomes registers. */
 #if defined(__clang__)
 #define GANI_UNROLL _Pragma("clang loop unroll(full)")
@@ -1931,6 +1938,12 @@ typedef struct gani_block {
 #define GANI_DOT_N 1
 #endif
 
+/* Wide tiles read b where it lies, each step far from the last: the columns of the next tile are asked for in time. */
+#define GANI_TILE_AHEAD(V, at)                                                                     \
+    if (V > GANI_NV) {                                                                             \
+        GANI_PREFETCH((at) + V * VW);                                                              \
+    }
+
 /* out[v][i*ld + lane] += (add) or = the sum over p of a[p][i] * b[v][step[p] + lane], for V vectors of columns. */
 #define GANI_DEFINE_TILE(M, V)                                                                     \
     static void GANI_FN(gani_tile_##M##x##V)(int k, const float *a, const float *const *b,         \
@@ -1951,6 +1964,7 @@ typedef struct gani_block {
             GANI_UNROLL                                                                            \
             for (int v = 0; v < V; v++) {                                                          \
                 row[v] = vf_load(base[v] + step[p]);                                               \
+                GANI_TILE_AHEAD(V, base[v] + step[p])                                              \
             }                                                                                      \
             GANI_UNROLL                                                                            \
             for (int i = 0; i < M; i++) {                                                          \
@@ -2151,37 +2165,36 @@ static void GANI_FN(gani_pack_runs)(float *out, int width, const float *base, co
     }
 }
 
-/* Steps that are neighbours in fours: blocks of 4 lanes are transposed, 16 steps (a cache line) of every lane at a time. */
+/* Steps that are neighbours in fours: 4 lanes at a time are transposed. */
 static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *base,
                                           const ptrdiff_t *lane, int lanes, const ptrdiff_t *step,
                                           int k) {
-    const int whole = lanes & ~3;
-    for (int p0 = 0; p0 < k; p0 += 16) {
-        const int p1 = k - p0 < 16 ? k : p0 + 16;
-        for (int i = 0; i < whole; i += 4) {
-            int p = p0;
-            while (p + 4 <= p1) {
-                const float *r0 = base + step[p] + lane[i], *r1 = base + step[p] + lane[i + 1];
-                const float *r2 = base + step[p] + lane[i + 2], *r3 = base + step[p] + lane[i + 3];
-                float *to = out + (ptrdiff_t)p * width + i;
-                if (p + 8 <= p1 && step[p + 4] == step[p] + 4) {
-                    vf_transpose8(r0, r1, r2, r3, to, width);
-                    p += 8;
-                } else {
-                    vf_transpose4(r0, r1, r2, r3, to, width);
-                    p += 4;
-                }
-            }
-            for (; p < p1; p++) {
-                for (int l = i; l < i + 4; l++) {
-                    out[(ptrdiff_t)p * width + l] = base[step[p] + lane[l]];
-                }
+    int i = 0;
+    for (; i + 4 <= lanes; i += 4) {
+        const float *r0 = base + lane[i], *r1 = base + lane[i + 1];
+        const float *r2 = base + lane[i + 2], *r3 = base + lane[i + 3];
+        float *to = out + i;
+        int p = 0;
+        for (int steps; p + 4 <= k; p += steps, to += (ptrdiff_t)steps * width) {
+            const ptrdiff_t at = step[p];
+            if (p + 8 <= k && step[p + 4] == at + 4) {
+                vf_transpose8(r0 + at, r1 + at, r2 + at, r3 + at, to, width);
+                steps = 8;
+            } else {
+                vf_transpose4(r0 + at, r1 + at, r2 + at, r3 + at, to, width);
+                steps = 4;
             }
         }
-        for (int p = p0; p < p1; p++) {
-            for (int i = whole; i < width; i++) {
-                out[(ptrdiff_t)p * width + i] = i < lanes ? base[step[p] + lane[i]] : 0.0f;
-            }
+        for (; p < k; p++, to += width) {
+            to[0] = r0[step[p]];
+            to[1] = r1[step[p]];
+            to[2] = r2[step[p]];
+            to[3] = r3[step[p]];
+        }
+    }
+    for (; i < width; i++) {
+        for (int p = 0; p < k; p++) {
+            out[(ptrdiff_t)p * width + i] = i < lanes ? base[step[p] + lane[i]] : 0.0f;
         }
     }
 }
@@ -2294,6 +2307,7 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
 #undef GANI_WIDE_MR
 #undef GANI_WIDE_NV
 #undef GANI_DEFINE_TILE
+#undef GANI_TILE_AHEAD
 #undef GANI_TILE_NAME
 #undef GANI_DEFINE_TILES
 #undef GANI_TILE_ROW
@@ -3223,8 +3237,10 @@ enum {
     GANI_GEMM_KC = 384,           /* most of k at a time: a panel of a fits half of the first cache */
     GANI_GEMM_KC_DOTS = 1024,     /* the same for dot products: a few columns of b fit half of it */
     GANI_GEMM_DOTS_MIN = 32,      /* shorter dot products would only be horizontal sums */
+    GANI_GEMM_DOTS_ROWS = 64,     /* so many rows are multiplied by dot products if b suits */
     GANI_GEMM_FEW = 16,           /* so many rows are few */
     GANI_GEMM_DIRECT_ROWS = 8,    /* so many rows read b too seldom to pack it */
+    GANI_GEMM_DIRECT_UNIT = 16,   /* if at least so many of its columns are neighbours */
     GANI_GEMM_MIN_SPLIT = 1024,   /* least k of a split */
     GANI_GEMM_SPLITS = 16         /* most blocks and splits together, to split k at all */
 };
@@ -3294,11 +3310,8 @@ static int gani_piece(int size, int most, int unit) {
     return piece < unit ? unit : piece;
 }
 
-/* Exchanges the roles of a and b where there are few columns, so that "few" always means rows. */
-static void gani_product_orient(gani_product *s) {
-    if (s->n > GANI_GEMM_FEW || s->n >= s->m) {
-        return;
-    }
+/* Exchanges the roles of a and b. */
+static void gani_product_swap(gani_product *s) {
     const gani_product t = *s;
     s->m = t.n;
     s->n = t.m;
@@ -3327,11 +3340,17 @@ static int gani_axis_is_unit(const gani_axis *axis, int count) {
     return 1;
 }
 
-static int gani_product_mode(const gani_product *s) {
-    if (s->m <= GANI_GEMM_FEW && s->k >= GANI_GEMM_DOTS_MIN && gani_axis_is_unit(&s->b.row, s->k)) {
+/* Makes few columns few rows, so that "few" always means rows, and returns how b is to be read. */
+static int gani_product_orient(gani_product *s) {
+    const int dots_swapped = s->n <= GANI_GEMM_DOTS_ROWS && s->n < s->m && gani_axis_is_unit(&s->a.col, s->k);
+    if (dots_swapped || (s->n <= GANI_GEMM_FEW && s->n < s->m)) {
+        gani_product_swap(s);
+    }
+    if (s->m <= GANI_GEMM_DOTS_ROWS && s->k >= GANI_GEMM_DOTS_MIN && gani_axis_is_unit(&s->b.row, s->k)) {
         return GANI_GEMM_DOTS;
     }
-    return s->m <= GANI_GEMM_DIRECT_ROWS && s->b.col.level[2].stride == 1 ? GANI_GEMM_DIRECT : GANI_GEMM_TILES;
+    const int direct = s->m <= GANI_GEMM_DIRECT_ROWS && gani_axis_is_unit(&s->b.col, GANI_GEMM_DIRECT_UNIT);
+    return direct ? GANI_GEMM_DIRECT : GANI_GEMM_TILES;
 }
 
 /* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be worth it. */
@@ -3384,7 +3403,7 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, int m, int n, int k) {
     cut.a_bytes = gani_mul(gani_mul((size_t)(k > 0 ? k : 1), (size_t)cut.rows), sizeof(float));
     cut.a_bytes = gani_sum(cut.a_bytes, GANI_ALIGN) / GANI_ALIGN * GANI_ALIGN;
     const size_t rows = (size_t)cut.rows, nc = (size_t)cut.nc, kc = (size_t)cut.kc;
-    const size_t tile = (size_t)GANI_GEMM_FEW * (size_t)cut.panel.cols;
+    const size_t tile = (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut.panel.cols;
     const size_t offsets = 2 * rows + 2 * nc + 3 * kc; /* lanes of a, b and c; steps of a, b and packed b */
     cut.slot_bytes = gani_sum(gani_mul(gani_mul(nc, kc), sizeof(float)),
                               (tile * sizeof(float) + offsets * sizeof(ptrdiff_t)) +
@@ -3418,7 +3437,7 @@ static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
     const size_t rows = (size_t)cut->rows, nc = (size_t)cut->nc, kc = (size_t)cut->kc;
     gani_slot slot;
     slot.b = (float *)gani_carve(&scratch, nc * kc, sizeof(float));
-    slot.tile = (float *)gani_carve(&scratch, (size_t)GANI_GEMM_FEW * (size_t)cut->panel.cols, sizeof(float));
+    slot.tile = (float *)gani_carve(&scratch, (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut->panel.cols, sizeof(float));
     slot.a_lane = (ptrdiff_t *)gani_carve(&scratch, rows, sizeof(ptrdiff_t));
     slot.c_row = (ptrdiff_t *)gani_carve(&scratch, rows, sizeof(ptrdiff_t));
     slot.b_lane = (ptrdiff_t *)gani_carve(&scratch, nc, sizeof(ptrdiff_t));
@@ -3483,11 +3502,11 @@ typedef struct gani_packing {
 } gani_packing;
 
 /* A few steps of all panels at a time, so that neighbours in memory are read together even if they are in different
- * panels, and few enough that rows a large power of two apart do not evict each other. */
+ * panels: few, so that rows a large power of two apart do not evict each other; more where steps are the neighbours. */
 static void gani_pack_panels(const gani_kernels *kernels, const gani_packing *s) {
-    enum { STEPS = 16 };
-    for (int q = 0; q < s->k; q += STEPS) {
-        const int steps = s->k - q < STEPS ? s->k - q : STEPS;
+    const int most = s->group[0] == 0 ? 64 : 16;
+    for (int q = 0; q < s->k; q += most) {
+        const int steps = s->k - q < most ? s->k - q : most;
         for (int i = 0; i < s->lanes; i += s->width) {
             const int lanes = s->lanes - i < s->width ? s->lanes - i : s->width;
             const int width = s->padded ? s->width : lanes, group = s->group[i / s->width];
@@ -3720,17 +3739,17 @@ static void gani_product_join(void *arg, int index) {
 /* Bytes of scratch that gani_product_run needs; 0 on overflow. */
 static size_t gani_product_bytes(gan_context *ctx, const gani_product *product) {
     gani_product s = *product;
-    gani_product_orient(&s);
-    return gani_cut_make(ctx, gani_product_mode(&s), s.m, s.n, s.k).bytes;
+    const int mode = gani_product_orient(&s);
+    return gani_cut_make(ctx, mode, s.m, s.n, s.k).bytes;
 }
 
 static void gani_product_run(gan_context *ctx, const gani_product *product, unsigned char *scratch) {
     gani_product s = *product;
-    gani_product_orient(&s);
+    const int mode = gani_product_orient(&s);
     gani_product_job job;
     job.ctx = ctx;
     job.product = &s;
-    job.cut = gani_cut_make(ctx, gani_product_mode(&s), s.m, s.n, s.k);
+    job.cut = gani_cut_make(ctx, mode, s.m, s.n, s.k);
     job.a = (float *)(void *)scratch;
     job.scratch = scratch + job.cut.a_bytes;
     job.copies = NULL;
@@ -3755,16 +3774,18 @@ static gani_operand gani_operand_plain(const float *base, ptrdiff_t row, ptrdiff
     return operand;
 }
 
-/* Scratch for any strides. */
+/* Scratch for any strides: the most that either role of a and b and any way to read b need. */
 static size_t gani_gemm_workspace(gan_context *ctx, int m, int n, int k) {
-    gani_product s;
-    memset(&s, 0, sizeof s);
-    s.m = m;
-    s.n = n;
-    gani_product_orient(&s);
-    const size_t tiles = gani_cut_make(ctx, GANI_GEMM_TILES, s.m, s.n, k).bytes;
-    const size_t dots = s.m <= GANI_GEMM_FEW ? gani_cut_make(ctx, GANI_GEMM_DOTS, s.m, s.n, k).bytes : tiles;
-    return tiles == 0 || dots == 0 ? 0 : tiles > dots ? tiles : dots;
+    size_t most = 0;
+    for (int mode = GANI_GEMM_TILES; mode <= GANI_GEMM_DOTS; mode++) {
+        const size_t plain = gani_cut_make(ctx, mode, m, n, k).bytes, swapped = gani_cut_make(ctx, mode, n, m, k).bytes;
+        if (plain == 0 || swapped == 0) {
+            return 0;
+        }
+        most = plain > most ? plain : most;
+        most = swapped > most ? swapped : most;
+    }
+    return most;
 }
 
 static gan_status gani_gemm_run(gan_context *ctx, const gani_gemm *g) {
