@@ -2327,8 +2327,8 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
  * but for sums, whose drivers cut by the problem alone. y may be any operand that has a step of 1.
  *
  * Largest error in ulp over all floats, checked by tests/test_vec.c: exp 1.5, log 1, tanh 2,
- * sigmoid 3, softplus 2.5. Infinities and NaN are treated as by the C library. Denormal arguments of
- * log count as zero; denormal results may come out as zero (programs run with denormals flushed).
+ * sigmoid 3, softplus 2.5. Infinities and NaN are treated as by the C library. Denormal arguments
+ * of log count as zero; denormal results may come out as zero (programs flush denormals).
  *
  * Sums are kept in float within a block and in double over blocks.
  *
@@ -2423,7 +2423,8 @@ static inline vf GANI_FN(gani_v_softplus_tail)(vf x) {
 #define vf_positive(a) vf_max(vf_zero(), (a))
 #define vf_keep_nan(a, b, c) vf_select(vf_isnan(a), (a), vf_select(vf_isnan(b), (b), (c)))
 
-/* A vector, or its first m lanes at the end of an array; masked access is slow on some processors. */
+/* A vector, or its first m lanes at the end of an array; masked access is slow on some
+ * processors. */
 #define vf_load_upto(p, m) ((m) == VW ? vf_load(p) : vf_loadn((p), (m)))
 #define vf_store_upto(p, m, a)        \
     do {                              \
@@ -2583,6 +2584,11 @@ static void GANI_FN(gani_binary)(int kind, const float *x, size_t a_step, const 
     case GANI_BINARY_LERP: /* a towards b by the fraction p */
         GANI_LOOP2(vf_fma(vp, vf_sub(b, a), a));
         break;
+    case GANI_BINARY_DROPOUT: { /* b uniform in [0,1), p the share that is dropped */
+        const vf scale = vf_set1(1.0f / (1.0f - p));
+        GANI_LOOP2(vf_select(vf_ge(b, vp), vf_mul(scale, a), zero));
+        break;
+    }
     default:
         break;
     }
@@ -2632,13 +2638,26 @@ static float GANI_FN(gani_block_squares)(const float *x, float shift, size_t n) 
     return sum;
 }
 
-static float GANI_FN(gani_block_dot)(const float *g, const float *x, float shift, size_t n) {
+/* out[0] = sum of g, out[1] = sum of g*(x - shift) */
+static void GANI_FN(gani_block_dot)(const float *g, const float *x, float shift, size_t n,
+                                    float *out) {
     const vf v = vf_set1(shift);
-    float sum;
-#define GANI_TERM(i) vf_mul(vf_load(g + (i)), vf_sub(vf_load(x + (i)), v))
-    GANI_SUM_LOOP(sum, GANI_TERM, g[i] * (x[i] - shift));
-#undef GANI_TERM
-    return sum;
+    vf sum0 = vf_zero(), sum1 = vf_zero(), dot0 = vf_zero(), dot1 = vf_zero();
+    float sum = 0.0f, dot = 0.0f;
+    size_t i = 0;
+    for (; i + 2 * VW <= n; i += 2 * VW) {
+        const vf a = vf_load(g + i), b = vf_load(g + i + VW);
+        sum0 = vf_add(sum0, a);
+        sum1 = vf_add(sum1, b);
+        dot0 = vf_fma(a, vf_sub(vf_load(x + i), v), dot0);
+        dot1 = vf_fma(b, vf_sub(vf_load(x + i + VW), v), dot1);
+    }
+    for (; i < n; i++) {
+        sum += g[i];
+        dot += g[i] * (x[i] - shift);
+    }
+    out[0] = vf_hsum(vf_add(sum0, sum1)) + sum;
+    out[1] = vf_hsum(vf_add(dot0, dot1)) + dot;
 }
 
 /* Sum of x [n]. */
@@ -2672,14 +2691,16 @@ static void GANI_FN(gani_norm_sums)(const float *g, const float *x, float mean, 
                                     double *out) {
     for (size_t i = 0; i < n; i += GANI_SUM_BLOCK) {
         const size_t m = n - i < GANI_SUM_BLOCK ? n - i : GANI_SUM_BLOCK;
-        out[0] += (double)GANI_FN(gani_block_sum)(g + i, m);
-        out[1] += (double)GANI_FN(gani_block_dot)(g + i, x + i, mean, m);
+        float part[2];
+        GANI_FN(gani_block_dot)(g + i, x + i, mean, m, part);
+        out[0] += (double)part[0];
+        out[1] += (double)part[1];
     }
 }
 
-/* Sums down the columns of a matrix: out[j] = sum over r of the term at row r, column j, for g and x
- * [rows,cols] with rows `stride` apart. Blocks of 128 rows are summed in float and added up, which
- * bounds the error by 128 + rows/128 roundings. Terms:
+/* Sums down the columns of a matrix: out[j] = sum over r of the term at row r, column j, for g and
+ * x [rows,cols] with rows `stride` apart. Blocks of 128 rows are summed in float and added up,
+ * which bounds the error by 128 + rows/128 roundings. Terms:
  *   GANI_COLUMNS_SUM      g
  *   GANI_COLUMNS_SQUARES  (x - shift[j])^2
  *   GANI_COLUMNS_DOT      g * (x - shift[j]) */
@@ -2953,7 +2974,8 @@ enum {
     GANI_BINARY_LEAKY_GRAD,
     GANI_BINARY_TANH_GRAD,
     GANI_BINARY_SIGMOID_GRAD,
-    GANI_BINARY_LERP
+    GANI_BINARY_LERP,
+    GANI_BINARY_DROPOUT
 };
 enum { GANI_COLUMNS_SUM, GANI_COLUMNS_SQUARES, GANI_COLUMNS_DOT };
 enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OPTIMISE_ADAM };
@@ -5092,7 +5114,7 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
     X(BCE_LOGITS, "bce_logits", GANI_BOTH, 2, binary, binary, bce_logits, none, none)              \
     X(PRELU, "prelu", GANI_FLAG_INPLACE, 2, prelu, binary, prelu, none, none)                      \
     X(PRELU_SLOPE, "prelu_slope", GANI_FLAG_INPLACE, 2, prelu, binary, prelu_slope, none, none)    \
-    X(ACT_GRAD, "activation_grad", GANI_BOTH, 2, act_grad, act, act_grad, none, none)              \
+    X(ACT_GRAD, "activation_grad", GANI_BOTH, 2, activate, act, act_grad, none, none)              \
     X(AFFINE, "affine", GANI_FLAG_INPLACE, 1, same, unary, affine, none, none)                     \
     X(SQUARE, "square", GANI_FLAG_INPLACE, 1, same, unary, square, none, none)                     \
     X(SQRT, "sqrt", GANI_FLAG_INPLACE, 1, same, unary, sqrt, none, none)                           \
@@ -5564,11 +5586,6 @@ static gan_status gani_shape_activate(gan_graph *graph, gani_node *node) {
                           kind, (double)slope);
     }
     return gani_shape_same(graph, node);
-}
-
-/* g, y of the same shape */
-static gan_status gani_shape_act_grad(gan_graph *graph, gani_node *node) {
-    return gani_shape_activate(graph, node);
 }
 
 /* dx = dy * act'(x), from y */
@@ -7846,11 +7863,13 @@ static gan_status gani_run_upsample(gan_context *ctx, const gani_run *run) {
 typedef struct gani_norm_job {
     const gani_kernels *kernels;
     const float *x, *g, *moments, *sums, *scale, *shift;
-    float *y, *coefficients;          /* coefficients: scratch of the columns' way, [3,c] */
+    float *y, *coefficients; /* coefficients: scratch of the columns' way, [3,c] */
     size_t n, c, size, groups, count; /* count: elements in a group */
     int kind, by_channel, columns;
     float eps;
     gani_act act;
+    /* moments, norm_sums: each of `results` takes `repeats` runs of `length`, a sample apart */
+    size_t results, length, repeats, chunk;
 } gani_norm_job;
 
 /* x has the shape of source k. */
@@ -7892,48 +7911,63 @@ static float gani_group_rstd(const gani_norm_job *job, size_t group) {
     return 1.0f / sqrtf(job->moments[job->groups + group] + job->eps);
 }
 
-/* Group g's planes: first, step to the next, how many; a layer's are one long plane. */
-static void gani_group_planes(const gani_norm_job *job, size_t group, size_t *at, size_t *step,
-                              size_t *planes, size_t *size) {
-    const int batch = job->kind == GAN_NORM_BATCH;
-    *size = job->kind == GAN_NORM_LAYER ? job->c * job->size : job->size;
-    *at = group * *size;
-    *step = job->c * job->size;
-    *planes = batch ? job->n : 1;
+/* Results of moments and norm_sums that are made together: neighbours in memory, so that it is read
+ * in pieces of a few thousand elements. */
+#define GANI_NORM_CHUNK ((size_t)8)
+
+static size_t gani_norm_chunk(const gani_norm_job *job) {
+    const size_t chunk = 4096 / job->length;
+    return job->columns || chunk < 1 ? 1 : chunk < GANI_NORM_CHUNK ? chunk : GANI_NORM_CHUNK;
 }
 
-/* Items: groups, or columns. */
+/* Calls run for all results; its items are chunks, or columns. */
+static void gani_for_norm_items(gan_context *ctx, size_t results, gani_norm_job *job,
+                                void (*run)(void *arg, size_t first, size_t last)) {
+    const int planes_of_sample = job->kind != GAN_NORM_LAYER || job->by_channel;
+    job->results = results;
+    job->length = planes_of_sample ? job->size : job->c * job->size;
+    job->repeats = job->n * job->c * job->size / (results * job->length);
+    job->chunk = gani_norm_chunk(job);
+    gani_for_items(ctx, (results + job->chunk - 1) / job->chunk,
+                   job->chunk * job->repeats * job->length, run, job);
+}
+
+static void gani_moments_columns(const gani_norm_job *job, size_t first, size_t count) {
+    const float *x = job->x + first, scale = 1.0f / (float)job->n;
+    float *mean = job->y + first, *var = mean + job->groups;
+    job->kernels->columns(GANI_COLUMNS_SUM, x, NULL, NULL, job->n, job->c, count, mean);
+    job->kernels->unary(GANI_UNARY_AFFINE, mean, scale, 0.0f, mean, count);
+    job->kernels->columns(GANI_COLUMNS_SQUARES, NULL, x, mean, job->n, job->c, count, var);
+    job->kernels->unary(GANI_UNARY_AFFINE, var, scale, 0.0f, var, count);
+}
+
 static void gani_moments_items(void *arg, size_t first, size_t last) {
     const gani_norm_job *job = (const gani_norm_job *)arg;
-    float *mean = job->y, *var = job->y + job->groups;
     if (job->columns) {
-        const size_t m = last - first;
-        const float scale = 1.0f / (float)job->n;
-        mean += first;
-        var += first;
-        job->kernels->columns(GANI_COLUMNS_SUM, job->x + first, NULL, NULL, job->n, job->c, m,
-                              mean);
-        job->kernels->unary(GANI_UNARY_AFFINE, mean, scale, 0.0f, mean, m);
-        job->kernels->columns(GANI_COLUMNS_SQUARES, NULL, job->x + first, mean, job->n, job->c, m,
-                              var);
-        job->kernels->unary(GANI_UNARY_AFFINE, var, scale, 0.0f, var, m);
+        gani_moments_columns(job, first, last - first);
         return;
     }
-    for (size_t group = first; group < last; group++) {
-        double moments[3] = {0.0, 0.0, 0.0};
-        size_t at, step, planes, size;
-        gani_group_planes(job, group, &at, &step, &planes, &size);
-        for (size_t p = 0; p < planes; p++) {
-            job->kernels->moments(job->x + at + p * step, size, moments);
+    for (size_t item = first; item < last; item++) {
+        double moments[GANI_NORM_CHUNK][3];
+        const size_t from = item * job->chunk, left = job->results - from;
+        const size_t count = left < job->chunk ? left : job->chunk;
+        memset(moments, 0, sizeof moments);
+        for (size_t repeat = 0; repeat < job->repeats; repeat++) {
+            const float *x = job->x + repeat * job->c * job->size + from * job->length;
+            for (size_t k = 0; k < count; k++) {
+                job->kernels->moments(x + k * job->length, job->length, moments[k]);
+            }
         }
-        mean[group] = (float)moments[1];
-        var[group] = (float)(moments[2] / moments[0]);
+        for (size_t k = 0; k < count; k++) {
+            job->y[from + k] = (float)moments[k][1];
+            job->y[job->groups + from + k] = (float)(moments[k][2] / moments[k][0]);
+        }
     }
 }
 
 static gan_status gani_run_moments(gan_context *ctx, const gani_run *run) {
     gani_norm_job job = gani_norm_job_of(ctx, run, 0);
-    gani_for_items(ctx, job.groups, job.count, gani_moments_items, &job);
+    gani_for_norm_items(ctx, job.groups, &job, gani_moments_items);
     return GAN_OK;
 }
 
@@ -7979,49 +8013,62 @@ static gan_status gani_run_normalize(gan_context *ctx, const gani_run *run) {
     return GAN_OK;
 }
 
-/* Items: groups, channels or columns. */
+static void gani_norm_sums_columns(const gani_norm_job *job, size_t first, size_t count) {
+    const float *g = job->g + first, *x = job->x + first;
+    float *sum = job->y + first, *dot = sum + job->results;
+    job->kernels->columns(GANI_COLUMNS_SUM, g, NULL, NULL, job->n, job->c, count, sum);
+    job->kernels->columns(GANI_COLUMNS_DOT, g, x, job->moments + first, job->n, job->c, count, dot);
+    for (size_t j = 0; j < count; j++) {
+        dot[j] *= gani_group_rstd(job, first + j);
+    }
+}
+
+/* Adds the elements at `at` to result j. By channel, each sample has moments of its own, and the
+ * factor rstd of xhat goes in here; else it does so once, in the end. */
+static void gani_norm_sums_add(const gani_norm_job *job, size_t j, size_t at, double *sums) {
+    const float *g = job->g + at, *x = job->x + at;
+    if (job->by_channel) {
+        const size_t group = gani_plane_group(job, at / job->size);
+        double part[2] = {0.0, 0.0};
+        job->kernels->norm_sums(g, x, job->moments[group], job->length, part);
+        sums[0] += part[0];
+        sums[1] += part[1] * (double)gani_group_rstd(job, group);
+    } else {
+        job->kernels->norm_sums(g, x, job->moments[j], job->length, sums);
+    }
+}
+
 static void gani_norm_sums_items(void *arg, size_t first, size_t last) {
     const gani_norm_job *job = (const gani_norm_job *)arg;
-    const size_t results = job->by_channel ? job->c : job->groups;
-    float *sum = job->y, *dot = job->y + results;
     if (job->columns) {
-        const size_t m = last - first;
-        job->kernels->columns(GANI_COLUMNS_SUM, job->g + first, NULL, NULL, job->n, job->c, m,
-                              sum + first);
-        job->kernels->columns(GANI_COLUMNS_DOT, job->g + first, job->x + first,
-                              job->moments + first, job->n, job->c, m, dot + first);
-        for (size_t j = first; j < last; j++) {
-            dot[j] *= gani_group_rstd(job, j);
-        }
+        gani_norm_sums_columns(job, first, last - first);
         return;
     }
     for (size_t item = first; item < last; item++) {
-        double sums[2] = {0.0, 0.0};
-        size_t at = item * job->size, step = job->c * job->size, planes = job->n, size = job->size;
-        if (!job->by_channel) {
-            gani_group_planes(job, item, &at, &step, &planes, &size);
+        double sums[GANI_NORM_CHUNK][2];
+        const size_t from = item * job->chunk, left = job->results - from;
+        const size_t count = left < job->chunk ? left : job->chunk;
+        memset(sums, 0, sizeof sums);
+        for (size_t repeat = 0; repeat < job->repeats; repeat++) {
+            for (size_t k = 0; k < count; k++) {
+                const size_t at = repeat * job->c * job->size + (from + k) * job->length;
+                gani_norm_sums_add(job, from + k, at, sums[k]);
+            }
         }
-        for (size_t p = 0; p < planes; p++) {
-            const size_t offset = at + p * step;
-            const size_t group = gani_plane_group(job, offset / job->size);
-            double part[2] = {0.0, 0.0};
-            job->kernels->norm_sums(job->g + offset, job->x + offset, job->moments[group], size,
-                                    part);
-            sums[0] += part[0];
-            sums[1] += part[1] * (double)gani_group_rstd(job, group);
+        for (size_t k = 0; k < count; k++) {
+            const float rstd = job->by_channel ? 1.0f : gani_group_rstd(job, from + k);
+            job->y[from + k] = (float)sums[k][0];
+            job->y[job->results + from + k] = (float)(sums[k][1] * (double)rstd);
         }
-        sum[item] = (float)sums[0];
-        dot[item] = (float)sums[1];
     }
 }
 
 /* y = sums of g, sums of g*xhat */
 static gan_status gani_run_norm_sums(gan_context *ctx, const gani_run *run) {
     gani_norm_job job = gani_norm_job_of(ctx, run, 1);
-    const size_t results = job.by_channel ? job.c : job.groups;
     job.g = run->source[0];
     job.moments = run->source[2];
-    gani_for_items(ctx, results, job.n * job.c * job.size / results, gani_norm_sums_items, &job);
+    gani_for_norm_items(ctx, job.by_channel ? job.c : job.groups, &job, gani_norm_sums_items);
     return GAN_OK;
 }
 
@@ -8167,12 +8214,13 @@ static gan_status gani_run_scatter_rows(gan_context *ctx, const gani_run *run) {
 /* --- running: random ----------------------------------------------------- */
 
 typedef struct gani_random_job {
+    const gani_kernels *kernels;
     const float *x;
     float *y;
     uint64_t key, step;
-    size_t size, count; /* dropout: elements that share one number; count: of y */
+    size_t size, count; /* elements of an item of dropout, of y */
     float p;
-    int normal;
+    int normal, by_channel;
 } gani_random_job;
 
 /* Each stream of a graph has a key of its own, other than the seed itself, with which parameters
@@ -8187,7 +8235,7 @@ static gani_random_job gani_random_job_of(const gani_run *run) {
     return job;
 }
 
-enum { GANI_NOISE_BLOCK = 1024 }; /* elements in an item */
+#define GANI_NOISE_BLOCK ((size_t)1024) /* elements in an item */
 
 static void gani_noise_blocks(void *arg, size_t first, size_t last) {
     const gani_random_job *job = (const gani_random_job *)arg;
@@ -8204,21 +8252,17 @@ static gan_status gani_run_noise(gan_context *ctx, const gani_run *run) {
     return GAN_OK;
 }
 
-/* Items: groups of four numbers, of which each serves `size` elements. */
+/* Items: blocks of elements, or channels of a sample. */
 static void gani_dropout_items(void *arg, size_t first, size_t last) {
     const gani_random_job *job = (const gani_random_job *)arg;
-    const float scale = 1.0f / (1.0f - job->p);
     for (size_t item = first; item < last; item++) {
-        float uniform[4];
-        gani_random_block(job->key, job->step, item, 0, uniform);
-        for (size_t k = 0; k < 4; k++) {
-            const float factor = uniform[k] >= job->p ? scale : 0.0f;
-            const size_t from = (item * 4 + k) * job->size;
-            const size_t to = from + job->size < job->count ? from + job->size : job->count;
-            for (size_t i = from; i < to; i++) {
-                job->y[i] = factor == 0.0f ? 0.0f : factor * job->x[i];
-            }
-        }
+        float uniform[GANI_NOISE_BLOCK];
+        const size_t at = item * job->size, left = job->count - at;
+        const size_t n = left < job->size ? left : job->size;
+        gani_random_fill(job->key, job->step, job->by_channel ? item : at, uniform,
+                         job->by_channel ? 1 : n, 0);
+        job->kernels->binary(GANI_BINARY_DROPOUT, job->x + at, 1, uniform, !job->by_channel, job->p,
+                             job->y + at, n);
     }
 }
 
@@ -8226,10 +8270,12 @@ static void gani_dropout_items(void *arg, size_t first, size_t last) {
 static gan_status gani_run_dropout(gan_context *ctx, const gani_run *run) {
     const gan_shape shape = run->node->shape;
     gani_random_job job = gani_random_job_of(run);
+    job.kernels = ctx->kernels;
     job.x = run->source[0];
     job.p = run->node->attr.f[0];
-    job.size = run->node->attr.i[1] ? gani_extent(shape, 2, shape.rank) : 1;
-    gani_for_items(ctx, (job.count / job.size + 3) / 4, 4 * job.size, gani_dropout_items, &job);
+    job.by_channel = run->node->attr.i[1];
+    job.size = job.by_channel ? gani_extent(shape, 2, shape.rank) : GANI_NOISE_BLOCK;
+    gani_for_items(ctx, (job.count + job.size - 1) / job.size, job.size, gani_dropout_items, &job);
     return GAN_OK;
 }
 

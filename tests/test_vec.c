@@ -215,7 +215,8 @@ static double binary_value(int kind, double a, double b, double p) {
                              b > 0 ? a : p * a,
                              a * (1 - b * b),
                              a * b * (1 - b),
-                             a + p * (b - a)};
+                             a + p * (b - a),
+                             b >= p ? a / (1 - p) : 0.0};
     return values[kind];
 }
 
@@ -241,7 +242,7 @@ static void elementwise_of(const gani_kernels *kernels) {
             kernels->unary(kind, in, (float)p, (float)q, in, n);
             CHECK(memcmp(in, y, n * sizeof *y) == 0, "%s unary %d, length %lu: differs in place", kernels->isa, kind, (unsigned long)n);
         }
-        for (int kind = 0; kind <= GANI_BINARY_LERP; kind++) {
+        for (int kind = 0; kind <= GANI_BINARY_DROPOUT; kind++) {
             for (size_t steps = 0; steps < 4; steps++) {
                 const size_t a = steps & 1, b = steps >> 1;
                 y[n] = guard;
