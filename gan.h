@@ -8814,19 +8814,15 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
  *
  *   needed    backwards from the outputs and the pending effects
  *   same      value numbering: nodes of equal op, attributes, shape and source values are one. A
- *   parameter gets a new number
- *             whenever an effect writes it, so a network applied before and after an update is two.
- *             A view has the
- *             number of what it views together with its shape, so that chains of views, and views
- *             that change nothing
- *             (detach), cost nothing
- *   fusion    an activation that alone reads its source moves into it, if that op can
+ *             parameter gets a new number whenever an effect writes it, so a network applied before
+ *             and after an update is two. A view is numbered by what it shows and its shape, so
+ *             chains of views, and views that change nothing (detach), cost nothing
+ *   act       an activation that alone reads its source moves into it, if that op can
  *   folded    small values that depend on constants alone: computed once, now
  *   last      when each value is read last
  *   storage   blocks of the arena: one for each value, but a view shows its source's block, and an
- *   op that may work in
- *             place takes over the block of a source that is read there for the last time
- *   offset    where each block lies, so that blocks that live at the same time do not overlap
+ *             op that may work in place takes over the block of a source read there the last time
+ *   places    where each block lies, so that blocks that live at the same time do not overlap
  *
  * Holds:  programs: planning and running.
  * Uses:   >>nodes  >>ops        Knows nothing of: how the graph was built.
@@ -8870,10 +8866,10 @@ typedef struct gani_place {
     size_t at;
 } gani_place;
 
-/* One op of a program. */
+/* One op of a program. The node is a copy of the graph's, but source_first counts in the program's
+ * tables. */
 typedef struct gani_step {
-    gani_node
-        node; /* copy of the graph's node; source_first is an index into the program's tables */
+    gani_node node;
     gani_place place; /* of its value */
 } gani_step;
 
@@ -8919,10 +8915,10 @@ typedef struct gani_plan {
     int *storage;         /* [nodes] index of its block, -1: not in the arena */
     gani_storage *blocks; /* [nodes] */
     int block_count;
-    int *order;         /* [nodes] scratch of packing: blocks placed so far, by offset */
+    int *order;         /* [nodes] scratch; in packing: blocks placed so far, by offset */
     gani_place *places; /* [nodes] */
-    int *table; /* [table_size] hash table of value numbering: node or 0; size a power of two */
-    int table_size;
+    int *table;         /* [table_size] of value numbering: hash table of nodes, 0 where free */
+    int table_size;     /* a power of two, at least twice node_count */
 } gani_plan;
 
 /* --- dead code and sharing -------------------------------------------------- */
@@ -9088,6 +9084,7 @@ static void gani_fuse_activations(const gani_plan *plan, const gan_program *prog
     }
 }
 
+/* Marks what depends on constants alone and is small. */
 static void gani_fold_constants(const gani_plan *plan) {
     plan->folded[0] = 1; /* a source left out does not hinder */
     for (int id = 1; id < plan->graph->node_count; id++) {
@@ -9105,6 +9102,7 @@ static void gani_fold_constants(const gani_plan *plan) {
 
 /* --- memory ------------------------------------------------------------------ */
 
+/* A view is read as long as what shows it is: its uses count for its source too. */
 static void gani_find_last_uses(const gani_plan *plan, const gan_program *program) {
     for (int i = 0; i < program->output_count; i++) {
         plan->last[gani_same(plan, program->outputs[i].id)] = plan->graph->node_count;
@@ -9151,8 +9149,7 @@ static int gani_inplace_block(const gani_plan *plan, int id, int k) {
         plan->blocks[block].bytes != gani_node_bytes(plan, id)) {
         return -1;
     }
-    for (int other = 0; other < node->source_count;
-         other++) { /* no other source may show the same memory */
+    for (int other = 0; other < node->source_count; other++) { /* may show the same memory */
         if (other != k && plan->storage[gani_plan_source(plan, id, other)] == block) {
             return -1;
         }
@@ -9236,9 +9233,8 @@ typedef enum gani_fit { GANI_FIT_TIGHTEST, GANI_FIT_LOWEST, GANI_FIT_HIGHEST } g
 static size_t gani_pack_block(const gani_plan *plan, int b, size_t capacity, gani_fit fit) {
     gani_storage *block = &plan->blocks[b];
     const size_t need = gani_block_room(block);
-    size_t top = 0,
-           best =
-               0; /* the gap looked at begins at top; best: width of the gap chosen, 0: none yet */
+    size_t top = 0;  /* where the gap looked at begins */
+    size_t best = 0; /* width of the gap chosen, 0: none yet */
     for (int k = 0; k <= b; k++) {
         const gani_storage *other = k < b ? &plan->blocks[plan->order[k]] : NULL;
         if (other && (other->last < block->first || other->first > block->last)) {
@@ -9300,24 +9296,21 @@ static size_t gani_peak_bytes(const gani_plan *plan) {
 /* Lays out the arena: the smaller of what the two ways of packing give. */
 static gan_status gani_lay_out(const gani_plan *plan, gan_program *program) {
     const int tries = 4;
-    size_t used = plan->block_count ? gani_pack_blocks(plan, SIZE_MAX) : 0;
-    if (plan->block_count && used == 0) {
+    const size_t used = gani_pack_blocks(plan, SIZE_MAX);
+    if (used == 0 && plan->block_count != 0) {
         return gani_error(plan->graph->ctx, GAN_ERR_LIMIT,
                           "%s: intermediates exceed the address space", program->name);
     }
-    const size_t peak = gani_peak_bytes(plan), excess = used - peak;
-    size_t better = 0;
-    for (int i = 0; i < tries && excess > 0 && better == 0; i++) {
-        better = gani_pack_blocks(
-            plan, peak + gani_round_up(excess / (size_t)tries * (size_t)i, GANI_ALIGN));
+    const size_t peak = gani_peak_bytes(plan);
+    size_t best = used == peak ? used : 0;
+    for (int i = 0; i < tries && best == 0; i++) {
+        const size_t more = (used - peak) / (size_t)tries * (size_t)i;
+        const size_t capacity = peak + gani_round_up(more, GANI_ALIGN);
+        best = capacity < used ? gani_pack_blocks(plan, capacity) : 0;
     }
-    if (excess > 0 && (better == 0 || better >= used)) {
-        gani_pack_blocks(plan, SIZE_MAX); /* it was the better one */
-        better = used;
-    }
-    program->info.arena_bytes = excess > 0 ? better : used;
-    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks,
-          gani_compare_times); /* as plan->storage counts */
+    program->info.arena_bytes = best != 0 ? best : gani_pack_blocks(plan, SIZE_MAX);
+    /* back in the order that plan->storage counts in */
+    qsort(plan->blocks, (size_t)plan->block_count, sizeof *plan->blocks, gani_compare_times);
     for (int id = 1; id < plan->graph->node_count; id++) {
         if (plan->places[id].kind == GANI_PLACE_ARENA) {
             plan->places[id].at = plan->blocks[plan->storage[id]].offset;
@@ -9450,13 +9443,13 @@ static void gani_unpoison_place(const gan_program *program, const gani_place *pl
 }
 
 static int gani_all_finite(const float *data, size_t count) {
-    uint32_t worst = 0; /* exponent bits all set: infinity or NaN */
+    uint32_t found = 0;
     for (size_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, &data[i], sizeof bits);
-        worst |= (bits & 0x7f800000u) == 0x7f800000u;
+        found |= (bits & 0x7f800000u) == 0x7f800000u; /* exponent of infinities and NaN */
     }
-    return worst == 0;
+    return found == 0;
 }
 
 /* Puts program and node in front of the context's message. */
