@@ -287,7 +287,7 @@ typedef struct gan_conv_desc {
     int stride_h, stride_w;     /* [1] */
     int pad_h, pad_w;           /* [0] on both sides */
     int dilation_h, dilation_w; /* [1] */
-    int out_pad_h, out_pad_w;   /* [0] transposed only: extra rows below, columns at the right; < stride or dilation */
+    int out_pad_h, out_pad_w;   /* [0] transposed only: extra rows below, columns at the right; < stride */
     int groups;                 /* [1] */
     int reflect;                /* [0] 1: padding mirrors the image without repeating the edge; pad < size */
 } gan_conv_desc;

@@ -59,7 +59,7 @@ static void test_run(const char *name, void (*run)(void)) {
     } while (0)
 
 /* Largest |got - want|; *at is where. NaN anywhere gives infinity. */
-static double test_max_error(const float *got, const double *want, size_t count, size_t *at) {
+static inline double test_max_error(const float *got, const double *want, size_t count, size_t *at) {
     double worst = 0.0;
     *at = 0;
     for (size_t i = 0; i < count; i++) {
