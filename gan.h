@@ -6035,12 +6035,30 @@ enum {
     GANI_CONV_SIZE
 };
 
+#define GANI_MAX_GEOMETRY 32767 /* largest stride, padding, dilation and window */
+
 /* Output size along one axis (0: h, 1: w) for an image of `size` and a kernel of k; below 1 if
  * nothing fits. */
 static long long gani_conv_extent(const gani_attr *attr, int axis, int size, int k) {
     long long reach = (long long)attr->i[GANI_CONV_DILATION + axis] * (k - 1) + 1;
     long long room = (long long)size + 2LL * attr->i[GANI_CONV_PAD + axis] - reach;
     return room < 0 ? 0 : room / attr->i[GANI_CONV_STRIDE + axis] + 1;
+}
+
+static gan_status gani_check_conv_numbers(gan_graph *graph, const gani_attr *attr) {
+    const int *a = attr->i;
+    for (int i = 0; i < 2; i++) {
+        const int stride = a[GANI_CONV_STRIDE + i], pad = a[GANI_CONV_PAD + i];
+        const int dilation = a[GANI_CONV_DILATION + i], groups = a[GANI_CONV_GROUPS];
+        if (stride < 1 || pad < 0 || dilation < 1 || groups < 1 || stride > GANI_MAX_GEOMETRY ||
+            pad > GANI_MAX_GEOMETRY || dilation > GANI_MAX_GEOMETRY) {
+            return gani_error(graph->ctx, GAN_ERR_ARGUMENT,
+                              "stride %d, padding %d, dilation %d along %s, groups %d (limit %d)",
+                              stride, pad, dilation, i ? "width" : "height", groups,
+                              GANI_MAX_GEOMETRY);
+        }
+    }
+    return GAN_OK;
 }
 
 /* Does y [n,o,oh,ow] = conv(x [n,c,h,w], w [o,c/groups,kh,kw]) hold? With y.dim[2] = 0, oh and
@@ -6053,11 +6071,15 @@ static gan_status gani_check_conv(gan_graph *graph, const gani_node *node, const
     const int transposed = node->op == GANI_OP_CONV_TRANSPOSE;
     const gani_shape_text w_text = gani_print_shape(w);
     const gani_shape_text x_text = gani_print_shape(transposed ? y : x);
-    const int expected = transposed ? w->dim[0] : w->dim[1] * groups;
+    const long long expected = transposed ? w->dim[0] : (long long)w->dim[1] * groups;
     const int found = transposed ? y->dim[1] : x->dim[1];
+    const gan_status status = gani_check_conv_numbers(graph, attr);
+    if (status != GAN_OK) {
+        return status;
+    }
     if (x->rank != 4 || w->rank != 4 || y->rank != 4 || expected != found) {
         return gani_error(graph->ctx, GAN_ERR_SHAPE,
-                          "weight %s does not fit input %s (channels %d, found %d)", w_text.text,
+                          "weight %s does not fit input %s (channels %lld, found %d)", w_text.text,
                           x_text.text, expected, found);
     }
     if (w->dim[0] % groups != 0) {
@@ -6175,9 +6197,8 @@ static void gani_grad_conv_weight_grad(gan_graph *graph, gan_tensor w, gan_tenso
     dsource[1] = gani_conv_node(graph, GANI_OP_CONV, x, dw, &attr, gan_shape0());
 }
 
-/* Fills in the defaults of a descriptor. GAN_ERR_ARGUMENT sticks to the graph if a field is out
- * of range. */
-static gani_attr gani_conv_attr(gan_graph *graph, const gan_conv_desc *desc) {
+/* Attributes of a descriptor, defaults filled in. */
+static gani_attr gani_conv_attr(const gan_conv_desc *desc) {
     gani_attr attr = gani_attr_zero();
     gan_conv_desc zero;
     memset(&zero, 0, sizeof zero);
@@ -6190,33 +6211,19 @@ static gani_attr gani_conv_attr(gan_graph *graph, const gan_conv_desc *desc) {
     attr.i[GANI_CONV_DILATION + 1] = d->dilation_w ? d->dilation_w : 1;
     attr.i[GANI_CONV_GROUPS] = d->groups ? d->groups : 1;
     attr.i[GANI_CONV_REFLECT] = d->reflect != 0;
-    int valid = d->out_pad_h >= 0 && d->out_pad_w >= 0 && attr.i[GANI_CONV_GROUPS] >= 1 &&
-                d->out_pad_h < attr.i[GANI_CONV_STRIDE] &&
-                d->out_pad_w < attr.i[GANI_CONV_STRIDE + 1];
-    for (int i = 0; i < 6; i++) {
-        int pad = i / 2 == GANI_CONV_PAD / 2;
-        valid = valid && attr.i[i] >= (pad ? 0 : 1) && attr.i[i] < 1 << 15;
-    }
-    if (!valid && graph->status == GAN_OK) {
-        gani_stick(graph, gani_error(graph->ctx, GAN_ERR_ARGUMENT,
-                                     "convolution: stride %d,%d padding %d,%d dilation %d,%d "
-                                     "output padding %d,%d groups %d out of range",
-                                     d->stride_h, d->stride_w, d->pad_h, d->pad_w, d->dilation_h,
-                                     d->dilation_w, d->out_pad_h, d->out_pad_w, d->groups));
-    }
     return attr;
 }
 
 GAN_API gan_tensor gan_conv2d(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias,
                               const gan_conv_desc *desc) {
-    gani_attr attr = gani_conv_attr(graph, desc);
+    gani_attr attr = gani_conv_attr(desc);
     return gani_add3(graph, GANI_OP_CONV, x, w, bias, &attr);
 }
 
 /* Size of the result: (oh - 1)*stride - 2*pad + dilation*(kh - 1) + 1 + out_pad. */
 GAN_API gan_tensor gan_conv2d_transpose(gan_graph *graph, gan_tensor x, gan_tensor w,
                                         gan_tensor bias, const gan_conv_desc *desc) {
-    gani_attr attr = gani_conv_attr(graph, desc);
+    gani_attr attr = gani_conv_attr(desc);
     gan_shape in = gan_tensor_shape(graph, x), k = gan_tensor_shape(graph, w);
     for (int i = 0; i < 2 && in.rank == 4 && k.rank == 4; i++) {
         int out_pad = desc ? (i ? desc->out_pad_w : desc->out_pad_h) : 0;
@@ -6244,7 +6251,8 @@ static gan_status gani_check_pool(gan_graph *graph, const gani_node *node, const
                                   gan_shape *y) {
     const int k = node->attr.i[GANI_POOL_KERNEL], stride = node->attr.i[GANI_POOL_STRIDE];
     const int pad = node->attr.i[GANI_POOL_PAD];
-    int fits = x->rank == 4 && k >= 1 && stride >= 1 && pad >= 0 && pad <= k / 2 && k < 1 << 15;
+    int fits = x->rank == 4 && k >= 1 && k <= GANI_MAX_GEOMETRY;
+    fits = fits && stride >= 1 && pad >= 0 && pad <= k / 2;
     for (int i = 2; fits && i < 4; i++) {
         long long room = (long long)x->dim[i] + 2LL * pad - k;
         fits = room >= 0 && (y->dim[i] == 0 || y->dim[i] == room / stride + 1);

@@ -1,6 +1,6 @@
-/* test_vec.c - the vector kernels of every instruction set against double precision: the functions over all bit patterns of
- * a float, their edges, and each loop at lengths around the vector's width.
- */
+/* test_vec.c - the vector kernels of every instruction set against double precision: the
+ * functions over all bit patterns of a float, their edges, and each loop at lengths around the
+ * vector's width. */
 #include "test.h"
 
 #define LENGTH 300
@@ -27,7 +27,7 @@ static double ulp_of(double x) {
     return ldexp(1.0, exponent - 24);
 }
 
-/* --- functions ------------------------------------------------------------------------------- */
+/* --- functions ----------------------------------------------------------- */
 
 static double exact(int kind, double x) {
     switch (kind) {
@@ -55,8 +55,9 @@ typedef struct function_row {
 } function_row;
 
 static const function_row functions[] = {
-    {"exp", GANI_UNARY_EXP, 1.5},       {"log", GANI_UNARY_LOG, 1},             {"tanh", GANI_UNARY_TANH, 2},
-    {"sigmoid", GANI_UNARY_SIGMOID, 3}, {"softplus", GANI_UNARY_SOFTPLUS, 2.5}, {"sqrt", GANI_UNARY_SQRT, 0.5},
+    {"exp", GANI_UNARY_EXP, 1.5},           {"log", GANI_UNARY_LOG, 1},
+    {"tanh", GANI_UNARY_TANH, 2},           {"sigmoid", GANI_UNARY_SIGMOID, 3},
+    {"softplus", GANI_UNARY_SOFTPLUS, 2.5}, {"sqrt", GANI_UNARY_SQRT, 0.5},
     {"rsqrt", GANI_UNARY_RSQRT, 1.5},
 };
 #define FUNCTION_COUNT (sizeof functions / sizeof functions[0])
@@ -68,8 +69,11 @@ static int value_holds(const function_row *f, float x, float got, double *worst)
     if (want != want) {
         return got != got;
     }
-    if (fabs(want) > (double)FLT_MAX) { /* overflows to infinity; FLT_MAX itself is within a few ulp of the edge */
-        return (double)got == (want > 0 ? HUGE_VAL : -HUGE_VAL) || (fabs(want) < 1.001 * (double)FLT_MAX && fabsf(got) > 0.999f * FLT_MAX);
+    if (fabs(want) >
+        (double)
+            FLT_MAX) { /* overflows to infinity; FLT_MAX itself is within a few ulp of the edge */
+        return (double)got == (want > 0 ? HUGE_VAL : -HUGE_VAL) ||
+               (fabs(want) < 1.001 * (double)FLT_MAX && fabsf(got) > 0.999f * FLT_MAX);
     }
     if (fabs(want) < (double)FLT_MIN) { /* a denormal result may be flushed */
         return fabs((double)got - want) <= (double)FLT_MIN;
@@ -82,7 +86,8 @@ static int value_holds(const function_row *f, float x, float got, double *worst)
     return error <= f->bound;
 }
 
-/* Every 4099th bit pattern, a prime, so that all exponents meet all kinds of mantissa; about a million floats of either sign. */
+/* Every 4099th bit pattern, a prime, so that all exponents meet all kinds of mantissa; about a
+ * million floats of either sign. */
 static void functions_over_all_floats_of(const gani_kernels *kernels) {
     static float x[4096], y[4096];
     for (size_t k = 0; k < FUNCTION_COUNT; k++) {
@@ -96,8 +101,9 @@ static void functions_over_all_floats_of(const gani_kernels *kernels) {
             }
             kernels->unary(f->kind, x, 0.0f, 0.0f, y, n);
             for (size_t i = 0; i < n; i++) {
-                CHECK(value_holds(f, x[i], y[i], &worst), "%s %s(%.9g) = %.9g, expected %.9g", kernels->isa, f->name, (double)x[i],
-                      (double)y[i], exact(f->kind, (double)x[i]));
+                CHECK(value_holds(f, x[i], y[i], &worst), "%s %s(%.9g) = %.9g, expected %.9g",
+                      kernels->isa, f->name, (double)x[i], (double)y[i],
+                      exact(f->kind, (double)x[i]));
             }
         }
         if (getenv("GAN_TEST_VERBOSE")) {
@@ -116,28 +122,30 @@ static void functions_near_zero_of(const gani_kernels *kernels) {
         }
         kernels->unary(functions[k].kind, x, 0.0f, 0.0f, y, 100001);
         for (int i = 0; i <= 100000; i++) {
-            CHECK(value_holds(&functions[k], x[i], y[i], &worst), "%s %s(%.9g) = %.9g", kernels->isa, functions[k].name, (double)x[i],
-                  (double)y[i]);
+            CHECK(value_holds(&functions[k], x[i], y[i], &worst), "%s %s(%.9g) = %.9g",
+                  kernels->isa, functions[k].name, (double)x[i], (double)y[i]);
         }
     }
 }
 
 static void edges_of(const gani_kernels *kernels) {
     const float inf = from_bits(0x7f800000u), nan = from_bits(0x7fc00000u);
-    const float x[] = {0.0f, -0.0f, inf, -inf, nan, 1.0f, -1.0f, 88.7f, 88.73f, -87.3f, -104.0f, -1000.0f, FLT_MAX, -FLT_MAX, FLT_MIN};
+    const float x[] = {0.0f,   -0.0f,  inf,     -inf,     nan,     1.0f,     -1.0f,  88.7f,
+                       88.73f, -87.3f, -104.0f, -1000.0f, FLT_MAX, -FLT_MAX, FLT_MIN};
     float y[15];
     for (size_t k = 0; k < FUNCTION_COUNT; k++) {
         double worst = 0.0;
         kernels->unary(functions[k].kind, x, 0.0f, 0.0f, y, 15);
         for (int i = 0; i < 15; i++) {
-            CHECK(value_holds(&functions[k], x[i], y[i], &worst), "%s %s(%g) = %g", kernels->isa, functions[k].name, (double)x[i],
-                  (double)y[i]);
+            CHECK(value_holds(&functions[k], x[i], y[i], &worst), "%s %s(%g) = %g", kernels->isa,
+                  functions[k].name, (double)x[i], (double)y[i]);
         }
     }
     kernels->unary(GANI_UNARY_LEAKY, x, 0.0f, 0.0f, y, 15); /* ReLU */
     CHECK(y[2] == inf && y[3] == 0.0f && y[4] != y[4] && y[6] == 0.0f, "%s relu", kernels->isa);
     kernels->unary(GANI_UNARY_LEAKY, x, 0.2f, 0.0f, y, 15);
-    CHECK(y[2] == inf && y[3] == -inf && y[4] != y[4] && y[6] == -0.2f, "%s leaky relu", kernels->isa);
+    CHECK(y[2] == inf && y[3] == -inf && y[4] != y[4] && y[6] == -0.2f, "%s leaky relu",
+          kernels->isa);
     kernels->unary(GANI_UNARY_SIGN, x, 0.0f, 0.0f, y, 15);
     CHECK(y[0] == 0.0f && y[2] == 1.0f && y[3] == -1.0f && y[4] != y[4], "%s sign", kernels->isa);
     kernels->unary(GANI_UNARY_CLAMP, x, -0.5f, 0.5f, y, 15);
@@ -160,7 +168,7 @@ static void edges(void) {
     each_isa(edges_of);
 }
 
-/* --- loops -------------------------------------------------------------------------------------- */
+/* --- loops --------------------------------------------------------------- */
 
 static const double eps = 1.1920929e-7;
 
@@ -175,8 +183,10 @@ static void fill(float *x, size_t n, uint64_t stream) {
 /* Elements past the end hold this and must keep it. */
 static const float guard = 12345.0f;
 
-static void check_element(const gani_kernels *kernels, const char *what, size_t n, size_t i, float got, double want, double bound) {
-    CHECK(fabs((double)got - want) <= bound, "%s %s, length %lu: element %lu is %.9g, expected %.9g", kernels->isa, what,
+static void check_element(const gani_kernels *kernels, const char *what, size_t n, size_t i,
+                          float got, double want, double bound) {
+    CHECK(fabs((double)got - want) <= bound,
+          "%s %s, length %lu: element %lu is %.9g, expected %.9g", kernels->isa, what,
           (unsigned long)n, (unsigned long)i, (double)got, want);
 }
 
@@ -228,7 +238,8 @@ static void elementwise_of(const gani_kernels *kernels) {
     for (size_t n = 1; n <= LENGTH; n += n < 40 ? 1 : 37) {
         for (int kind = 0; kind <= GANI_UNARY_SIGMOID; kind++) {
             y[n] = guard;
-            const int positive = kind == GANI_UNARY_LOG || kind == GANI_UNARY_SQRT || kind == GANI_UNARY_RSQRT;
+            const int positive =
+                kind == GANI_UNARY_LOG || kind == GANI_UNARY_SQRT || kind == GANI_UNARY_RSQRT;
             float in[LENGTH];
             for (size_t i = 0; i < n; i++) {
                 in[i] = positive ? fabsf(x[i]) + 0.01f : x[i];
@@ -238,9 +249,11 @@ static void elementwise_of(const gani_kernels *kernels) {
                 const double want = unary_value(kind, (double)in[i], p, q);
                 check_element(kernels, "unary", n, i, y[i], want, 4 * eps * (fabs(want) + 1));
             }
-            CHECK(y[n] == guard, "%s unary %d, length %lu: wrote past the end", kernels->isa, kind, (unsigned long)n);
+            CHECK(y[n] == guard, "%s unary %d, length %lu: wrote past the end", kernels->isa, kind,
+                  (unsigned long)n);
             kernels->unary(kind, in, (float)p, (float)q, in, n);
-            CHECK(memcmp(in, y, n * sizeof *y) == 0, "%s unary %d, length %lu: differs in place", kernels->isa, kind, (unsigned long)n);
+            CHECK(memcmp(in, y, n * sizeof *y) == 0, "%s unary %d, length %lu: differs in place",
+                  kernels->isa, kind, (unsigned long)n);
         }
         for (int kind = 0; kind <= GANI_BINARY_DROPOUT; kind++) {
             for (size_t steps = 0; steps < 4; steps++) {
@@ -251,7 +264,8 @@ static void elementwise_of(const gani_kernels *kernels) {
                     const double want = binary_value(kind, (double)x[i * a], (double)z[i * b], p);
                     check_element(kernels, "binary", n, i, y[i], want, 4 * eps * (fabs(want) + 2));
                 }
-                CHECK(y[n] == guard, "%s binary %d, length %lu: wrote past the end", kernels->isa, kind, (unsigned long)n);
+                CHECK(y[n] == guard, "%s binary %d, length %lu: wrote past the end", kernels->isa,
+                      kind, (unsigned long)n);
             }
         }
     }
@@ -260,7 +274,8 @@ static void elementwise_of(const gani_kernels *kernels) {
 static void sums_of(const gani_kernels *kernels) {
     enum { COUNT = 20011 };
     static float x[COUNT], g[COUNT];
-    const size_t lengths[] = {1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 255, 4095, 4096, 4097, COUNT};
+    const size_t lengths[] = {1,  2,  3,  4,  5,  7,   8,    9,    15,   16,   17,
+                              31, 33, 63, 64, 65, 255, 4095, 4096, 4097, COUNT};
     fill(x, COUNT, 3);
     fill(g, COUNT, 4);
     for (size_t i = 0; i < COUNT; i++) {
@@ -268,7 +283,8 @@ static void sums_of(const gani_kernels *kernels) {
     }
     for (size_t k = 0; k < sizeof lengths / sizeof lengths[0]; k++) {
         const size_t n = lengths[k];
-        double sum = 0.0, squares = 0.0, g_sum = 0.0, dot = 0.0, got[2] = {0.0, 0.0}, moments[3] = {0.0, 0.0, 0.0};
+        double sum = 0.0, squares = 0.0, g_sum = 0.0, dot = 0.0, got[2] = {0.0, 0.0},
+               moments[3] = {0.0, 0.0, 0.0};
         for (size_t i = 0; i < n; i++) {
             sum += (double)x[i];
         }
@@ -278,18 +294,23 @@ static void sums_of(const gani_kernels *kernels) {
             g_sum += (double)g[i];
             dot += (double)g[i] * ((double)x[i] - 10.0);
         }
-        /* within a block of 4096, up to 1024 terms of at most 11 are added in one accumulator; blocks are added in double */
+        /* within a block of 4096, up to 1024 terms of at most 11 are added in one accumulator;
+         * blocks are added in double */
         const double chain = 4096.0 / (4.0 * kernels->width) + 4.0;
-        CHECK(fabs(kernels->sum(x, n) - sum) <= chain * eps * 11.0 * count, "%s sum of %lu", kernels->isa, (unsigned long)n);
+        CHECK(fabs(kernels->sum(x, n) - sum) <= chain * eps * 11.0 * count, "%s sum of %lu",
+              kernels->isa, (unsigned long)n);
         kernels->moments(x, n / 3, moments); /* in two parts */
         kernels->moments(x + n / 3, n - n / 3, moments);
-        CHECK(moments[0] == count && fabs(moments[1] - mean) <= chain * eps * 11.0, "%s mean of %lu: %.9g, expected %.9g", kernels->isa,
-              (unsigned long)n, moments[1], mean);
-        CHECK(fabs(moments[2] - squares) <= chain * eps * 11.0 * (1.0 + count / 100), "%s squares of %lu: %.9g, expected %.9g", kernels->isa,
-              (unsigned long)n, moments[2], squares);
+        CHECK(moments[0] == count && fabs(moments[1] - mean) <= chain * eps * 11.0,
+              "%s mean of %lu: %.9g, expected %.9g", kernels->isa, (unsigned long)n, moments[1],
+              mean);
+        CHECK(fabs(moments[2] - squares) <= chain * eps * 11.0 * (1.0 + count / 100),
+              "%s squares of %lu: %.9g, expected %.9g", kernels->isa, (unsigned long)n, moments[2],
+              squares);
         kernels->norm_sums(g, x, 10.0f, n, got);
-        CHECK(fabs(got[0] - g_sum) <= chain * eps * count && fabs(got[1] - dot) <= chain * eps * count, "%s norm_sums of %lu",
-              kernels->isa, (unsigned long)n);
+        CHECK(fabs(got[0] - g_sum) <= chain * eps * count &&
+                  fabs(got[1] - dot) <= chain * eps * count,
+              "%s norm_sums of %lu", kernels->isa, (unsigned long)n);
     }
 }
 
@@ -308,10 +329,14 @@ static void columns_of(const gani_kernels *kernels) {
                 for (size_t j = 0; j < cols; j++) {
                     double want = 0.0;
                     for (size_t r = 0; r < rows; r++) {
-                        const double d = (double)x[r * STRIDE + j] - (double)shift[j], v = (double)g[r * STRIDE + j];
-                        want += kind == GANI_COLUMNS_SUM ? v : kind == GANI_COLUMNS_DOT ? v * d : d * d;
+                        const double d = (double)x[r * STRIDE + j] - (double)shift[j],
+                                     v = (double)g[r * STRIDE + j];
+                        want += kind == GANI_COLUMNS_SUM   ? v
+                                : kind == GANI_COLUMNS_DOT ? v * d
+                                                           : d * d;
                     }
-                    check_element(kernels, "columns", cols, j, out[j], want, 130 * eps * (double)rows);
+                    check_element(kernels, "columns", cols, j, out[j], want,
+                                  130 * eps * (double)rows);
                 }
                 CHECK(out[cols] == guard, "%s columns: wrote past the end", kernels->isa);
             }
@@ -335,14 +360,17 @@ static void norms_of(const gani_kernels *kernels) {
             kernels->normalize(x, k[0], k[1], k[2], step, GAN_ACT_LEAKY_RELU, 0.2f, y, n);
             for (size_t i = 0; i < n; i++) {
                 const size_t j = i * step;
-                const double v = ((double)x[i] - (double)k[0][j]) * (double)k[1][j] + (double)k[2][j];
-                check_element(kernels, "normalize", n, i, y[i], v > 0 ? v : (double)0.2f * v, 8 * eps);
+                const double v =
+                    ((double)x[i] - (double)k[0][j]) * (double)k[1][j] + (double)k[2][j];
+                check_element(kernels, "normalize", n, i, y[i], v > 0 ? v : (double)0.2f * v,
+                              8 * eps);
             }
             kernels->norm_dx(g, x, k[0], k[1], k[2], k[3], step, y, n);
             for (size_t i = 0; i < n; i++) {
                 const size_t j = i * step;
                 const double d = (double)x[i] - (double)k[0][j];
-                const double want = (double)k[1][j] * (double)g[i] + (double)k[2][j] * d + (double)k[3][j];
+                const double want =
+                    (double)k[1][j] * (double)g[i] + (double)k[2][j] * d + (double)k[3][j];
                 check_element(kernels, "norm_dx", n, i, y[i], want, 8 * eps);
             }
             CHECK(y[n] == guard, "%s norms: wrote past the end", kernels->isa);
@@ -370,7 +398,8 @@ static void softmax_of(const gani_kernels *kernels) {
             for (size_t i = 0; i < n; i++) {
                 const double d = (double)x[i] - top;
                 const double want = logarithm ? d - log(sum) : exp(d) / sum;
-                check_element(kernels, "softmax", n, i, y[i], want, eps * (logarithm ? 200.0 : 8.0));
+                check_element(kernels, "softmax", n, i, y[i], want,
+                              eps * (logarithm ? 200.0 : 8.0));
             }
             CHECK(y[n] == guard, "%s softmax: wrote past the end", kernels->isa);
         }
@@ -411,11 +440,13 @@ static void optimisers_of(const gani_kernels *kernels) {
             }
             kernels->optimise(kind, x, g, m, v, k, n);
             for (size_t i = 0; i < n; i++) {
-                check_element(kernels, "optimise, parameter", n, i, x[i], want[0][i], 16 * eps * (1 + fabs(want[0][i])));
+                check_element(kernels, "optimise, parameter", n, i, x[i], want[0][i],
+                              16 * eps * (1 + fabs(want[0][i])));
                 check_element(kernels, "optimise, first state", n, i, m[i], want[1][i], 8 * eps);
                 check_element(kernels, "optimise, second state", n, i, v[i], want[2][i], 8 * eps);
             }
-            CHECK(x[n] == guard && m[n] == guard && v[n] == guard, "%s optimise: wrote past the end", kernels->isa);
+            CHECK(x[n] == guard && m[n] == guard && v[n] == guard,
+                  "%s optimise: wrote past the end", kernels->isa);
         }
     }
 }
