@@ -3866,21 +3866,41 @@ typedef struct gani_conv {
 } gani_conv;
 
 enum {
-    GANI_CONV_STAGE_LEAST = 512 << 10, /* bytes of images staged at a time, if more than one: they should stay in the second */
-    GANI_CONV_STAGE_MOST = 8 << 20,    /* cache, but the weights are packed again for each set, so large ones ask for more */
-    GANI_CONV_FOLD_PIXELS = 64       /* input grad: up to so many pixels of dy the weights are read in order */
+    GANI_CONV_STAGE_LEAST = 768 << 10, /* bytes staged at a time, unless all is less: it should stay in the second cache; */
+    GANI_CONV_STAGE_MOST = 8 << 20,    /* but the weights are packed again for each set, so large ones ask for more */
+    GANI_CONV_FOLD_PIXELS = 64         /* input grad: up to so many pixels of dy the weights are read in order */
 };
 
-/* Images staged for a product: [n][c][phases_h][phases_w][hq][wq]. */
+/* Images staged for a product: [n][c][phases_h][phases_w][hq][wq]. Several images at a time, or a band of one. */
 typedef struct gani_stage {
     int c, h, w;                          /* source [n,c,h,w] */
     int phases_h, phases_w, pad_h, pad_w; /* padding before; what follows the image is padding too */
-    int hq, wq;
     int reflect;
-    int in_place; /* the source itself will do: no padding, one phase */
-    int images;   /* staged at a time */
+    int rows_all, halo; /* rows of windows; so many rows more are staged than rows of windows need them */
+    int images, rows;   /* at a time; rows is less than rows_all only if images is 1 */
+    int hq, wq;         /* hq = rows + halo */
+    int in_place;       /* the source itself will do: no padding, one phase */
     size_t bytes;
 } gani_stage;
+
+/* What is staged together: images first ..., rows of windows top ... */
+typedef struct gani_set {
+    int first, images, top, rows;
+} gani_set;
+
+/* The set after this one of n images, or the first if set is zero; 0 if there is none. */
+static int gani_set_next(gani_set *set, const gani_stage *s, int n) {
+    if (set->images > 0) {
+        set->top += s->rows;
+        if (set->top >= s->rows_all) {
+            set->top = 0;
+            set->first += s->images;
+        }
+    }
+    set->images = n - set->first < s->images ? n - set->first : s->images;
+    set->rows = s->rows_all - set->top < s->rows ? s->rows_all - set->top : s->rows;
+    return set->first < n;
+}
 
 /* Row or column r of the padded image to that of the source; -1: zero. */
 static int gani_stage_index(int r, int pad, int size, int reflect) {
@@ -3915,12 +3935,12 @@ static void gani_stage_row(const gani_kernels *kernels, const gani_stage *s, int
     kernels->gemm_copy(out + first, in, step, end - first);
 }
 
-/* One channel of one image, all phases. */
-static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, const float *in, float *out) {
+/* One channel of one image, all phases, from row `top` of each phase. */
+static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, int top, const float *in, float *out) {
     for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
         for (int phase_w = 0; phase_w < s->phases_w; phase_w++) {
             for (int q = 0; q < s->hq; q++, out += s->wq) {
-                const int row = gani_stage_index(q * s->phases_h + phase_h, s->pad_h, s->h, s->reflect);
+                const int row = gani_stage_index((top + q) * s->phases_h + phase_h, s->pad_h, s->h, s->reflect);
                 if (row >= 0) {
                     gani_stage_row(kernels, s, phase_w, in + (ptrdiff_t)row * s->w, out);
                 } else {
@@ -3968,6 +3988,7 @@ static void gani_for_planes(gan_context *ctx, int planes, ptrdiff_t plane_size,
 typedef struct gani_stage_job {
     const gani_kernels *kernels;
     const gani_stage *stage;
+    int top;
     const float *in;
     float *out;
 } gani_stage_job;
@@ -3975,41 +3996,53 @@ typedef struct gani_stage_job {
 static void gani_stage_task(const void *arg, int plane) {
     const gani_stage_job *job = (const gani_stage_job *)arg;
     const gani_stage *s = job->stage;
-    gani_stage_plane(job->kernels, s, job->in + (ptrdiff_t)plane * s->h * s->w,
+    gani_stage_plane(job->kernels, s, job->top, job->in + (ptrdiff_t)plane * s->h * s->w,
                      job->out + plane * gani_stage_plane_size(s));
 }
 
-/* Where images first ... of source lie ready: staged in scratch, or in place. */
-static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const float *source, int first,
-                                   int images, unsigned char *scratch) {
-    const float *in = source + (ptrdiff_t)first * s->c * s->h * s->w;
+/* Where a set of source lies ready: staged in scratch, or in place. */
+static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const float *source, const gani_set *set,
+                                   unsigned char *scratch) {
+    const float *in = source + (ptrdiff_t)set->first * s->c * s->h * s->w;
     if (s->in_place) {
         return in;
     }
     gani_stage_job job;
     job.kernels = ctx->kernels;
     job.stage = s;
+    job.top = set->top;
     job.in = in;
     job.out = (float *)(void *)scratch;
-    gani_for_planes(ctx, images * s->c, gani_stage_plane_size(s), gani_stage_task, &job);
+    gani_for_planes(ctx, set->images * s->c, gani_stage_plane_size(s), gani_stage_task, &job);
     return job.out;
 }
 
-/* Sets images and bytes of a stage of layer's images whose geometry is set; for `sharers` threads that share them. */
+/* Sets what is staged at a time, and bytes, of a stage whose geometry is set; for `sharers` threads that share it. */
 static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers) {
     const double weights = 4.0 * layer->o * (layer->c / layer->groups) * layer->kh * layer->kw;
     const double least = (double)GANI_CONV_STAGE_LEAST * sharers, wanted = 4.0 * weights > least ? 4.0 * weights : least;
     const size_t most = wanted < (double)GANI_CONV_STAGE_MOST ? (size_t)wanted : (size_t)GANI_CONV_STAGE_MOST;
-    const int n = layer->n;
-    s->in_place = s->phases_h == 1 && s->phases_w == 1 && s->pad_h == 0 && s->pad_w == 0 && s->hq == s->h &&
-                  s->wq == s->w;
-    size_t image = gani_mul((size_t)s->c, sizeof(float));
-    image = gani_mul(image, gani_mul((size_t)s->hq, (size_t)s->wq));
-    image = gani_mul(image, gani_mul((size_t)s->phases_h, (size_t)s->phases_w));
-    const size_t fit = image ? most / image : 1;
-    s->images = gani_piece(n, fit > (size_t)n ? n : fit > 1 ? (int)fit : 1, 1);
-    s->bytes = gani_mul(image, (size_t)s->images);
+    const size_t row = gani_mul(gani_mul((size_t)s->c, sizeof(float)),
+                                gani_mul((size_t)s->phases_h * (size_t)s->phases_w, (size_t)s->wq));
+    const size_t image = gani_mul(row, (size_t)s->rows_all + (size_t)s->halo), fit = image ? most / image : 1;
+    s->images = gani_piece(layer->n, fit > (size_t)layer->n ? layer->n : fit > 1 ? (int)fit : 1, 1);
+    s->rows = s->rows_all;
+    if (fit == 0) {
+        const int least_rows = s->halo > 4 ? s->halo : 4, fit_rows = (int)(most / row) - s->halo;
+        s->rows = gani_piece(s->rows_all, fit_rows > least_rows ? fit_rows : least_rows, 1);
+    }
+    s->hq = s->rows + s->halo;
+    s->bytes = gani_mul(gani_mul(row, (size_t)s->hq), (size_t)s->images);
     s->bytes = s->bytes ? gani_round_up(s->bytes, GANI_ALIGN) : 0;
+    s->in_place = 0;
+    if (s->phases_h == 1 && s->phases_w == 1 && s->pad_h == 0 && s->pad_w == 0 && s->rows_all + s->halo <= s->h &&
+        s->wq <= s->w) {
+        s->in_place = 1;
+        s->images = layer->n;
+        s->rows = s->rows_all;
+        s->hq = s->h;
+        s->wq = s->w;
+    }
 }
 
 /* Stage of x for forward and weight grad: as much of the padded image as the windows reach. */
@@ -4023,14 +4056,10 @@ static gani_stage gani_stage_x(const gani_conv *s, int sharers) {
     t.pad_h = s->pad_h;
     t.pad_w = s->pad_w;
     t.reflect = s->reflect;
-    t.hq = gani_ceil_div((s->oh - 1) * t.phases_h + (s->kh - 1) * s->dilation_h + 1, t.phases_h);
-    t.wq = gani_ceil_div((s->ow - 1) * t.phases_w + (s->kw - 1) * s->dilation_w + 1, t.phases_w);
+    t.rows_all = s->oh;
+    t.halo = gani_ceil_div((s->kh - 1) * s->dilation_h + 1, t.phases_h) - 1;
+    t.wq = gani_ceil_div((s->kw - 1) * s->dilation_w + 1, t.phases_w) - 1 + s->ow;
     gani_stage_size(&t, s, sharers);
-    if (t.pad_h == 0 && t.pad_w == 0 && t.phases_h == 1 && t.phases_w == 1) {
-        t.in_place = 1; /* windows that do not reach the last rows or columns */
-        t.hq = t.h;
-        t.wq = t.w;
-    }
     return t;
 }
 
@@ -4080,9 +4109,9 @@ static unsigned char *gani_pass_stage(gani_pass *pass, const gani_stage *stage) 
     return gani_pass_take(pass, stage->in_place ? 0 : stage->bytes);
 }
 
-static const float *gani_pass_staged(gani_pass *pass, const gani_stage *stage, const float *source, int first,
-                                     int images, unsigned char *scratch) {
-    return pass->scratch ? gani_stage_run(pass->ctx, stage, source, first, images, scratch) : NULL;
+static const float *gani_pass_staged(gani_pass *pass, const gani_stage *stage, const float *source,
+                                     const gani_set *set, unsigned char *scratch) {
+    return pass->scratch ? gani_stage_run(pass->ctx, stage, source, set, scratch) : NULL;
 }
 
 /* a + offset, also while measuring, when there are no arrays. */
@@ -4129,22 +4158,23 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
     const gani_stage stage = gani_stage_x(s, pass->ctx->threads);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
-    for (int first = 0; first < s->n; first += stage.images) {
-        const int images = s->n - first < stage.images ? s->n - first : stage.images;
-        const float *staged = gani_pass_staged(pass, &stage, call->in, first, images, scratch);
+    gani_set set = {0, 0, 0, 0};
+    while (gani_set_next(&set, &stage, s->n)) {
+        const float *staged = gani_pass_staged(pass, &stage, call->in, &set, scratch);
         for (int g = 0; g < s->groups; g++) {
+            const ptrdiff_t at = ((ptrdiff_t)set.first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set.top * s->ow;
             gani_product p;
             gani_product_clear(&p);
             p.m = o;
-            p.n = images * (int)map;
+            p.n = set.images * set.rows * s->ow;
             p.k = taps;
             p.a = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
             p.b.base = gani_at(staged, g * c * plane);
             p.b.row = gani_axis_taps(&stage, s);
-            p.b.col = gani_axis_places(s->c * plane, s->oh, stage.wq, s->ow, 1);
-            p.c = gani_at_out(call->out, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
+            p.b.col = gani_axis_places(s->c * plane, set.rows, stage.wq, s->ow, 1);
+            p.c = gani_at_out(call->out, at);
             p.c_row = gani_axis_plain(map);
-            p.c_col = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
+            p.c_col = gani_axis_places(s->o * map, set.rows, s->ow, s->ow, 1);
             p.bias_row = gani_at(call->bias, (ptrdiff_t)g * o);
             p.act = call->act;
             gani_pass_product(pass, &p);
@@ -4152,8 +4182,8 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
     }
 }
 
-/* dw[q, (p,u,v)] = sum over (b,i,j)  dy[q, (b,i,j)] * windows[(p,u,v), (b,i,j)]; images staged together are summed by one
- * product, one set after the other, so what is a set must not depend on the number of threads. */
+/* dw[q, (p,u,v)] = sum over (b,i,j)  dy[q, (b,i,j)] * windows[(p,u,v), (b,i,j)]; a set is summed by one product, one set
+ * after the other, so what is a set must not depend on the number of threads. */
 static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
@@ -4161,25 +4191,26 @@ static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_stage stage = gani_stage_x(s, 1);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
-    for (int first = 0; first < s->n; first += stage.images) {
-        const int images = s->n - first < stage.images ? s->n - first : stage.images;
-        const float *staged = gani_pass_staged(pass, &stage, call->in, first, images, scratch);
+    gani_set set = {0, 0, 0, 0};
+    while (gani_set_next(&set, &stage, s->n)) {
+        const float *staged = gani_pass_staged(pass, &stage, call->in, &set, scratch);
         for (int g = 0; g < s->groups; g++) {
+            const ptrdiff_t at = ((ptrdiff_t)set.first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set.top * s->ow;
             gani_product p;
             gani_product_clear(&p);
             p.m = o;
             p.n = taps;
-            p.k = images * (int)map;
-            p.a.base = gani_at(call->with, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
+            p.k = set.images * set.rows * s->ow;
+            p.a.base = gani_at(call->with, at);
             p.a.row = gani_axis_plain(map);
-            p.a.col = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
+            p.a.col = gani_axis_places(s->o * map, set.rows, s->ow, s->ow, 1);
             p.b.base = gani_at(staged, g * c * plane);
-            p.b.row = gani_axis_places(s->c * plane, s->oh, stage.wq, s->ow, 1);
+            p.b.row = gani_axis_places(s->c * plane, set.rows, stage.wq, s->ow, 1);
             p.b.col = gani_axis_taps(&stage, s);
             p.c = gani_at_out(call->out, (ptrdiff_t)g * o * taps);
             p.c_row = gani_axis_plain(taps);
             p.c_col = gani_axis_plain(1);
-            p.beta = first ? 1.0f : 0.0f;
+            p.beta = set.first > 0 || set.top > 0 ? 1.0f : 0.0f;
             gani_pass_product(pass, &p);
         }
     }
@@ -4213,6 +4244,13 @@ static gani_conv_phase gani_conv_phase_make(int phase, int size, int kernel, int
     return t;
 }
 
+/* The part of a phase in rows top ... top+rows-1 of every phase; dy is staged from the same row. */
+static gani_conv_phase gani_conv_phase_band(gani_conv_phase t, int stride, int top, int rows) {
+    t.count = t.count - top < rows ? t.count - top : rows;
+    t.first += top * stride;
+    return t;
+}
+
 /* Widens before and after by the padding that one phase needs along one axis of dy. */
 static void gani_conv_phase_reach(const gani_conv_phase *t, int size, int *before, int *after) {
     if (t->taps && t->count) {
@@ -4232,6 +4270,7 @@ static gani_stage gani_stage_dy(const gani_conv *s, int sharers) {
     t.phases_h = t.phases_w = 1;
     t.pad_h = t.pad_w = 0;
     t.reflect = 0;
+    t.rows_all = gani_ceil_div(s->h, s->stride_h);
     for (int i = 0; i < s->stride_h; i++) {
         const gani_conv_phase phase = gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
         gani_conv_phase_reach(&phase, s->oh, &t.pad_h, &after_h);
@@ -4240,7 +4279,8 @@ static gani_stage gani_stage_dy(const gani_conv *s, int sharers) {
         const gani_conv_phase phase = gani_conv_phase_make(i, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
         gani_conv_phase_reach(&phase, s->ow, &t.pad_w, &after_w);
     }
-    t.hq = t.pad_h + s->oh + after_h;
+    t.halo = t.pad_h + s->oh + after_h - t.rows_all;
+    t.halo = t.halo > 0 ? t.halo : 0;
     t.wq = t.pad_w + s->ow + after_w;
     gani_stage_size(&t, s, sharers);
     return t;
@@ -4248,18 +4288,18 @@ static gani_stage gani_stage_dy(const gani_conv *s, int sharers) {
 
 /* dx of one phase, [p, (b,i,j)] = w[p, (q,u,v)] * staged dy[(q,u,v), (b,i,j)], for every group. */
 static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage,
-                            const float *staged, int images, float *dx, const gani_conv_phase *y,
+                            const float *staged, const gani_set *set, const gani_conv_phase *y,
                             const gani_conv_phase *x) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups;
     const ptrdiff_t area = (ptrdiff_t)s->kh * s->kw, plane = gani_stage_plane_size(stage);
-    const ptrdiff_t size = (ptrdiff_t)s->h * s->w;
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, at = (ptrdiff_t)y->first * s->w + x->first;
     const ptrdiff_t corner = (ptrdiff_t)(stage->pad_h + y->start) * stage->wq + stage->pad_w + x->start;
     for (int g = 0; g < s->groups; g++) {
         gani_product p;
         gani_product_clear(&p);
         p.m = c;
-        p.n = images * y->count * x->count;
+        p.n = set->images * y->count * x->count;
         p.k = o * y->taps * x->taps;
         p.a.base = gani_at(call->with, (ptrdiff_t)g * o * c * area + (ptrdiff_t)y->tap * s->kw + x->tap);
         p.a.row = gani_axis_plain(area);
@@ -4270,7 +4310,7 @@ static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const g
         p.b.row = gani_axis_make(gani_level_make(o, plane), gani_level_make(y->taps, -(ptrdiff_t)y->back * stage->wq),
                                  gani_level_make(x->taps, -(ptrdiff_t)x->back));
         p.b.col = gani_axis_places(s->o * plane, y->count, stage->wq, x->count, 1);
-        p.c = gani_at_out(dx, g * c * size + (ptrdiff_t)y->first * s->w + x->first);
+        p.c = gani_at_out(call->out, ((ptrdiff_t)set->first * s->c + (ptrdiff_t)g * c) * size + at);
         p.c_row = gani_axis_plain(size);
         p.c_col = gani_axis_places(s->c * size, y->count, (ptrdiff_t)s->stride_h * s->w, x->count, s->stride_w);
         p.bias_row = gani_at(call->bias, (ptrdiff_t)g * c);
@@ -4279,17 +4319,17 @@ static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const g
     }
 }
 
-/* dx of images first ..., phase by phase. */
-static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage, int first,
-                             int images, float *dx, unsigned char *scratch) {
+/* dx of a set, phase by phase. */
+static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage, const gani_set *set,
+                             const float *staged) {
     const gani_conv *s = &call->s;
-    const float *staged = gani_pass_staged(pass, stage, call->in, first, images, scratch);
     for (int i = 0; i < s->stride_h; i++) {
-        const gani_conv_phase y = gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        const gani_conv_phase all = gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        const gani_conv_phase y = gani_conv_phase_band(all, s->stride_h, set->top, set->rows);
         for (int j = 0; j < s->stride_w; j++) {
             const gani_conv_phase x = gani_conv_phase_make(j, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
-            if (y.count && x.count) {
-                gani_walk_phase(pass, call, stage, staged, images, dx, &y, &x);
+            if (y.count > 0 && x.count > 0) {
+                gani_walk_phase(pass, call, stage, staged, set, &y, &x);
             }
         }
     }
@@ -4407,7 +4447,6 @@ static int gani_conv_is_dense(const gani_conv *s) {
 /* Zero padding (or none). */
 static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
-    const ptrdiff_t image = (ptrdiff_t)s->c * s->h * s->w;
     if (gani_conv_is_dense(s)) {
         gani_walk_parts(pass, call, 0, s->n, call->out);
         if (call->bias || call->act.kind != GAN_ACT_NONE) {
@@ -4426,9 +4465,9 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
     }
     const gani_stage stage = gani_stage_dy(s, pass->ctx->threads);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
-    for (int first = 0; first < s->n; first += stage.images) {
-        const int images = s->n - first < stage.images ? s->n - first : stage.images;
-        gani_walk_phases(pass, call, &stage, first, images, gani_at_out(call->out, first * image), scratch);
+    gani_set set = {0, 0, 0, 0};
+    while (gani_set_next(&set, &stage, s->n)) {
+        gani_walk_phases(pass, call, &stage, &set, gani_pass_staged(pass, &stage, call->in, &set, scratch));
     }
 }
 

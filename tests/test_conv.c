@@ -71,6 +71,17 @@ static const case_row rows[] = {
 };
 enum { ROWS = (int)(sizeof rows / sizeof rows[0]) };
 
+/* Large enough to be staged in several sets: a batch by images, large images by bands of rows. */
+static const case_row big[] = {
+    /* n  c   h   w   o  kh kw sh sw ph pw dh dw g  r  spare */
+    {7, 24, 48, 48, 2, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
+    {2, 48, 128, 128, 2, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
+    {1, 40, 90, 107, 3, 3, 3, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0},
+    {1, 2, 190, 193, 48, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0, 1, 0},
+    {2, 3, 200, 60, 40, 2, 2, 3, 1, 0, 0, 1, 1, 1, 0, 1, 0}, /* rows that no tap meets */
+};
+enum { BIG = (int)(sizeof big / sizeof big[0]) };
+
 static int windows(int size, int kernel, int stride, int pad, int dilation, int *spare) {
     const int room = size + 2 * pad - (kernel - 1) * dilation - 1;
     *spare = room % stride;
@@ -296,8 +307,8 @@ static void same_bits_for_any_threads(void) {
     gani_act act;
     act.kind = GAN_ACT_LEAKY_RELU;
     act.slope = 0.1f;
-    for (int row = 0; row < ROWS; row++) {
-        problem p = problem_make(&rows[row]);
+    for (int row = 0; row < ROWS + BIG; row++) {
+        problem p = problem_make(row < ROWS ? &rows[row] : &big[row - ROWS]);
         for (int direction = 0; direction < 3; direction++) {
             const size_t count = direction == 0 ? p.y_count : direction == 1 ? p.x_count : p.w_count;
             float *first = random_array(count), *out = random_array(count);
@@ -315,17 +326,28 @@ static void same_bits_for_any_threads(void) {
     }
 }
 
-/* A batch that is staged in several pieces gives what its images give one by one (forward) or in sum (weights). */
-static void batch_in_pieces(void) {
-    static const case_row big = {5, 48, 128, 128, 2, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0};
-    problem p = problem_make(&big);
-    CHECK(gani_stage_x(&p.s, 1).images < p.s.n, "the case is too small to be cut");
-    for (int direction = 0; direction < 3; direction++) {
-        sums want = reference(&p, direction);
-        check(&p, direction, &want, gan_isa_name(0), -1, 0);
-        sums_free(&want);
+static void several_sets(void) {
+    for (int row = 0; row < BIG; row++) {
+        problem p = problem_make(&big[row]);
+        gani_set set = {0, 0, 0, 0};
+        int sets[2] = {0, 0};
+        const gani_stage x = gani_stage_x(&p.s, 1), dy = gani_stage_dy(&p.s, 1);
+        while (gani_set_next(&set, &x, p.s.n)) {
+            sets[0]++;
+        }
+        memset(&set, 0, sizeof set);
+        while (gani_set_next(&set, &dy, p.s.n)) {
+            sets[1]++;
+        }
+        CHECK(sets[0] > 1 || sets[1] > 1, "row %d is too small to be cut", row);
+        for (int direction = 0; direction < 3; direction++) {
+            sums want = reference(&p, direction);
+            check(&p, direction, &want, gan_isa_name(0), 1000 + row, 0);
+            check(&p, direction, &want, gan_isa_name(0), 1000 + row, 3);
+            sums_free(&want);
+        }
+        problem_free(&p);
     }
-    problem_free(&p);
 }
 
 int main(int argc, char **argv) {
@@ -334,6 +356,6 @@ int main(int argc, char **argv) {
     TEST(input_grad);
     TEST(weight_grad);
     TEST(same_bits_for_any_threads);
-    TEST(batch_in_pieces);
+    TEST(several_sets);
     return test_end();
 }
