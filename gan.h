@@ -595,14 +595,13 @@ GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outpu
  * PyTorch's. b below is 1/sqrt(fan_in), fan_in the number of inputs that one output sees.
  * ========================================================================= */
 
-/* How layers behave that differ between training and use; flags, for all layers built from then
- * on. */
+/* How layers behave that differ between training and use: flags, for the layers built from then on.
+ * A new graph is in GAN_TRAIN: batch norm normalises by the batch and updates the running
+ * statistics, dropout drops. */
 enum {
-    GAN_TRAIN =
-        0, /* a new graph: batch statistics, running statistics are updated, dropout drops */
-    GAN_MODE_RUNNING_STATS = 1, /* batch norm uses the running statistics, and leaves them alone */
-    GAN_MODE_KEEP_STATS =
-        2, /* batch norm uses the batch's statistics and does not update the running ones */
+    GAN_TRAIN = 0,
+    GAN_MODE_RUNNING_STATS = 1,  /* batch norm normalises by the running statistics */
+    GAN_MODE_KEEP_STATS = 2,     /* batch norm leaves the running statistics as they are */
     GAN_MODE_KEEP_ALL_UNITS = 4, /* dropout does nothing */
     GAN_EVALUATE = GAN_MODE_RUNNING_STATS | GAN_MODE_KEEP_ALL_UNITS
 };
@@ -613,8 +612,8 @@ typedef struct gan_layer_desc {
     const gan_init *weight_init; /* [uniform in +-b; embedding: normal(0, 1)] */
     const gan_init *bias_init;   /* [uniform in +-b] */
     int dilation, groups;        /* [1] convolutions */
-    int reflect; /* [0] convolution: 1 mirrors the image instead of padding with zeros */
-    int out_pad; /* [0] transposed convolution: extra rows below and columns at the right */
+    int reflect;                 /* [0] convolution: 1 pads by mirroring the image */
+    int out_pad; /* [0] transposed convolution: extra rows below, columns at right */
 } gan_layer_desc;
 
 typedef struct gan_norm_desc {
@@ -631,7 +630,8 @@ GAN_API gan_tensor gan_layer_linear(gan_graph *graph, const char *name, gan_tens
                                     const gan_layer_desc *desc);
 /* Convolution with a square kernel, "kernel/stride/pad" in papers. x [n,c,h,w], y
  * [n,channels,oh,ow], oh = (h + 2*pad - kernel)/stride + 1; weight
- * [channels,c/groups,kernel,kernel], bias [channels]. */
+ * [channels,c/groups,kernel,kernel], bias [channels]. Of gan_upsample(g, x, 2) it is what papers
+ * call an upsampling convolution. */
 GAN_API gan_tensor gan_layer_conv(gan_graph *graph, const char *name, gan_tensor x, int channels,
                                   int kernel, int stride, int pad, const gan_layer_desc *desc);
 /* Transposed convolution: oh = (h - 1)*stride - 2*pad + kernel + out_pad; weight
@@ -13978,8 +13978,8 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  * name the row in >>systems.
  *
  * Holds:  recipes, the model, filling, running, saving.
- * Uses:   >>api-graph  >>api-layers  >>datasets  >>checkpoints        Knows nothing of: particular
- * systems.
+ * Uses:   >>api-graph  >>api-layers  >>datasets  >>checkpoints
+ * Knows nothing of: particular systems.
  * ========================================================================= */
 
 enum {
@@ -14253,16 +14253,54 @@ static const char *gani_next_pair(const char *text, gani_pair *pair) {
     return text + length;
 }
 
-/* The whole text of a value as a number; 0 if it is none. */
-static int gani_parse_number(const gani_pair *pair, double *out) {
-    char text[64], *end = text;
-    if (pair->value_length <= 0 || pair->value_length >= (int)sizeof text) {
-        return 0;
+/* Digits from *at on, appended to *number; moves *at behind them and returns how many there were.
+ * */
+static int gani_parse_digits(const char **at, const char *end, double *number) {
+    const char *first = *at;
+    for (; *at < end && **at >= '0' && **at <= '9'; ++*at) {
+        *number = 10.0 * *number + (**at - '0');
     }
-    memcpy(text, pair->value, (size_t)pair->value_length);
-    text[pair->value_length] = '\0';
-    *out = strtod(text, &end);
-    return *end == '\0' && *out - *out == 0.0;
+    return (int)(*at - first);
+}
+
+/* The whole text of a value as a decimal number, "-1.5e-3", whatever the locale; 0 if it is none.
+ * Exact for up to 15 digits and exponents up to 22. */
+static int gani_parse_number(const gani_pair *pair, double *out) {
+    const char *at = pair->value, *end = pair->value + pair->value_length;
+    const int negative = at < end && *at == '-';
+    double number = 0.0, power = 0.0;
+    int fraction = 0, small = 0;
+    at += negative;
+    int valid = gani_parse_digits(&at, end, &number) > 0;
+    if (at < end && *at == '.') {
+        at++;
+        fraction = gani_parse_digits(&at, end, &number);
+        valid = valid || fraction > 0;
+    }
+    if (valid && at < end && (*at == 'e' || *at == 'E')) {
+        at++;
+        small = at < end && *at == '-';
+        at += at < end && (*at == '-' || *at == '+');
+        valid = gani_parse_digits(&at, end, &power) > 0;
+    }
+    power = (small ? -power : power) - fraction;
+    number = power < 0.0 ? number / pow(10.0, -power) : number * pow(10.0, power);
+    *out = negative ? -number : number;
+    return valid && at == end && number - number == 0.0;
+}
+
+/* A number as options are written: nine digits, with a point whatever the locale. */
+typedef struct gani_number_text {
+    char text[32];
+} gani_number_text;
+
+static gani_number_text gani_print_number(double number) {
+    gani_number_text out;
+    snprintf(out.text, sizeof out.text, "%.9g", number);
+    for (char *c = out.text; *c; c++) {
+        *c = *c == ',' ? '.' : *c;
+    }
+    return out;
 }
 
 /* Word number `index` of a list separated by blanks; its length, 0 past the end. */
@@ -14277,7 +14315,7 @@ static int gani_word(const char *words, int index, const char **word) {
     }
 }
 
-/* Reads the value of an option, as a number. */
+/* Reads the value of an option: a number as it will be written, or which of the words it is. */
 static gan_status gani_parse_option(gan_context *ctx, const gan_option *option,
                                     const gani_pair *pair, double *out) {
     if (option->choices) {
@@ -14299,6 +14337,11 @@ static gan_status gani_parse_option(gan_context *ctx, const gan_option *option,
                           option->name, option->whole ? "whole " : "", option->low, option->high,
                           pair->value_length, pair->value);
     }
+    const gani_number_text written = gani_print_number(*out);
+    gani_pair again;
+    again.value = written.text;
+    again.value_length = (int)strlen(written.text);
+    gani_parse_number(&again, out);
     return GAN_OK;
 }
 
@@ -14339,7 +14382,7 @@ static gan_status gani_set_options(gan_model *model, const char *text) {
     return GAN_OK;
 }
 
-/* Writes all options to model->options_text; 17 digits give back the same number. */
+/* Writes all options to model->options_text, so that reading it gives the same values. */
 static gan_status gani_write_options(gan_model *model) {
     const gan_system *system = &model->system->info;
     const size_t capacity = (size_t)GANI_MAX_OPTIONS * 64;
@@ -14350,16 +14393,14 @@ static gan_status gani_write_options(gan_model *model) {
     }
     for (int i = 0; i < system->option_count && used < capacity; i++) {
         const gan_option *option = &system->options[i];
-        char *to = model->options_text + used;
-        used += (size_t)snprintf(to, capacity - used, "%s%s=", i ? " " : "", option->name);
-        to = model->options_text + used;
+        const gani_number_text number = gani_print_number(model->options[i]);
+        const char *value = number.text;
+        int length = (int)strlen(value);
         if (option->choices) {
-            const char *word;
-            const int length = gani_word(option->choices, (int)model->options[i], &word);
-            used += (size_t)snprintf(to, capacity - used, "%.*s", length, word);
-        } else {
-            used += (size_t)snprintf(to, capacity - used, "%.9g", model->options[i]);
+            length = gani_word(option->choices, (int)model->options[i], &value);
         }
+        used += (size_t)snprintf(model->options_text + used, capacity - used, "%s%s=%.*s",
+                                 i ? " " : "", option->name, length, value);
     }
     return GAN_OK;
 }

@@ -379,8 +379,13 @@ static void clear_errors(void) {
     check_refused(desc, GAN_ERR_ARGUMENT, "found \"2.5\"");
     desc.options = "lr";
     check_refused(desc, GAN_ERR_ARGUMENT, "option lr");
-    desc.options = "lr=1e-3x";
-    check_refused(desc, GAN_ERR_ARGUMENT, "\"1e-3x\"");
+    static const char *const numbers[] = {"lr=1e-3x", "lr=",      "lr=.",   "lr=e3",
+                                          "lr=1e",    "lr=1e+",   "lr=--1", "lr=0x1",
+                                          "lr=nan",   "lr=1e999", "lr=1,5"};
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        desc.options = numbers[i];
+        check_refused(desc, GAN_ERR_ARGUMENT, "option lr: expected a number from 0 to 10");
+    }
     desc.options = NULL;
     desc.height = desc.width = 30;
     check_refused(desc, GAN_ERR_SHAPE, "found 30 x 30");
@@ -394,6 +399,37 @@ static void clear_errors(void) {
     desc.options = NULL;
     desc.batch = 1;
     check_refused(desc, GAN_ERR_SHAPE, "generator.model.3");
+}
+
+/* Options are kept with nine digits, as they are written in checkpoints. */
+static void numbers_as_options(void) {
+    static const struct {
+        const char *options, *kept;
+        double value;
+    } cases[] = {
+        {"lr=0.0002", "lr=0.0002 ", 0.0002},
+        {"lr=2.5E+0", "lr=2.5 ", 2.5},
+        {"lr=.125", "lr=0.125 ", 0.125},
+        {"lr=3e-10", "lr=3e-10 ", 3e-10},
+        {"lr=1.23456789012", "lr=1.23456789 ", 1.23456789},
+        {" lr=1  ngf=8\n lr=7. ", "ngf=8 ndf=64 lr=7 ", 7.0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        gan_context *ctx = open_context(NULL, 1);
+        gan_model *model = NULL;
+        gan_model_info info;
+        gan_model_desc desc = small_desc(&smalls[2]);
+        desc.options = cases[i].options;
+        desc.batch = 2;
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+        if (model && gan_model_get_info(model, &info) == GAN_OK) {
+            CHECK(strstr(info.options, cases[i].kept), "%s: %s", cases[i].options, info.options);
+            CHECK(model->options[3] == cases[i].value, "%s: %.17g", cases[i].options,
+                  model->options[3]);
+        }
+        gan_model_destroy(model);
+        gan_context_destroy(ctx);
+    }
 }
 
 static void wrong_files_and_data(void) {
@@ -547,6 +583,7 @@ int main(int argc, char **argv) {
     TEST(feeds);
     TEST(sampling);
     TEST(clear_errors);
+    TEST(numbers_as_options);
     TEST(wrong_files_and_data);
     TEST(no_allocation_after_the_first_step);
     TEST(every_refused_allocation_is_survived);
