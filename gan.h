@@ -84,9 +84,11 @@
  *   4.1   >>gemm          matrix product: blocking, threads
  *   4.2   >>conv          the three convolutions
  *   5.1   >>nodes         what a graph is made of; parameters
- *   5.2   >>ops           the op table: shape, run, gradient
- *   5.3   >>graph         building, gradients
- *   5.4   >>planner       dead code, sharing, fusion, memory; running
+ *   5.2   >>ops           the list of ops; elementwise, reductions, moving: shape, gradient, builder
+ *   5.3   >>ops-net       products, convolutions, norms, classes, random, effects: the same
+ *   5.4   >>ops-run       running each op; the table
+ *   5.5   >>graph         building, gradients
+ *   5.6   >>planner       dead code, sharing, fusion, memory; running
  *   6.1   >>layers        networks' building blocks over ops
  *   6.2   >>losses        losses over ops
  *   6.3   >>optimisers    updates over ops
@@ -5111,7 +5113,7 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
 }
 
 /* ============================================================================
- * >>ops  5.2  THE OP TABLE: SHAPE, RUN, GRADIENT
+ * >>ops  5.2  THE LIST OF OPS; ELEMENTWISE, REDUCTIONS, MOVING: SHAPE, GRADIENT, BUILDER
  *
  * A row of GANI_OP_LIST is an op: its name, its flags, how many sources it must have, and its
  * functions. shape checks sources and attributes and sets the result's shape; run computes it; grad
@@ -5119,19 +5121,9 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
  * closed: the adjoint of a linear op is an op too (pad and slice, sum and broadcast, the three
  * convolutions, ...), and the gradient of an activation is expressed by the activation's result y.
  *
- *   conv          y = conv(x, w)          dx = transpose(dy, w)     dw = weight_grad(x, dy)
- *   transpose     x = transpose(y, w)     dy = conv(dx, w)          dw = weight_grad(dx, y)
- *   weight_grad   w = weight_grad(x, y)   dx = transpose(y, dw)     dy = conv(x, dw)
- *
- * Normalisation. With rstd = 1/sqrt(var + eps) and xhat = (x - mean)*rstd in each group of N
- * elements, g = dy*scale, and the sums S0 = sum g, S1 = sum g*xhat over the group, the whole
- * gradient, through mean and var as well, is
- *   dx = rstd*(g - S0/N - xhat*S1/N)
- * so one op makes the sums (norm_sums) and one makes dx (norm_dx); without S it is the gradient for
- * foreign moments. (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.)
- *
- * Holds:  the ops and the public functions that build them.
- * Uses:   >>nodes  >>gemm  >>conv  >>instances        Knows nothing of: layers, planning.
+ * Holds:  the ops' numbers, and for those that need no driver the shape and gradient functions and
+ *         the public functions that build them.
+ * Uses:   >>nodes        Knows nothing of: how an op is run, layers, planning.
  * ========================================================================= */
 
 /* X(id, name, flags, required sources, shape, run, grad, workspace, multiply_adds)
@@ -5966,6 +5958,27 @@ GAN_API gan_tensor gan_pad_reflect(gan_graph *graph, gan_tensor x, int pad_h, in
 GAN_API gan_tensor gan_detach(gan_graph *graph, gan_tensor x) {
     return gani_add1(graph, GANI_OP_DETACH, x, NULL);
 }
+
+/* ============================================================================
+ * >>ops-net  5.3  PRODUCTS, CONVOLUTIONS, NORMS, CLASSES, RANDOM, EFFECTS
+ *
+ * The ops that networks are made of, as in >>ops: shape, gradient, builder.
+ *
+ * The three convolutions are closed under differentiation:
+ *   conv          y = conv(x, w)          dx = transpose(dy, w)     dw = weight_grad(x, dy)
+ *   transpose     x = transpose(y, w)     dy = conv(dx, w)          dw = weight_grad(dx, y)
+ *   weight_grad   w = weight_grad(x, y)   dx = transpose(y, dw)     dy = conv(x, dw)
+ *
+ * Normalisation. With rstd = 1/sqrt(var + eps) and xhat = (x - mean)*rstd in each group of N
+ * elements, g = dy*scale, and the sums S0 = sum g, S1 = sum g*xhat over the group, the whole
+ * gradient, through mean and var as well, is
+ *   dx = rstd*(g - S0/N - xhat*S1/N)
+ * so one op makes the sums (norm_sums) and one makes dx (norm_dx); without S it is the gradient for
+ * foreign moments. (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.)
+ *
+ * Holds:  these ops.
+ * Uses:   >>nodes  >>ops        Knows nothing of: how an op is run, layers, planning.
+ * ========================================================================= */
 
 /* --- matrix products ----------------------------------------------------- */
 
@@ -6980,6 +6993,18 @@ static void gani_adam_op(gan_graph *graph, gan_tensor param, gan_tensor grad, ga
     source[GANI_SOURCE_T] = t;
     gani_add_node(graph, GANI_OP_ADAM, source, 6, &attr);
 }
+
+/* ============================================================================
+ * >>ops-run  5.4  RUNNING EACH OP; THE TABLE
+ *
+ * A run function cuts its op into tasks for gani_parallel and calls kernels or drivers. How it is cut
+ * depends on sizes alone, so that results are the same bits for any number of threads; what is small
+ * is one task, on the calling thread.
+ *
+ * Holds:  run, workspace and counting functions; gani_ops.
+ * Uses:   >>platform  >>instances  >>gemm  >>conv  >>nodes  >>ops  >>ops-net
+ * Knows nothing of: gradients, planning.
+ * ========================================================================= */
 
 /* --- running: blocks of elements ----------------------------------------- */
 
@@ -8429,13 +8454,13 @@ static const gani_op_row gani_ops[] = {
 };
 
 /* ============================================================================
- * >>graph  5.3  BUILDING, GRADIENTS
+ * >>graph  5.5  BUILDING, GRADIENTS
  *
  * A graph grows at its end only. Leaves are made here (inputs, parameters, constants), all else by
  * the builder functions beside the op table.
  *
  * Holds:  graphs, scopes, leaves, gan_grad.
- * Uses:   >>nodes  >>ops        Knows nothing of: how a program is run.
+ * Uses:   >>nodes  >>ops  >>ops-run        Knows nothing of: how a program is run.
  * ========================================================================= */
 
 static gan_status gani_graph_begin(gan_graph *graph) {
@@ -8852,7 +8877,7 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
 }
 
 /* ============================================================================
- * >>planner  5.4  DEAD CODE, SHARING, FUSION, MEMORY; RUNNING
+ * >>planner  5.6  DEAD CODE, SHARING, FUSION, MEMORY; RUNNING
  *
  * A program is a part of a graph made ready to run. The graph is only read, for other programs
  * share it; what changes (an activation folded into a convolution) is changed in the program's copy
