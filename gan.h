@@ -9854,9 +9854,10 @@ static int gani_check_rank(gan_graph *graph, gan_tensor x, int low, int high) {
     }
     const gan_shape shape = gan_tensor_shape(graph, x);
     if (shape.rank < low || shape.rank > high) {
+        const gani_shape_text found = gani_print_shape(&shape);
         gani_stick(graph, gani_error(graph->ctx, GAN_ERR_SHAPE,
                                      "layer %s: input must have rank %d to %d, found %s",
-                                     graph->scope, low, high, gani_print_shape(&shape).text));
+                                     graph->scope, low, high, found.text));
         return 0;
     }
     return 1;
@@ -10033,10 +10034,11 @@ static gan_tensor gani_batch_moments(gan_graph *graph, gan_tensor x, float momen
         return gan_concat(graph, rows, 2, 0);
     }
     if (samples < 2.0) {
+        const gani_shape_text found = gani_print_shape(&shape);
         gani_stick(graph, gani_error(graph->ctx, GAN_ERR_SHAPE,
                                      "layer %s: batch norm needs more than one value a channel, "
                                      "found %s",
-                                     graph->scope, gani_print_shape(&shape).text));
+                                     graph->scope, found.text));
     }
     gan_tensor moments = gan_moments(graph, x, GAN_NORM_BATCH);
     if (!(graph->mode & GAN_MODE_KEEP_STATS)) {
@@ -14525,9 +14527,11 @@ static gan_status gani_check_data(const gan_model *model, const gan_dataset *dat
     const gan_shape want = gan_shape3(model->channels, model->height, model->width);
     const gan_shape found = gan_dataset_shape(data);
     if (!gani_shape_equal(&want, &found)) {
+        const gani_shape_text want_text = gani_print_shape(&want);
+        const gani_shape_text found_text = gani_print_shape(&found);
         return gani_error(model->ctx, GAN_ERR_SHAPE,
                           "data: expected images %s (channels, height, width), found %s",
-                          gani_print_shape(&want).text, gani_print_shape(&found).text);
+                          want_text.text, found_text.text);
     }
     return GAN_OK;
 }
@@ -14625,7 +14629,7 @@ static gan_status gani_set_inputs(gan_context *ctx, gani_recipe *recipe, const c
 
 GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
                                     uint64_t seed) {
-    gan_status status = gani_check_size(model->ctx, "sampling: images", n, 1, INT_MAX);
+    gan_status status = gani_check_size(model->ctx, "sampling: images", n, 1, 1000000000);
     status = status ? status : gani_sample_recipe(model, n);
     if (status != GAN_OK) {
         return status;
@@ -14703,11 +14707,12 @@ GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {
  *
  * preset=pytorch-gan: networks, names and order of eriklindernoren/PyTorch-GAN,
  * implementations/gan/gan.py: G first, then D on the same fake images. Differs from it: batch
- * norm's eps is 1e-5 (option eps; 0.8 there, by a slip). preset=paper: the authors' network for
- * MNIST, goodfeli/adversarial mnist.yaml: maxout discriminator with dropout on the input of each
- * layer, sigmoid images in [0,1], SGD; both updates from the same weights. Differs from it: the
- * momentum stays at 0.5 (there it rises to 0.7 over 250 epochs) and the bias of the output layer
- * starts at 0 (there from the mean image).
+ * norm's eps is 1e-5 (option eps; 0.8 there, by a slip).
+ *
+ * preset=paper: the authors' network for MNIST, goodfeli/adversarial mnist.yaml: maxout
+ * discriminator with dropout on the input of each layer, sigmoid images in [0,1], SGD; both updates
+ * from the same weights. Differs from it: the momentum stays at 0.5 (there it rises to 0.7 over 250
+ * epochs) and the bias of the output layer starts at 0 (there from the mean image).
  * ========================================================================= */
 
 static const gan_option gani_gan_options[] = {
@@ -14857,8 +14862,8 @@ static const gani_system gani_gan = {
  * base * 2^stages, base from 4 to 15, so that 64 has four stages around 4x4 and 28 two around 7x7.
  * Channels double inwards from ngf and ndf, up to 16 times.
  *
- *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2    then, with the new D,    loss_g =
- * BCE(D(G(z)), 1)
+ *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2
+ *     loss_g = BCE(D(G(z)), 1), with D after its update
  *
  * Differs from pytorch/examples: the factor 1/2 (Adam does not see it but for eps).
  * ========================================================================= */
@@ -14911,14 +14916,9 @@ static int gani_dcgan_channels(int outermost, int stage) {
     return outermost << (stage < 4 ? stage : 4);
 }
 
-/* "main.7" */
-typedef struct gani_dcgan_name {
-    char text[24];
-} gani_dcgan_name;
-
-static gani_dcgan_name gani_dcgan_main(int index) {
-    gani_dcgan_name name;
-    snprintf(name.text, sizeof name.text, "main.%d", index);
+/* Writes "main.7" to name, and returns it. */
+static const char *gani_dcgan_main(char name[16], int index) {
+    snprintf(name, 16, "main.%d", index);
     return name;
 }
 
@@ -14929,16 +14929,17 @@ static gan_tensor gani_dcgan_generator(gani_recipe *recipe, gan_tensor z) {
     const int ngf = (int)gani_option(recipe, "ngf");
     gan_graph *g = recipe->graph;
     gan_tensor x = z;
+    char name[16];
     gan_graph_push(g, "generator");
     for (int i = 0; i < stages.count; i++) {
         const int channels = gani_dcgan_channels(ngf, stages.count - 1 - i);
         const int kernel = i == 0 ? stages.base : 4, stride = i == 0 ? 1 : 2, pad = i == 0 ? 0 : 1;
-        x = gan_layer_conv_transpose(g, gani_dcgan_main(3 * i).text, x, channels, kernel, stride,
+        x = gan_layer_conv_transpose(g, gani_dcgan_main(name, 3 * i), x, channels, kernel, stride,
                                      pad, &gani_dcgan_conv);
-        x = gan_relu(g,
-                     gan_layer_batch_norm(g, gani_dcgan_main(3 * i + 1).text, x, &gani_dcgan_norm));
+        x = gan_relu(
+            g, gan_layer_batch_norm(g, gani_dcgan_main(name, 3 * i + 1), x, &gani_dcgan_norm));
     }
-    x = gan_layer_conv_transpose(g, gani_dcgan_main(3 * stages.count).text, x,
+    x = gan_layer_conv_transpose(g, gani_dcgan_main(name, 3 * stages.count), x,
                                  recipe->model->channels, 4, 2, 1, &gani_dcgan_conv);
     gan_graph_pop(g);
     return gan_tanh(g, x);
@@ -14951,16 +14952,17 @@ static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor image
     const int ndf = (int)gani_option(recipe, "ndf");
     gan_graph *g = recipe->graph;
     gan_tensor x = images;
+    char name[16];
     gan_graph_push(g, "discriminator");
     for (int i = 0; i < stages.count; i++) {
         const int index = i == 0 ? 0 : 3 * i - 1;
-        x = gan_layer_conv(g, gani_dcgan_main(index).text, x, gani_dcgan_channels(ndf, i), 4, 2, 1,
+        x = gan_layer_conv(g, gani_dcgan_main(name, index), x, gani_dcgan_channels(ndf, i), 4, 2, 1,
                            &gani_dcgan_conv);
         x = i == 0 ? x
-                   : gan_layer_batch_norm(g, gani_dcgan_main(index + 1).text, x, &gani_dcgan_norm);
+                   : gan_layer_batch_norm(g, gani_dcgan_main(name, index + 1), x, &gani_dcgan_norm);
         x = gan_leaky_relu(g, x, 0.2f);
     }
-    x = gan_layer_conv(g, gani_dcgan_main(3 * stages.count - 1).text, x, 1, stages.base, 1, 0,
+    x = gan_layer_conv(g, gani_dcgan_main(name, 3 * stages.count - 1), x, 1, stages.base, 1, 0,
                        &gani_dcgan_conv);
     gan_graph_pop(g);
     return x;
