@@ -334,7 +334,7 @@ GAN_API gan_shape gan_shape1(int a);
 GAN_API gan_shape gan_shape2(int a, int b);
 GAN_API gan_shape gan_shape3(int a, int b, int c);
 GAN_API gan_shape gan_shape4(int a, int b, int c, int d);
-/* Number of elements; 0 if the shape is not valid or its bytes exceed the address space. */
+/* Number of elements; 0 if the shape is not valid or has more than 2^31-1 elements. */
 GAN_API size_t gan_shape_count(gan_shape shape);
 
 typedef struct gan_params gan_params;
@@ -4765,7 +4765,7 @@ GAN_API size_t gan_shape_count(gan_shape shape) {
     for (int i = 0; i < shape.rank && count != 0; i++) {
         count = gani_mul(count, shape.dim[i] >= 1 ? (size_t)shape.dim[i] : 0);
     }
-    return count <= PTRDIFF_MAX / sizeof(float) ? count : 0;
+    return count <= INT_MAX ? count : 0; /* drivers count in int */
 }
 
 static int gani_shape_equal(const gan_shape *a, const gan_shape *b) {

@@ -130,6 +130,8 @@ static void shapes(void) {
     CHECK(gan_shape_count(gan_shape2(3, 0)) == 0, "empty");
     CHECK(gan_shape_count(gan_shape2(3, -1)) == 0, "negative");
     CHECK(gan_shape_count(gan_shape4(INT_MAX, INT_MAX, INT_MAX, 2)) == 0, "overflow");
+    CHECK(gan_shape_count(gan_shape2(65536, 32767)) == 65536u * 32767u, "largest");
+    CHECK(gan_shape_count(gan_shape2(65536, 32768)) == 0, "2^31 elements");
     s.rank = GAN_MAX_RANK + 1;
     CHECK(gan_shape_count(s) == 0, "rank");
     s.rank = -1;
