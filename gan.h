@@ -296,7 +296,76 @@ typedef struct gan_conv_desc {
 
 /* ============================================================================
  * >>api-kernels  1.2  MATRIX PRODUCT AND CONVOLUTIONS ON PLAIN ARRAYS
+ *
+ * For programs that want only these. All arrays are row-major float32 and may have any
+ * alignment; none that is written may overlap another one. Scratch memory comes from the
+ * context and is kept for the next call. The bits of a result do not depend on the number of
+ * threads; they may differ between instruction sets.
+ *
+ * Returned: GAN_OK; GAN_ERR_ARGUMENT (a NULL array, a size or stride out of range); GAN_ERR_SHAPE (sizes that
+ * do not fit together); GAN_ERR_LIMIT (sizes whose products do not fit an int or the address space, strides beyond 1024);
+ * GAN_ERR_MEMORY. After an error nothing has been written.
  * ========================================================================= */
+
+/* gan_sgemm: c = alpha * op(a) * op(b) + beta * c.
+ *
+ *   a    [m,k], or [k,m] if transpose_a is not 0; read only
+ *   b    [k,n], or [n,k] if transpose_b is not 0; read only
+ *   c    [m,n]; not read if beta is 0
+ *   lda ldb ldc   floats from one row of the array as stored to the next, at least its row's length
+ *   m n k         at least 1
+ *
+ * A sum over k is added up in order of k, in pieces whose length depends on m, n and k only. Source of the interface:
+ * Dongarra, Du Croz, Hammarling, Duff 1990, level 3 BLAS.
+ */
+GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
+                             const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
+
+/* Sizes of a convolution: x [n,c,h,w], w [o,c/groups,kh,kw], y [n,o,oh,ow]. */
+typedef struct gan_conv_shape {
+    int n, c, h, w;
+    int o, kh, kw;
+} gan_conv_shape;
+
+/* gan_conv2d_size: oh = (h + 2*pad_h - dilation_h*(kh - 1) - 1)/stride_h + 1, rounded down, and ow likewise. desc NULL:
+ * all defaults. out_pad must be 0 here and below: the sizes of a transposed convolution's result are those of x, given
+ * by shape.
+ */
+GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc, int *oh, int *ow);
+
+/* gan_conv2d_forward: 2-D cross-correlation.
+ *
+ *   x     [n,c,h,w]            read only
+ *   w     [o,c/groups,kh,kw]   weights in PyTorch's order, read only
+ *   bias  [o] or NULL          read only
+ *   y     [n,o,oh,ow]          written
+ *   y[b,q,i,j] = bias[q] + sum over p,u,v of  x[b,p, i*stride+u*dilation-pad, j*stride+v*dilation-pad] * w[q,p,u,v]
+ *
+ * p runs over the channels of q's group. Outside of x stand zeros, or with desc->reflect the image mirrored without its
+ * edge (then pad < size). Source: Dumoulin and Visin 2016, arXiv:1603.07285, relationship 6.
+ */
+GAN_API gan_status gan_conv2d_forward(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                      const float *x, const float *w, const float *bias, float *y);
+
+/* gan_conv2d_input_grad: the gradient in x of sum(y * dy); also the transposed convolution of dy with w, which then is
+ * [channels in, channels out / groups, kh, kw], and x's sizes are those of its result.
+ *
+ *   dy    [n,o,oh,ow]          read only
+ *   w     [o,c/groups,kh,kw]   read only
+ *   bias  [c] or NULL          read only; added to dx, for transposed convolutions
+ *   dx    [n,c,h,w]            written
+ */
+GAN_API gan_status gan_conv2d_input_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                         const float *dy, const float *w, const float *bias, float *dx);
+
+/* gan_conv2d_weight_grad: the gradient in w of sum(y * dy).
+ *
+ *   x     [n,c,h,w]            read only
+ *   dy    [n,o,oh,ow]          read only
+ *   dw    [o,c/groups,kh,kw]   written
+ */
+GAN_API gan_status gan_conv2d_weight_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                          const float *x, const float *dy, float *dw);
 
 /* ============================================================================
  * >>api-graph  1.3  TENSORS, OPS, GRADIENTS, PROGRAMS, PARAMETERS
@@ -3835,6 +3904,42 @@ static gan_status gani_gemm_run(gan_context *ctx, const gani_gemm *g) {
     return GAN_OK;
 }
 
+/* A matrix of rows x cols in rows of ld floats: does it fit the address space? */
+static int gani_matrix_fits(int rows, int cols, size_t ld) {
+    return ld >= (size_t)cols && gani_mul((size_t)rows, ld) != 0 &&
+           (size_t)rows * ld <= (size_t)PTRDIFF_MAX / sizeof(float);
+}
+
+GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
+                             const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    if (!a || !b || !c || m < 1 || n < 1 || k < 1) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "gan_sgemm: arrays and sizes of at least 1 expected, found m %d, n %d, k %d%s",
+                          m, n, k, !a || !b || !c ? ", and an array that is NULL" : "");
+    }
+    if (!gani_matrix_fits(transpose_a ? k : m, transpose_a ? m : k, lda) ||
+        !gani_matrix_fits(transpose_b ? n : k, transpose_b ? k : n, ldb) || !gani_matrix_fits(m, n, ldc)) {
+        return gani_error(ctx, GAN_ERR_SHAPE,
+                          "gan_sgemm: m %d, n %d, k %d: lda %lu, ldb %lu or ldc %lu is less than a row or too large", m, n, k,
+                          (unsigned long)lda, (unsigned long)ldb, (unsigned long)ldc);
+    }
+    gani_gemm g;
+    memset(&g, 0, sizeof g);
+    g.m = m;
+    g.n = n;
+    g.k = k;
+    g.a = a;
+    g.a_row = transpose_a ? 1 : (ptrdiff_t)lda;
+    g.a_col = transpose_a ? (ptrdiff_t)lda : 1;
+    g.b = b;
+    g.b_row = transpose_b ? 1 : (ptrdiff_t)ldb;
+    g.b_col = transpose_b ? (ptrdiff_t)ldb : 1;
+    g.c = c;
+    g.c_row = (ptrdiff_t)ldc;
+    g.alpha = alpha;
+    g.beta = beta;
+    return gani_gemm_run(ctx, &g);
+}
+
 /* ============================================================================
  * >>conv  4.2  THE THREE CONVOLUTIONS
  *
@@ -3870,6 +3975,7 @@ typedef struct gani_conv {
 enum {
     GANI_CONV_STAGE_LEAST = 768 << 10, /* bytes staged at a time, unless all is less: it should stay in the second cache; */
     GANI_CONV_STAGE_MOST = 8 << 20,    /* but the weights are packed again for each set, so large ones ask for more */
+    GANI_CONV_STRIDE_MOST = 1024,      /* phases are walked one by one */
     GANI_CONV_FOLD_PIXELS = 64         /* input grad: up to so many pixels of dy the weights are read in order */
 };
 
@@ -4233,16 +4339,16 @@ static gani_conv_phase gani_conv_phase_make(int phase, int size, int kernel, int
     t.first = ((phase - pad) % stride + stride) % stride;
     t.count = t.first < size ? gani_ceil_div(size - t.first, stride) : 0;
     t.tap = 0;
-    while (t.tap < stride && t.tap * dilation % stride != phase) {
+    while (t.tap < stride && (int64_t)t.tap * dilation % stride != phase) {
         t.tap++;
     }
     t.tap_step = 1;
-    while (t.tap_step * dilation % stride != 0) {
+    while ((int64_t)t.tap_step * dilation % stride != 0) {
         t.tap_step++;
     }
     t.taps = t.tap < stride && t.tap < kernel ? gani_ceil_div(kernel - t.tap, t.tap_step) : 0;
     t.start = t.taps ? (t.first + pad - t.tap * dilation) / stride : 0;
-    t.back = t.tap_step * dilation / stride;
+    t.back = t.taps > 1 ? t.tap_step * dilation / stride : 0;
     return t;
 }
 
@@ -4505,7 +4611,7 @@ static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
 
 typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
 
-/* By direction: 0 forward, 1 input grad, 2 weight grad. Other algorithms are to be chosen here, by geometry. */
+/* Directions. Other algorithms are to be chosen here, by geometry. */
 static gani_conv_walk gani_conv_choose(const gani_conv *s, int direction) {
     (void)s;
     return direction == 0 ? gani_walk_forward : direction == 1 ? gani_walk_input_grad : gani_walk_weight_grad;
@@ -4579,6 +4685,120 @@ static gan_status gani_conv_weight_grad(gan_context *ctx, const gani_conv *s, co
     call.with = dy;
     call.out = dw;
     return gani_conv_run(ctx, 2, &call);
+}
+
+/* --- public functions ------------------------------------------------------------ */
+
+/* Windows along one axis; 0 if the kernel does not fit. */
+static int gani_conv_windows(int size, int kernel, int stride, int pad, int dilation) {
+    const int64_t room = (int64_t)size + 2 * (int64_t)pad - (int64_t)dilation * (kernel - 1) - 1;
+    const int64_t count = room < 0 ? 0 : room / stride + 1;
+    return count > INT_MAX ? 0 : (int)count;
+}
+
+/* 1 if every count that the drivers keep in an int fits one, and every array the address space. */
+static int gani_conv_fits(const gani_conv *s) {
+    const double most = (double)INT_MAX, c = s->c, o = s->o, n = s->n;
+    const double padded = ((double)s->h + 2.0 * s->pad_h) * ((double)s->w + 2.0 * s->pad_w);
+    const double map = (double)s->oh * s->ow, area = (double)s->kh * s->kw, address = (double)(PTRDIFF_MAX / 8);
+    return n * padded <= most && n * map <= most && n * c <= most && n * o <= most && c * area <= most &&
+           o * area <= most && (double)s->kh * s->dilation_h <= most / 2 && (double)s->kw * s->dilation_w <= most / 2 &&
+           s->stride_h <= GANI_CONV_STRIDE_MOST && s->stride_w <= GANI_CONV_STRIDE_MOST &&
+           (double)s->stride_h * s->oh <= most / 2 && (double)s->stride_w * s->ow <= most / 2 &&
+           n * c * padded <= address && n * o * map <= address && o * c * area <= address;
+}
+
+/* Geometry from public terms, checked. */
+static gan_status gani_conv_make(gan_context *ctx, const char *name, const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                 gani_conv *s) {
+    gan_conv_desc d;
+    memset(&d, 0, sizeof d);
+    d = desc ? *desc : d;
+    if (!shape || shape->n < 1 || shape->c < 1 || shape->h < 1 || shape->w < 1 || shape->o < 1 || shape->kh < 1 ||
+        shape->kw < 1) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: a shape whose sizes are at least 1 expected", name);
+    }
+    if (d.stride_h < 0 || d.stride_w < 0 || d.pad_h < 0 || d.pad_w < 0 || d.dilation_h < 0 || d.dilation_w < 0 ||
+        d.groups < 0 || d.out_pad_h != 0 || d.out_pad_w != 0) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: a field of gan_conv_desc is negative, or out_pad is not 0", name);
+    }
+    s->n = shape->n;
+    s->c = shape->c;
+    s->h = shape->h;
+    s->w = shape->w;
+    s->o = shape->o;
+    s->kh = shape->kh;
+    s->kw = shape->kw;
+    s->stride_h = d.stride_h ? d.stride_h : 1;
+    s->stride_w = d.stride_w ? d.stride_w : 1;
+    s->pad_h = d.pad_h;
+    s->pad_w = d.pad_w;
+    s->dilation_h = d.dilation_h ? d.dilation_h : 1;
+    s->dilation_w = d.dilation_w ? d.dilation_w : 1;
+    s->groups = d.groups ? d.groups : 1;
+    s->reflect = d.reflect;
+    s->oh = gani_conv_windows(s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+    s->ow = gani_conv_windows(s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
+    if (s->oh == 0 || s->ow == 0 || s->c % s->groups != 0 || s->o % s->groups != 0 ||
+        (s->reflect && (s->pad_h >= s->h || s->pad_w >= s->w))) {
+        return gani_error(ctx, GAN_ERR_SHAPE,
+                          "%s: image %dx%d, kernel %dx%d, padding %d,%d, channels %d to %d, groups %d: the kernel must fit the "
+                          "padded image, groups divide the channels, and reflecting padding be less than the image",
+                          name, s->h, s->w, s->kh, s->kw, s->pad_h, s->pad_w, s->c, s->o, s->groups);
+    }
+    if (!gani_conv_fits(s)) {
+        return gani_error(ctx, GAN_ERR_LIMIT, "%s: the sizes' products are too large", name);
+    }
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc, int *oh, int *ow) {
+    gani_conv s;
+    const gan_status status = gani_conv_make(ctx, "gan_conv2d_size", shape, desc, &s);
+    if (status != GAN_OK) {
+        return status;
+    }
+    if (!oh || !ow) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "gan_conv2d_size: places for both sizes expected, found NULL");
+    }
+    *oh = s.oh;
+    *ow = s.ow;
+    return GAN_OK;
+}
+
+/* Checks and runs one of the three. */
+static gan_status gani_conv_public(gan_context *ctx, const char *name, int direction, const gan_conv_shape *shape,
+                                   const gan_conv_desc *desc, const float *in, const float *with, const float *bias,
+                                   float *out) {
+    gani_conv_call call;
+    memset(&call, 0, sizeof call);
+    const gan_status status = gani_conv_make(ctx, name, shape, desc, &call.s);
+    if (status != GAN_OK) {
+        return status;
+    }
+    if (!in || !with || !out) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: three arrays expected, found NULL", name);
+    }
+    call.in = in;
+    call.with = with;
+    call.bias = bias;
+    call.out = out;
+    return gani_conv_run(ctx, direction, &call);
+}
+
+GAN_API gan_status gan_conv2d_forward(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                      const float *x, const float *w, const float *bias, float *y) {
+    return gani_conv_public(ctx, "gan_conv2d_forward", 0, shape, desc, x, w, bias, y);
+}
+
+GAN_API gan_status gan_conv2d_input_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                         const float *dy, const float *w, const float *bias, float *dx) {
+    return gani_conv_public(ctx, "gan_conv2d_input_grad", 1, shape, desc, dy, w, bias, dx);
+}
+
+GAN_API gan_status gan_conv2d_weight_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                          const float *x, const float *dy, float *dw) {
+    return gani_conv_public(ctx, "gan_conv2d_weight_grad", 2, shape, desc, x, dy, NULL, dw);
 }
 
 /* ============================================================================

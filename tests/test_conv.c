@@ -350,6 +350,54 @@ static void several_sets(void) {
     }
 }
 
+/* The public functions take the same paths; their checks refuse what the drivers do not expect. */
+static void public_functions(void) {
+    gan_context *ctx = context_of(NULL, 1, NULL);
+    const gan_conv_shape shape = {2, 4, 9, 7, 6, 3, 3};
+    gan_conv_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.stride_h = desc.stride_w = 2;
+    desc.pad_h = desc.pad_w = 1;
+    desc.groups = 2;
+    static const case_row row = {2, 4, 9, 7, 6, 3, 3, 2, 2, 1, 1, 1, 1, 2, 0, 0, 0};
+    problem p = problem_make(&row);
+    int oh = 0, ow = 0;
+    CHECK(gan_conv2d_size(ctx, &shape, &desc, &oh, &ow) == GAN_OK && oh == 5 && ow == 4, "size %d %d", oh, ow);
+    for (int direction = 0; direction < 3; direction++) {
+        const size_t count = direction == 0 ? p.y_count : direction == 1 ? p.x_count : p.w_count;
+        float *got = random_array(count), *want = random_array(count);
+        gani_act none = {GAN_ACT_NONE, 0.0f};
+        CHECK(run(ctx, &p, direction, NULL, none, want) == GAN_OK, "driver");
+        const gan_status status = direction == 0   ? gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, got)
+                                  : direction == 1 ? gan_conv2d_input_grad(ctx, &shape, &desc, p.y, p.w, NULL, got)
+                                                   : gan_conv2d_weight_grad(ctx, &shape, &desc, p.x, p.y, got);
+        CHECK(status == GAN_OK && memcmp(got, want, count * sizeof *got) == 0, "direction %d", direction);
+        free(got);
+        free(want);
+    }
+    gan_conv_shape bad = shape;
+    bad.kh = 12;
+    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE, "kernel beyond the image");
+    bad = shape;
+    bad.o = 5;
+    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE, "groups");
+    bad = shape;
+    bad.n = 0;
+    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_ARGUMENT, "empty batch");
+    bad = shape;
+    bad.n = INT_MAX;
+    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_LIMIT, "too large");
+    CHECK(gan_conv2d_forward(ctx, &shape, &desc, NULL, p.w, NULL, p.y) == GAN_ERR_ARGUMENT, "NULL");
+    desc.reflect = 1;
+    desc.pad_w = 7;
+    CHECK(gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE, "reflection beyond the image");
+    desc.pad_w = -1;
+    CHECK(gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_ARGUMENT, "negative padding");
+    CHECK(strstr(gan_context_error(ctx), "gan_conv2d_forward") != NULL, "message names the function");
+    problem_free(&p);
+    gan_context_destroy(ctx);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(forward);
@@ -357,5 +405,6 @@ int main(int argc, char **argv) {
     TEST(weight_grad);
     TEST(same_bits_for_any_threads);
     TEST(several_sets);
+    TEST(public_functions);
     return test_end();
 }

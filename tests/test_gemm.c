@@ -285,6 +285,32 @@ static void failed_allocation_is_reported(void) {
     gan_context_destroy(ctx);
 }
 
+static void public_function(void) {
+    gan_context *ctx = context_of(NULL, 1, NULL);
+    for (int variant = 0; variant < 4; variant++) {
+        gemm_case t = case_make(23, 31, 17, variant);
+        const size_t lda = (size_t)(variant & 1 ? t.g.a_col : t.g.a_row), ldb = (size_t)(variant & 2 ? t.g.b_col : t.g.b_row);
+        float *want = (float *)malloc(t.c_count * sizeof *want);
+        t.g.bias_row = t.g.bias_col = NULL;
+        t.g.act.kind = GAN_ACT_NONE;
+        case_reset(&t);
+        CHECK(gani_gemm_run(ctx, &t.g) == GAN_OK, "driver");
+        memcpy(want, t.c, t.c_count * sizeof *want);
+        case_reset(&t);
+        CHECK(gan_sgemm(ctx, variant & 1, variant & 2, 23, 31, 17, t.g.alpha, t.a, lda, t.b, ldb, t.g.beta, t.c,
+                        (size_t)t.g.c_row) == GAN_OK,
+              "status");
+        CHECK(memcmp(want, t.c, t.c_count * sizeof *want) == 0, "variant %d", variant);
+        free(want);
+        case_free(&t);
+    }
+    float x[4] = {1, 2, 3, 4};
+    CHECK(gan_sgemm(ctx, 0, 0, 2, 2, 2, 1, x, 1, x, 2, 0, x, 2) == GAN_ERR_SHAPE, "lda");
+    CHECK(gan_sgemm(ctx, 0, 0, 2, 0, 2, 1, x, 2, x, 2, 0, x, 2) == GAN_ERR_ARGUMENT, "n");
+    CHECK(gan_sgemm(ctx, 0, 0, 2, 2, 2, 1, x, 2, NULL, 2, 0, x, 2) == GAN_ERR_ARGUMENT, "NULL");
+    gan_context_destroy(ctx);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(values_avx512);
@@ -295,5 +321,6 @@ int main(int argc, char **argv) {
     TEST(long_sums);
     TEST(same_bits_for_any_threads);
     TEST(failed_allocation_is_reported);
+    TEST(public_function);
     return test_end();
 }
