@@ -15136,9 +15136,11 @@ static int gani_dcgan_channels(int outermost, int stage) {
     return outermost << (stage < 4 ? stage : 4);
 }
 
+enum { GANI_LAYER_NAME = 20 }; /* bytes of "main." and any number */
+
 /* Writes "main.7" to name, and returns it. */
-static const char *gani_dcgan_main(char name[16], int index) {
-    snprintf(name, 16, "main.%d", index);
+static const char *gani_dcgan_main(char name[GANI_LAYER_NAME], int index) {
+    snprintf(name, GANI_LAYER_NAME, "main.%d", index);
     return name;
 }
 
@@ -15149,7 +15151,7 @@ static gan_tensor gani_dcgan_generator(gani_recipe *recipe, gan_tensor z) {
     const int ngf = (int)gani_option(recipe, "ngf");
     gan_graph *g = recipe->graph;
     gan_tensor x = z;
-    char name[16];
+    char name[GANI_LAYER_NAME];
     gan_graph_push(g, "generator");
     for (int i = 0; i < stages.count; i++) {
         const int channels = gani_dcgan_channels(ngf, stages.count - 1 - i);
@@ -15172,7 +15174,7 @@ static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor image
     const int ndf = (int)gani_option(recipe, "ndf");
     gan_graph *g = recipe->graph;
     gan_tensor x = images;
-    char name[16];
+    char name[GANI_LAYER_NAME];
     gan_graph_push(g, "discriminator");
     for (int i = 0; i < stages.count; i++) {
         const int index = i == 0 ? 0 : 3 * i - 1;

@@ -335,10 +335,53 @@ static void bench_conv(void) {
     }
 }
 
+/* --- training steps ------------------------------------------------------------- */
+
+typedef struct step_row {
+    const char *system;
+    int size, channels;
+} step_row;
+
+static const step_row step_rows[] = {{"gan", 28, 1}, {"dcgan", 64, 3}};
+
+static void run_step(void *arg) {
+    if (gan_model_step((gan_model *)arg) != GAN_OK) {
+        fprintf(stderr, "bench: %s\n", gan_context_error(bench.ctx));
+        exit(1);
+    }
+}
+
+/* Whole steps, updates included, on noise in place of images; names as in bench/peers/steps.py. */
+static void bench_steps(void) {
+    for (size_t i = 0; i < sizeof step_rows / sizeof step_rows[0]; i++) {
+        const step_row *r = &step_rows[i];
+        gan_model_desc desc = gan_model_defaults(r->system);
+        gan_model *model = NULL;
+        gan_model_info info;
+        char name[96];
+        size_t count = 0;
+        desc.height = desc.width = r->size;
+        desc.channels = r->channels;
+        snprintf(name, sizeof name, "step_%s_%dx%d_b%d", r->system, r->size, r->size, desc.batch);
+        if (!selected(name)) {
+            continue;
+        }
+        if (gan_model_create(&model, bench.ctx, &desc) != GAN_OK ||
+            gan_model_fill(model, NULL) != GAN_OK || gan_model_get_info(model, &info) != GAN_OK) {
+            fprintf(stderr, "bench: %s\n", gan_context_error(bench.ctx));
+            exit(1);
+        }
+        float *real = gan_model_feed(model, "real", &count);
+        gan_random_uniform(1, 1, 0, real, count);
+        report(name, info.train_multiply_adds, run_step, model);
+        gan_model_destroy(model);
+    }
+}
+
 /* --- all ---------------------------------------------------------------------- */
 
 /* Groups of cases, in the order in which they run; each skips what is not selected. */
-static void (*const groups[])(void) = {bench_gemm, bench_conv};
+static void (*const groups[])(void) = {bench_gemm, bench_conv, bench_steps};
 
 static int parse(int argc, char **argv) {
     bench.threads = 1;
