@@ -1193,13 +1193,6 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #define GANI_RESTRICT
 #endif
 
-/* Asks for the cache line at an address, which need not exist. */
-#if defined(__GNUC__) || defined(__clang__)
-#define GANI_PREFETCH(at) __builtin_prefetch((at), 0, 2)
-#else
-#define GANI_PREFETCH(at) ((void)0)
-#endif
-
 /* In front of a loop over an array of vectors, whose length is known: unrolled whole, so that the array becomes registers. */
 #if defined(__clang__)
 #define GANI_UNROLL _Pragma("clang loop unroll(full)")
@@ -1990,18 +1983,21 @@ typedef struct gani_block {
  * Products of few rows use tiles GANI_WIDE_NV vectors wide instead, up to GANI_WIDE_MR rows. Dot
  * products are computed 4 by GANI_DOT_N. */
 #if defined(GANI_ISA_AVX512) || defined(GANI_ISA_NEON)
+#define GANI_REGISTERS 32
 #define GANI_MR 8
 #define GANI_NV 3
 #define GANI_WIDE_MR 4
 #define GANI_WIDE_NV 6
 #define GANI_DOT_N 4
 #elif defined(GANI_ISA_AVX2)
+#define GANI_REGISTERS 16
 #define GANI_MR 6
 #define GANI_NV 2
 #define GANI_WIDE_MR 3
 #define GANI_WIDE_NV 4
 #define GANI_DOT_N 3
 #else
+#define GANI_REGISTERS 16
 #define GANI_MR 4
 #define GANI_NV 3
 #define GANI_WIDE_MR 1
@@ -2009,10 +2005,37 @@ typedef struct gani_block {
 #define GANI_DOT_N 1
 #endif
 
-/* Wide tiles read b where it lies, each step far from the last: the columns of the next tile are asked for in time. */
-#define GANI_TILE_AHEAD(V, at)                                                                     \
-    if (V > GANI_NV) {                                                                             \
-        GANI_PREFETCH((at) + V * VW);                                                              \
+/* One step of a tile. The vectors of b stay in registers while a passes, unless there are too few of them: then it is the
+ * other way round. */
+#define GANI_TILE_STEP(M, V)                                                                       \
+    if (M < V && M * V + V + 1 > GANI_REGISTERS) {                                                 \
+        vf scale[M];                                                                               \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            scale[i] = vf_set1(a[i]);                                                              \
+        }                                                                                          \
+        GANI_UNROLL                                                                                \
+        for (int v = 0; v < V; v++) {                                                              \
+            const vf row = vf_load(base[v] + step[p]);                                             \
+            GANI_UNROLL                                                                            \
+            for (int i = 0; i < M; i++) {                                                          \
+                sum[i][v] = vf_fma(scale[i], row, sum[i][v]);                                      \
+            }                                                                                      \
+        }                                                                                          \
+    } else {                                                                                       \
+        vf row[V];                                                                                 \
+        GANI_UNROLL                                                                                \
+        for (int v = 0; v < V; v++) {                                                              \
+            row[v] = vf_load(base[v] + step[p]);                                                   \
+        }                                                                                          \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            const vf scale = vf_set1(a[i]);                                                        \
+            GANI_UNROLL                                                                            \
+            for (int v = 0; v < V; v++) {                                                          \
+                sum[i][v] = vf_fma(scale, row[v], sum[i][v]);                                      \
+            }                                                                                      \
+        }                                                                                          \
     }
 
 /* out[v][i*ld + lane] += (add) or = the sum over p of a[p][i] * b[v][step[p] + lane], for V vectors of columns. */
@@ -2031,20 +2054,7 @@ typedef struct gani_block {
             }                                                                                      \
         }                                                                                          \
         for (int p = 0; p < k; p++, a += M) {                                                      \
-            vf row[V];                                                                             \
-            GANI_UNROLL                                                                            \
-            for (int v = 0; v < V; v++) {                                                          \
-                row[v] = vf_load(base[v] + step[p]);                                               \
-                GANI_TILE_AHEAD(V, base[v] + step[p])                                              \
-            }                                                                                      \
-            GANI_UNROLL                                                                            \
-            for (int i = 0; i < M; i++) {                                                          \
-                const vf scale = vf_set1(a[i]);                                                    \
-                GANI_UNROLL                                                                        \
-                for (int v = 0; v < V; v++) {                                                      \
-                    sum[i][v] = vf_fma(scale, row[v], sum[i][v]);                                  \
-                }                                                                                  \
-            }                                                                                      \
+            GANI_TILE_STEP(M, V)                                                                   \
         }                                                                                          \
         GANI_UNROLL                                                                                \
         for (int v = 0; v < V; v++) {                                                              \
@@ -2270,20 +2280,24 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
     }
 }
 
-/* out[i] = in[i * stride], i < n. */
-static void GANI_FN(gani_gemm_copy)(float *out, const float *in, int stride, int n) {
-    int i = 0;
-    if (stride == 1) {
-        memcpy(out, in, (size_t)n * sizeof *out);
-        return;
-    }
-    if (stride == 2) { /* the last vector would read one float too many */
-        for (; i + VW < n; i += VW) {
-            vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
+/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. */
+static void GANI_FN(gani_gemm_copy)(float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride,
+                                    int rows, int n) {
+    for (int r = 0; r < rows; r++, out += out_ld, in += in_ld) {
+        int i = 0;
+        if (stride == 1) {
+            for (; i + VW <= n; i += VW) {
+                vf_store(out + i, vf_load(in + i));
+            }
         }
-    }
-    for (; i < n; i++) {
-        out[i] = in[i * stride];
+        if (stride == 2) { /* the last vector would read one float too many */
+            for (; i + VW < n; i += VW) {
+                vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
+            }
+        }
+        for (; i < n; i++) {
+            out[i] = in[i * stride];
+        }
     }
 }
 
@@ -2373,12 +2387,13 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
     }
 }
 
+#undef GANI_REGISTERS
 #undef GANI_MR
 #undef GANI_NV
 #undef GANI_WIDE_MR
 #undef GANI_WIDE_NV
+#undef GANI_TILE_STEP
 #undef GANI_DEFINE_TILE
-#undef GANI_TILE_AHEAD
 #undef GANI_TILE_NAME
 #undef GANI_DEFINE_TILES
 #undef GANI_TILE_ROW
@@ -3005,7 +3020,9 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
        const ptrdiff_t *step, int k, int group))                                               \
-    X(void, gemm_copy, (float *out, const float *in, int stride, int n))                       \
+    X(void, gemm_copy,                                                                         \
+      (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,   \
+       int n))                                                                                 \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
     X(void, gemm_load,                                                                         \
@@ -4010,7 +4027,7 @@ static int gani_set_next(gani_set *set, const gani_stage *s, int n) {
     return set->first < n;
 }
 
-/* Row or column r of the padded image to that of the source; -1: zero. */
+/* Row or column r of the padded image to that of the source; -1: none. */
 static int gani_stage_index(int r, int pad, int size, int reflect) {
     int i = r - pad;
     if (reflect) {
@@ -4019,41 +4036,54 @@ static int gani_stage_index(int r, int pad, int size, int reflect) {
     return i >= 0 && i < size ? i : -1;
 }
 
-/* Places from ... to-1 of a row that may be padding; in is the source row. */
-static void gani_stage_edge(const gani_stage *s, int phase, const float *in, float *out, int from, int to) {
-    for (int x = from; x < to; x++) {
-        const int at = gani_stage_index(x * s->phases_w + phase, s->pad_w, s->w, s->reflect);
-        out[x] = at >= 0 ? in[at] : 0.0f;
-    }
+/* Places first ... end-1 of one axis of a phase that lie in the image: place q at q*step + phase - pad. */
+typedef struct gani_span {
+    int first, end;
+} gani_span;
+
+static gani_span gani_span_make(int places, int step, int phase, int pad, int size) {
+    const int before = pad - phase, after = before + size;
+    gani_span span;
+    span.first = before > 0 ? gani_ceil_div(before, step) : 0;
+    span.end = after > 0 ? gani_ceil_div(after, step) : 0;
+    span.end = span.end < places ? span.end : places;
+    span.first = span.first < span.end ? span.first : span.end;
+    return span;
 }
 
-/* One row of one phase: out[x] = padded row at x*phases_w + phase. */
-static void gani_stage_row(const gani_kernels *kernels, const gani_stage *s, int phase, const float *in, float *out) {
-    const int step = s->phases_w, before = s->pad_w - phase, after = before + s->w;
-    int first = before > 0 ? gani_ceil_div(before, step) : 0;
-    int end = after > 0 ? gani_ceil_div(after, step) : 0;
-    end = end < s->wq ? end : s->wq;
-    first = first < end ? first : end;
-    gani_stage_edge(s, phase, in, out, 0, first);
-    gani_stage_edge(s, phase, in, out, end, s->wq);
-    if (first == end) {
-        return;
+/* Reflecting padding of one phase: every place outside the spans. */
+static void gani_stage_reflect(const gani_stage *s, int top, int phase_h, int phase_w, gani_span rows, gani_span cols,
+                               const float *in, float *out) {
+    for (int q = 0; q < s->hq; q++, out += s->wq) {
+        const int y = gani_stage_index((top + q) * s->phases_h + phase_h, s->pad_h, s->h, 1);
+        const int inside = q >= rows.first && q < rows.end;
+        for (int i = 0; i < s->wq && y >= 0; i++) {
+            if (inside && i == cols.first && cols.end > cols.first) {
+                i = cols.end - 1;
+                continue;
+            }
+            const int x = gani_stage_index(i * s->phases_w + phase_w, s->pad_w, s->w, 1);
+            out[i] = x >= 0 ? in[(ptrdiff_t)y * s->w + x] : 0.0f;
+        }
     }
-    in += first * step - before;
-    kernels->gemm_copy(out + first, in, step, end - first);
 }
 
 /* One channel of one image, all phases, from row `top` of each phase. */
 static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, int top, const float *in, float *out) {
+    const int pad_h = s->pad_h - top * s->phases_h;
     for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
-        for (int phase_w = 0; phase_w < s->phases_w; phase_w++) {
-            for (int q = 0; q < s->hq; q++, out += s->wq) {
-                const int row = gani_stage_index((top + q) * s->phases_h + phase_h, s->pad_h, s->h, s->reflect);
-                if (row >= 0) {
-                    gani_stage_row(kernels, s, phase_w, in + (ptrdiff_t)row * s->w, out);
-                } else {
-                    memset(out, 0, (size_t)s->wq * sizeof *out);
-                }
+        const gani_span rows = gani_span_make(s->hq, s->phases_h, phase_h, pad_h, s->h);
+        for (int phase_w = 0; phase_w < s->phases_w; phase_w++, out += (ptrdiff_t)s->hq * s->wq) {
+            const gani_span cols = gani_span_make(s->wq, s->phases_w, phase_w, s->pad_w, s->w);
+            memset(out, 0, (size_t)s->hq * (size_t)s->wq * sizeof *out);
+            if (rows.first < rows.end && cols.first < cols.end) {
+                const int y = rows.first * s->phases_h + phase_h - pad_h, x = cols.first * s->phases_w + phase_w - s->pad_w;
+                kernels->gemm_copy(out + (ptrdiff_t)rows.first * s->wq + cols.first, s->wq, in + (ptrdiff_t)y * s->w + x,
+                                   (ptrdiff_t)s->phases_h * s->w, s->phases_w, rows.end - rows.first,
+                                   cols.end - cols.first);
+            }
+            if (s->reflect) {
+                gani_stage_reflect(s, top, phase_h, phase_w, rows, cols, in, out);
             }
         }
     }
@@ -4125,18 +4155,20 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
     return job.out;
 }
 
-/* Sets what is staged at a time, and bytes, of a stage whose geometry is set; for `sharers` threads that share it. */
-static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers) {
+/* Sets what is staged at a time, and bytes, of a stage whose geometry is set; for `sharers` threads that share it. beside:
+ * floats of another operand that go with a row of windows, and should fit the cache too. */
+static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers, size_t beside) {
     const double weights = 4.0 * layer->o * (layer->c / layer->groups) * layer->kh * layer->kw;
     const double least = (double)GANI_CONV_STAGE_LEAST * sharers, wanted = 4.0 * weights > least ? 4.0 * weights : least;
     const size_t most = wanted < (double)GANI_CONV_STAGE_MOST ? (size_t)wanted : (size_t)GANI_CONV_STAGE_MOST;
     const size_t row = gani_mul(gani_mul((size_t)s->c, sizeof(float)),
                                 gani_mul((size_t)s->phases_h * (size_t)s->phases_w, (size_t)s->wq));
-    const size_t image = gani_mul(row, (size_t)s->rows_all + (size_t)s->halo), fit = image ? most / image : 1;
+    const size_t image = gani_mul(row, (size_t)s->rows_all + (size_t)s->halo);
+    const size_t share = image + beside * (size_t)s->rows_all * sizeof(float), fit = image ? most / share : 1;
     s->images = gani_piece(layer->n, fit > (size_t)layer->n ? layer->n : fit > 1 ? (int)fit : 1, 1);
     s->rows = s->rows_all;
     if (fit == 0) {
-        const int least_rows = s->halo > 4 ? s->halo : 4, fit_rows = (int)(most / row) - s->halo;
+        const int least_rows = s->halo > 4 ? s->halo : 4, fit_rows = (int)(most / (row + beside * sizeof(float))) - s->halo;
         s->rows = gani_piece(s->rows_all, fit_rows > least_rows ? fit_rows : least_rows, 1);
     }
     s->hq = s->rows + s->halo;
@@ -4154,7 +4186,7 @@ static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers) 
 }
 
 /* Stage of x for forward and weight grad: as much of the padded image as the windows reach. */
-static gani_stage gani_stage_x(const gani_conv *s, int sharers) {
+static gani_stage gani_stage_x(const gani_conv *s, int sharers, size_t beside) {
     gani_stage t;
     t.c = s->c;
     t.h = s->h;
@@ -4167,7 +4199,7 @@ static gani_stage gani_stage_x(const gani_conv *s, int sharers) {
     t.rows_all = s->oh;
     t.halo = gani_ceil_div((s->kh - 1) * s->dilation_h + 1, t.phases_h) - 1;
     t.wq = gani_ceil_div((s->kw - 1) * s->dilation_w + 1, t.phases_w) - 1 + s->ow;
-    gani_stage_size(&t, s, sharers);
+    gani_stage_size(&t, s, sharers, beside);
     return t;
 }
 
@@ -4263,7 +4295,7 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
     const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    const gani_stage stage = gani_stage_x(s, pass->ctx->threads);
+    const gani_stage stage = gani_stage_x(s, pass->ctx->threads, 0);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
@@ -4296,7 +4328,7 @@ static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
     const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    const gani_stage stage = gani_stage_x(s, 1);
+    const gani_stage stage = gani_stage_x(s, 1, (size_t)s->o * (size_t)s->ow);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
@@ -4390,7 +4422,7 @@ static gani_stage gani_stage_dy(const gani_conv *s, int sharers) {
     t.halo = t.pad_h + s->oh + after_h - t.rows_all;
     t.halo = t.halo > 0 ? t.halo : 0;
     t.wq = t.pad_w + s->ow + after_w;
-    gani_stage_size(&t, s, sharers);
+    gani_stage_size(&t, s, sharers, 0);
     return t;
 }
 

@@ -331,7 +331,7 @@ static void several_sets(void) {
         problem p = problem_make(&big[row]);
         gani_set set = {0, 0, 0, 0};
         int sets[2] = {0, 0};
-        const gani_stage x = gani_stage_x(&p.s, 1), dy = gani_stage_dy(&p.s, 1);
+        const gani_stage x = gani_stage_x(&p.s, 1, 0), dy = gani_stage_dy(&p.s, 1);
         while (gani_set_next(&set, &x, p.s.n)) {
             sets[0]++;
         }
