@@ -3614,7 +3614,8 @@ typedef struct gani_packing {
 /* A few steps of all panels at a time, so that neighbours in memory are read together even if they are in different
  * panels: few, so that rows a large power of two apart do not evict each other; more where steps are the neighbours. */
 static void gani_pack_panels(const gani_kernels *kernels, const gani_packing *s) {
-    const int most = s->group[0] == 0 ? 64 : 16;
+    const int transposed = 3072 / s->width / 16 * 16; /* steps that fill half of the first cache */
+    const int most = s->group[0] == 0 && transposed > 16 ? transposed : 16;
     for (int q = 0; q < s->k; q += most) {
         const int steps = s->k - q < most ? s->k - q : most;
         for (int i = 0; i < s->lanes; i += s->width) {
