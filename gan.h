@@ -134,6 +134,8 @@
  *   problem alone, and random numbers are counter-based, so a training run gives the same bits for
  *   any number of threads, and after a save and a load. Bits do differ between instruction sets, and
  *   between C libraries (noise is made with their log, cos and sin).
+ *   On a machine with other work set the environment variable OMP_WAIT_POLICY=passive: else GNU
+ *   OpenMP's threads spin while they wait, and steal the time they wait for.
  *
  * ERRORS
  *
