@@ -26,18 +26,19 @@
  *     #define GAN_IMPLEMENTATION
  *     #include "gan.h"
  *
- *     static float images[64 * 28 * 28];
+ *     static float images[64 * 32 * 32];
  *
  *     int main(void) {
  *         gan_context *ctx = NULL;
  *         gan_dataset *data = NULL;
  *         gan_model *model = NULL;
  *         gan_model_desc desc = gan_model_defaults("dcgan");
- *         desc.height = desc.width = 28;
+ *         desc.height = desc.width = 32;
  *         desc.channels = 1;
- *         desc.options = "ngf=16 ndf=16";
+ *         gan_dataset_desc size = {.height = 32, .width = 32, .channels = 1};
+ *         desc.options = "ngf=24 ndf=12 lr=0.0005";
  *
- *         int failed = gan_context_create(&ctx, NULL) || gan_dataset_open(&data, ctx, "digits", NULL) ||
+ *         int failed = gan_context_create(&ctx, NULL) || gan_dataset_open(&data, ctx, "digits", &size) ||
  *                      gan_model_create(&model, ctx, &desc);
  *         for (int step = 1; step <= 1000 && !failed; step++) {
  *             failed = gan_model_train(model, data) != GAN_OK;
@@ -48,7 +49,7 @@
  *             }
  *         }
  *         failed = failed || gan_model_sample(model, images, 64, NULL, 1) ||
- *                  gan_image_write_grid(ctx, "digits.png", images, 64, 1, 28, 28, 8, -1.0f, 1.0f);
+ *                  gan_image_write_grid(ctx, "digits.png", images, 64, 1, 32, 32, 8, -1.0f, 1.0f);
  *         if (failed) {
  *             fprintf(stderr, "%s\n", ctx ? gan_context_error(ctx) : "no context");
  *         }
