@@ -4004,10 +4004,10 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
 /* ============================================================================
  * >>conv  4.2  THE THREE CONVOLUTIONS
  *
- *     forward       y[b,q,i,j]  = sum over p,u,v  x[b,p, i*s+u*d-pad, j*s+v*d-pad] * w[q,p,u,v]
- *     input grad    dx[b,p,i,j] = sum over q,u,v  dy[b,q, (i+pad-u*d)/s, (j+pad-v*d)/s] * w[q,p,u,v]
- *                                 over those u,v for which the quotients are whole numbers
- *     weight grad   dw[q,p,u,v] = sum over b,i,j  dy[b,q,i,j] * x[b,p, i*s+u*d-pad, j*s+v*d-pad]
+ *   forward     y[b,q,i,j]  = sum over p,u,v  x[b,p, i*s+u*d-pad, j*s+v*d-pad] * w[q,p,u,v]
+ *   input grad  dx[b,p,i,j] = sum over q,u,v  dy[b,q, (i+pad-u*d)/s, (j+pad-v*d)/s] * w[q,p,u,v]
+ *                               over those u,v for which the quotients are whole numbers
+ *   weight grad dw[q,p,u,v] = sum over b,i,j  dy[b,q,i,j] * x[b,p, i*s+u*d-pad, j*s+v*d-pad]
  *
  * Each is one or several products of >>gemm. A few images at a time are staged: copied with their
  * padding written out, and for a stride s split into s*s phases (rows and columns with the same
