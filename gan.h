@@ -99,7 +99,8 @@
  *   8.1   >>models        how a system says what it is; training, sampling, saving
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
- *   8.4   >>systems       the table of systems; creating and loading models
+ *   8.4   >>lsgan         Mao et al. 2016
+ *   8.5   >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -1068,8 +1069,9 @@ GAN_API void gan_model_destroy(gan_model *model);
 
 /* One training step: gan_model_fill and gan_model_step. Allocates nothing after the first call. */
 GAN_API gan_status gan_model_train(gan_model *model, gan_dataset *data);
-/* Fills the inputs of the next step: noise, rates, and images from data (NULL: images are left as
- * they are). GAN_ERR_SHAPE: images of data have another size than the model's. */
+/* Fills the inputs of the next step: noise, rates, and images with their labels from data (NULL:
+ * these are left as they are). GAN_ERR_SHAPE: images of data have another size than the model's.
+ * GAN_ERR_ARGUMENT: the model wants labels, and data has none or another number of classes. */
 GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data);
 /* Runs a step on inputs as they are, and counts it. GAN_ERR_NUMERIC if a metric is no longer
  * finite. */
@@ -1087,7 +1089,8 @@ GAN_API gan_metric gan_model_metric(const gan_model *model, int index);
 
 /* Draws n images [n,channels,height,width] in [-1,1]. Image i depends on the weights, the seed and
  * i. inputs: "name=value ..." for inputs of the generator that shall have one value for all images
- * instead of a random one (labels, codes); NULL: none. */
+ * instead of a random one ("label=3"); NULL: none. Labels that are not given go through all classes
+ * again and again, so that a grid with as many columns as there are classes has one in each. */
 GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
                                     uint64_t seed);
 
@@ -1105,6 +1108,7 @@ typedef struct gan_model_info {
     int height, width, channels, batch;
     uint64_t seed, step;
     const char *options;         /* all of them, written as in gan_model_desc; owned by the model */
+    int classes;                 /* that "label" can ask for when sampling; 0: has no such input */
     size_t train_bytes;          /* all memory of a training step; 0 if training is disabled */
     size_t sample_bytes;         /* of sampling one image */
     double train_multiply_adds;  /* of one step */
@@ -14373,6 +14377,9 @@ enum {
 
 typedef enum gani_feed_kind {
     GANI_FEED_IMAGES,  /* from the dataset */
+    GANI_FEED_LABELS,  /* classes of these images, from 0 to a-1 */
+    GANI_FEED_CLASSES, /* drawn: whole numbers from 0 to a-1 */
+    GANI_FEED_CYCLE,   /* 0, 1, ... a-1 by the number of the image, again and again */
     GANI_FEED_NORMAL,  /* N(0,1) */
     GANI_FEED_UNIFORM, /* in [a,b) */
     GANI_FEED_RATE     /* max(a * b^step, c) */
@@ -14430,15 +14437,21 @@ struct gan_model {
 
 /* --- what a system's functions call ---------------------------------------- */
 
-/* Value of an option; the name is one of the system's own. */
-static double gani_option(const gani_recipe *recipe, const char *name) {
-    const gan_system *system = &recipe->model->system->info;
+/* Index of an option in the system's list, option_count if it has none of that name. */
+static int gani_option_index(const gan_system *system, const char *name) {
     int i = 0;
     while (i < system->option_count && strcmp(system->options[i].name, name) != 0) {
         i++;
     }
-    GAN_ASSERT(i < system->option_count);
-    return recipe->model->options[i];
+    return i;
+}
+
+/* Value of an option; the name is one of the system's own. */
+static double gani_option(const gani_recipe *recipe, const char *name) {
+    const gan_system *system = &recipe->model->system->info;
+    const int index = gani_option_index(system, name);
+    GAN_ASSERT(index < system->option_count);
+    return recipe->model->options[index];
 }
 
 static gan_tensor gani_add_feed(gani_recipe *recipe, const char *name, gani_feed_kind kind,
@@ -14583,6 +14596,18 @@ static uint64_t gani_feed_stream(const gani_feed *feed) {
 static void gani_fill_feed(gani_feed *feed, uint64_t seed, uint64_t step, uint64_t first) {
     switch (feed->kind) {
     case GANI_FEED_IMAGES:
+    case GANI_FEED_LABELS:
+        break;
+    case GANI_FEED_CLASSES:
+        gan_random_uniform(seed, gani_feed_stream(feed), first, feed->data, feed->count);
+        for (size_t i = 0; i < feed->count; i++) {
+            feed->data[i] = (float)floor(feed->a * (double)feed->data[i]);
+        }
+        break;
+    case GANI_FEED_CYCLE:
+        for (size_t i = 0; i < feed->count; i++) {
+            feed->data[i] = (float)((first + i) % (uint64_t)feed->a);
+        }
         break;
     case GANI_FEED_NORMAL:
         gan_random_normal(seed, gani_feed_stream(feed), first, feed->data, feed->count);
@@ -14890,22 +14915,43 @@ static gan_status gani_check_data(const gan_model *model, const gan_dataset *dat
     return GAN_OK;
 }
 
+/* Images of a step, and their labels where the recipe has a feed for them. */
+static gan_status gani_fill_data(gani_recipe *recipe, gan_dataset *data, uint64_t seed,
+                                 uint64_t step) {
+    gani_feed *labels = NULL;
+    gan_status status = gani_check_data(recipe->model, data);
+    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
+        gani_feed *feed = &recipe->feeds[i];
+        if (feed->kind == GANI_FEED_LABELS) {
+            labels = feed;
+            const int found = gan_dataset_classes(data);
+            if (found != (int)feed->a) {
+                status = gani_error(recipe->model->ctx, GAN_ERR_ARGUMENT,
+                                    "data: expected labels of %d classes (option classes), found "
+                                    "%d%s",
+                                    (int)feed->a, found, found ? "" : ", images without labels");
+            }
+        }
+    }
+    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
+        if (recipe->feeds[i].kind == GANI_FEED_IMAGES) {
+            status = gan_dataset_batch(data, seed, step, recipe->batch, recipe->feeds[i].data,
+                                       labels ? labels->data : NULL);
+        }
+    }
+    return status;
+}
+
 GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data) {
     gani_recipe *recipe = model->train;
     if (!recipe) {
         return gani_error(model->ctx, GAN_ERR_STATE, "the model was made without training");
     }
     const uint64_t seed = gan_params_seed(model->params), step = gan_params_step(model->params);
-    gan_status status = data ? gani_check_data(model, data) : GAN_OK;
-    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
-        gani_feed *feed = &recipe->feeds[i];
-        if (feed->kind != GANI_FEED_IMAGES) {
-            gani_fill_feed(feed, seed, step, step * feed->count);
-        } else if (data) {
-            status = gan_dataset_batch(data, seed, step, recipe->batch, feed->data, NULL);
-        }
+    for (int i = 0; i < recipe->feed_count; i++) {
+        gani_fill_feed(&recipe->feeds[i], seed, step, step * recipe->feeds[i].count);
     }
-    return status;
+    return data ? gani_fill_data(recipe, data, seed, step) : GAN_OK;
 }
 
 /* Runs one phase and takes over what it reports. */
@@ -14974,6 +15020,12 @@ static gan_status gani_set_inputs(gan_context *ctx, gani_recipe *recipe, const c
                               "sampling: input %s: expected a number, found \"%.*s\"", feed->name,
                               pair.value_length, pair.value);
         }
+        if (feed->kind == GANI_FEED_CYCLE &&
+            (value < 0.0 || value >= feed->a || value != floor(value))) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT,
+                              "sampling: input %s: expected a whole number from 0 to %d, found %g",
+                              feed->name, (int)feed->a - 1, value);
+        }
         for (size_t i = 0; i < feed->count; i++) {
             feed->data[i] = (float)value;
         }
@@ -15022,6 +15074,8 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
     info->seed = gan_params_seed(model->params);
     info->step = gan_params_step(model->params);
     info->options = model->options_text;
+    const int classes = gani_option_index(info->system, "classes");
+    info->classes = classes < info->system->option_count ? (int)model->options[classes] : 0;
     info->sample_bytes = gani_recipe_bytes(model->sample) +
                          gan_program_get_info(model->sample->phases[0].program).param_bytes;
     info->sample_multiply_adds = gani_recipe_work(model->sample);
@@ -15082,16 +15136,33 @@ static int gani_gan_is_paper(const gani_recipe *recipe) {
     return gani_option(recipe, "preset") == 1.0;
 }
 
-/* z ~ N(0,1) [batch,z]; paper: uniform of variance 1. */
+/* z ~ N(0,1) [batch,z]. */
+static gan_tensor gani_feed_z(gani_recipe *recipe, const char *name) {
+    return gani_feed_normal(recipe, name, gan_shape2(recipe->batch, (int)gani_option(recipe, "z")));
+}
+
+/* The same; paper: uniform of variance 1. */
 static gan_tensor gani_gan_noise(gani_recipe *recipe) {
     const gan_shape shape = gan_shape2(recipe->batch, (int)gani_option(recipe, "z"));
     const double root3 = 1.7320508075688772;
     return gani_gan_is_paper(recipe) ? gani_feed_uniform(recipe, "z", shape, -root3, root3)
-                                     : gani_feed_normal(recipe, "z", shape);
+                                     : gani_feed_z(recipe, "z");
 }
 
-/* z 100 - 128 - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU 0.2; tanh. */
-static gan_tensor gani_gan_generator_adam(gani_recipe *recipe, gan_tensor x, int pixels) {
+static int gani_pixels(const gani_recipe *recipe) {
+    return recipe->model->channels * recipe->model->height * recipe->model->width;
+}
+
+/* [batch,pixels] to [batch,c,h,w]. */
+static gan_tensor gani_as_images(gani_recipe *recipe, gan_tensor x) {
+    const gan_model *model = recipe->model;
+    return gan_reshape(recipe->graph, x,
+                       gan_shape4(recipe->batch, model->channels, model->height, model->width));
+}
+
+/* Images from z: 100 - 128 - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU
+ * 0.2; tanh. */
+static gan_tensor gani_mlp_generator(gani_recipe *recipe, gan_tensor z) {
     static const struct {
         const char *linear, *norm;
         int units;
@@ -15100,19 +15171,35 @@ static gan_tensor gani_gan_generator_adam(gani_recipe *recipe, gan_tensor x, int
                 {"model.5", "model.6", 512},
                 {"model.8", "model.9", 1024}};
     gan_graph *g = recipe->graph;
+    gan_tensor x = z;
     gan_norm_desc norm;
     memset(&norm, 0, sizeof norm);
     norm.eps = (float)gani_option(recipe, "eps");
+    gan_graph_push(g, "generator");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         x = gan_layer_linear(g, rows[i].linear, x, rows[i].units, NULL);
         x = rows[i].norm ? gan_layer_batch_norm(g, rows[i].norm, x, &norm) : x;
         x = gan_leaky_relu(g, x, 0.2f);
     }
-    return gan_tanh(g, gan_layer_linear(g, "model.11", x, pixels, NULL));
+    x = gan_tanh(g, gan_layer_linear(g, "model.11", x, gani_pixels(recipe), NULL));
+    gan_graph_pop(g);
+    return gani_as_images(recipe, x);
+}
+
+/* Scores [batch,1], here logits: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
+static gan_tensor gani_mlp_discriminator(gani_recipe *recipe, gan_tensor images) {
+    gan_graph *g = recipe->graph;
+    gan_tensor x = gan_reshape(g, images, gan_shape2(recipe->batch, gani_pixels(recipe)));
+    gan_graph_push(g, "discriminator");
+    x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
+    x = gan_leaky_relu(g, gan_layer_linear(g, "model.2", x, 256, NULL), 0.2f);
+    x = gan_layer_linear(g, "model.4", x, 1, NULL);
+    gan_graph_pop(g);
+    return x;
 }
 
 /* z 100 - 1200 - 1200 - pixels, ReLU; sigmoid, from [0,1] to [-1,1]. */
-static gan_tensor gani_gan_generator_paper(gani_recipe *recipe, gan_tensor x, int pixels) {
+static gan_tensor gani_paper_generator(gani_recipe *recipe, gan_tensor z) {
     const gan_init weight = {GAN_INIT_UNIFORM, -0.05f, 0.05f},
                    zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_graph *g = recipe->graph;
@@ -15120,53 +15207,41 @@ static gan_tensor gani_gan_generator_paper(gani_recipe *recipe, gan_tensor x, in
     memset(&desc, 0, sizeof desc);
     desc.weight_init = &weight;
     desc.bias_init = &zero;
-    x = gan_relu(g, gan_layer_linear(g, "h0", x, 1200, &desc));
+    gan_graph_push(g, "generator");
+    gan_tensor x = gan_relu(g, gan_layer_linear(g, "h0", z, 1200, &desc));
     x = gan_relu(g, gan_layer_linear(g, "h1", x, 1200, &desc));
-    return gan_affine(g, gan_sigmoid(g, gan_layer_linear(g, "y", x, pixels, &desc)), 2.0f, -1.0f);
+    x = gan_sigmoid(g, gan_layer_linear(g, "y", x, gani_pixels(recipe), &desc));
+    gan_graph_pop(g);
+    return gani_as_images(recipe, gan_affine(g, x, 2.0f, -1.0f));
 }
 
-/* Images [batch,c,h,w] from noise. */
-static gan_tensor gani_gan_generator(gani_recipe *recipe, gan_tensor z) {
-    const gan_model *model = recipe->model;
-    const int pixels = model->channels * model->height * model->width;
-    gan_graph_push(recipe->graph, "generator");
-    gan_tensor x = gani_gan_is_paper(recipe) ? gani_gan_generator_paper(recipe, z, pixels)
-                                             : gani_gan_generator_adam(recipe, z, pixels);
-    gan_graph_pop(recipe->graph);
-    return gan_reshape(recipe->graph, x,
-                       gan_shape4(recipe->batch, model->channels, model->height, model->width));
-}
-
-/* pixels - maxout 240 x 5 - maxout 240 x 5 - 1, dropout on the input of each. */
-static gan_tensor gani_gan_discriminator_paper(gan_graph *g, gan_tensor x) {
+/* Pixels - maxout 240 x 5 - maxout 240 x 5 - 1, dropout on the input of each. */
+static gan_tensor gani_paper_discriminator(gani_recipe *recipe, gan_tensor images) {
     const gan_init weight = {GAN_INIT_UNIFORM, -0.005f, 0.005f},
                    zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    gan_graph *g = recipe->graph;
+    gan_tensor x = gan_reshape(g, images, gan_shape2(recipe->batch, gani_pixels(recipe)));
     gan_layer_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.weight_init = &weight;
     desc.bias_init = &zero;
+    gan_graph_push(g, "discriminator");
     x = gan_layer_dropout(g, gan_affine(g, x, 0.5f, 0.5f), 0.2f, 0);
     x = gan_layer_dropout(g, gan_layer_maxout(g, "h0", x, 240, 5, &desc), 0.5f, 0);
     x = gan_layer_dropout(g, gan_layer_maxout(g, "h1", x, 240, 5, &desc), 0.5f, 0);
-    return gan_layer_linear(g, "y", x, 1, &desc);
-}
-
-/* Logits [batch,1]: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
-static gan_tensor gani_gan_discriminator(gani_recipe *recipe, gan_tensor images) {
-    const gan_model *model = recipe->model;
-    gan_graph *g = recipe->graph;
-    gan_tensor x = gan_reshape(
-        g, images, gan_shape2(recipe->batch, model->channels * model->height * model->width));
-    gan_graph_push(g, "discriminator");
-    if (gani_gan_is_paper(recipe)) {
-        x = gani_gan_discriminator_paper(g, x);
-    } else {
-        x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
-        x = gan_leaky_relu(g, gan_layer_linear(g, "model.2", x, 256, NULL), 0.2f);
-        x = gan_layer_linear(g, "model.4", x, 1, NULL);
-    }
+    x = gan_layer_linear(g, "y", x, 1, &desc);
     gan_graph_pop(g);
     return x;
+}
+
+static gan_tensor gani_gan_generator(gani_recipe *recipe, gan_tensor z) {
+    return gani_gan_is_paper(recipe) ? gani_paper_generator(recipe, z)
+                                     : gani_mlp_generator(recipe, z);
+}
+
+static gan_tensor gani_gan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    return gani_gan_is_paper(recipe) ? gani_paper_discriminator(recipe, images)
+                                     : gani_mlp_discriminator(recipe, images);
 }
 
 static void gani_gan_train(gani_recipe *recipe) {
@@ -15278,13 +15353,14 @@ static const char *gani_dcgan_main(char name[GANI_LAYER_NAME], int index) {
     return name;
 }
 
-/* Images [batch,c,h,w] from z [batch,z,1,1]: base x base, then doublings. main.0, 3, 6 ... are
+/* Images [batch,c,h,w] from z [batch,k]: base x base, then doublings. main.0, 3, 6 ... are
  * convolutions, main.1, 4, 7 ... norms. */
 static gan_tensor gani_dcgan_generator(gani_recipe *recipe, gan_tensor z) {
     const gani_dcgan_stages stages = gani_dcgan_count(recipe);
     const int ngf = (int)gani_option(recipe, "ngf");
     gan_graph *g = recipe->graph;
-    gan_tensor x = z;
+    gan_tensor x =
+        gan_reshape(g, z, gan_shape4(recipe->batch, gan_tensor_shape(g, z).dim[1], 1, 1));
     char name[GANI_LAYER_NAME];
     gan_graph_push(g, "generator");
     for (int i = 0; i < stages.count; i++) {
@@ -15301,58 +15377,95 @@ static gan_tensor gani_dcgan_generator(gani_recipe *recipe, gan_tensor z) {
     return gan_tanh(g, x);
 }
 
-/* Logits [batch,1,1,1]: halvings down to base x base, then one convolution over all of it. main.0,
- * 2, 5, 8 ... are convolutions, main.3, 6, 9 ... norms (none behind the first convolution). */
-static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor images) {
+typedef enum gani_dcgan_norm_kind {
+    GANI_DCGAN_BATCH,
+    GANI_DCGAN_LAYER,
+    GANI_DCGAN_NONE
+} gani_dcgan_norm_kind;
+
+/* Scores [batch,1,1,1], here logits: halvings down to base x base, then one convolution over all of
+ * it. main.0, 2, 5, 8 ... are convolutions, main.3, 6, 9 ... norms (none behind the first
+ * convolution). Without norms the convolutions have biases, 0 at first. */
+static gan_tensor gani_dcgan_critic(gani_recipe *recipe, gan_tensor images,
+                                    gani_dcgan_norm_kind kind) {
     const gani_dcgan_stages stages = gani_dcgan_count(recipe);
     const int ndf = (int)gani_option(recipe, "ndf");
+    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_graph *g = recipe->graph;
     gan_tensor x = images;
+    gan_layer_desc conv = gani_dcgan_conv;
     char name[GANI_LAYER_NAME];
+    conv.no_bias = kind != GANI_DCGAN_NONE;
+    conv.bias_init = &zero;
     gan_graph_push(g, "discriminator");
     for (int i = 0; i < stages.count; i++) {
-        const int index = i == 0 ? 0 : 3 * i - 1;
-        x = gan_layer_conv(g, gani_dcgan_main(name, index), x, gani_dcgan_channels(ndf, i), 4, 2, 1,
-                           &gani_dcgan_conv);
-        x = i == 0 ? x
-                   : gan_layer_batch_norm(g, gani_dcgan_main(name, index + 1), x, &gani_dcgan_norm);
+        const int index = i == 0 ? 0 : 3 * i - 1, channels = gani_dcgan_channels(ndf, i);
+        x = gan_layer_conv(g, gani_dcgan_main(name, index), x, channels, 4, 2, 1, &conv);
+        gani_dcgan_main(name, index + 1);
+        if (i > 0 && kind == GANI_DCGAN_BATCH) {
+            x = gan_layer_batch_norm(g, name, x, &gani_dcgan_norm);
+        } else if (i > 0 && kind == GANI_DCGAN_LAYER) {
+            x = gan_layer_layer_norm(g, name, x, &gani_dcgan_norm);
+        }
         x = gan_leaky_relu(g, x, 0.2f);
     }
     x = gan_layer_conv(g, gani_dcgan_main(name, 3 * stages.count - 1), x, 1, stages.base, 1, 0,
-                       &gani_dcgan_conv);
+                       &conv);
     gan_graph_pop(g);
     return x;
 }
 
-static gan_tensor gani_dcgan_noise(gani_recipe *recipe) {
-    return gani_feed_normal(recipe, "z",
-                            gan_shape4(recipe->batch, (int)gani_option(recipe, "z"), 1, 1));
+static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    return gani_dcgan_critic(recipe, images, GANI_DCGAN_BATCH);
 }
 
-static void gani_dcgan_train(gani_recipe *recipe) {
+/* Two networks and what they play for: D is to give `real` for real images and `fake` for generated
+ * ones, G wants D to give `wanted`. */
+typedef struct gani_game {
+    gan_tensor (*generator)(gani_recipe *recipe, gan_tensor z);
+    gan_tensor (*discriminator)(gani_recipe *recipe, gan_tensor images);
+    gan_tensor (*loss)(gan_graph *graph, gan_tensor score, float target);
+    float fake, real, wanted;
+} gani_game;
+
+/* loss_d = (loss(D(x), real) + loss(D(G(z)), fake)) / 2 */
+static gan_tensor gani_loss_d(gan_graph *g, const gani_game *game, gan_tensor d_real,
+                              gan_tensor d_fake) {
+    gan_tensor loss =
+        gan_add(g, game->loss(g, d_real, game->real), game->loss(g, d_fake, game->fake));
+    return gan_affine(g, loss, 0.5f, 0.0f);
+}
+
+/* A step of training: D, and then G against the new D, both by Adam. */
+static void gani_play(gani_recipe *recipe, const gani_game *game) {
     gan_graph *g = recipe->graph;
     gan_tensor real = gani_feed_images(recipe, "real");
-    gan_tensor z = gani_dcgan_noise(recipe);
+    gan_tensor z = gani_feed_z(recipe, "z");
     gan_tensor rate = gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
     const gan_optimiser adam =
         gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
 
-    gan_tensor fake = gani_dcgan_generator(recipe, z);
-    gan_tensor d_real = gani_dcgan_discriminator(recipe, real);
-    gan_tensor d_fake = gani_dcgan_discriminator(recipe, gan_detach(g, fake));
-    gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
-    loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
+    gan_tensor fake = game->generator(recipe, z);
+    gan_tensor d_real = game->discriminator(recipe, real);
+    gan_tensor d_fake = game->discriminator(recipe, gan_detach(g, fake));
+    gan_tensor loss_d = gani_loss_d(g, game, d_real, d_fake);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
 
-    gan_tensor loss_g = gan_loss_bce(g, gani_dcgan_discriminator(recipe, fake), 1.0f);
+    gan_tensor loss_g = game->loss(g, game->discriminator(recipe, fake), game->wanted);
     gan_minimise(g, loss_g, "generator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_end_phase(recipe, "train", 1);
 }
 
+static void gani_dcgan_train(gani_recipe *recipe) {
+    static const gani_game game = {
+        gani_dcgan_generator, gani_dcgan_discriminator, gan_loss_bce, 0.0f, 1.0f, 1.0f};
+    gani_play(recipe, &game);
+}
+
 static void gani_dcgan_sample(gani_recipe *recipe) {
-    gani_images(recipe, gani_dcgan_generator(recipe, gani_dcgan_noise(recipe)));
+    gani_images(recipe, gani_dcgan_generator(recipe, gani_feed_z(recipe, "z")));
 }
 
 static const gani_system gani_dcgan = {
@@ -15362,13 +15475,82 @@ static const gani_system gani_dcgan = {
     gani_dcgan_sample};
 
 /* ============================================================================
- * >>systems  8.4  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>lsgan  8.4  LEAST SQUARES GAN (Mao et al. 2016, arXiv:1611.04076)
+ *
+ * The networks of DCGAN (network=dcgan) or of GAN (network=mlp), their scores left as they are, no
+ * sigmoid, and drawn towards numbers: D towards a for generated images and b for real ones, G
+ * towards c. Samples far from where D decides keep a gradient, also on the right side.
+ *
+ *     loss_d = (mean (D(x) - b)^2 + mean (D(G(z)) - a)^2) / 2
+ *     loss_g = mean (D(G(z)) - c)^2
+ *
+ * a=0 b=1 c=1 is equation 9 of the paper; a=-1 b=1 c=0 is equation 8 and minimises Pearson's chi
+ * square. Differs from the paper: loss_g without its factor 1/2, as in eriklindernoren/PyTorch-GAN
+ * (Adam does not see it but for eps).
+ * ========================================================================= */
+
+/* For systems that take their networks from above. */
+#define GANI_NETWORK_OPTIONS                                                                       \
+    {"network", "networks of the system dcgan or of gan", "dcgan mlp", 0, 0, 1, 1},                \
+        {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},                                     \
+        {"ngf", "dcgan: channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},       \
+        {"ndf", "dcgan: channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1}, { \
+        "eps", "mlp: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0                \
+    }
+
+static int gani_network_is_mlp(const gani_recipe *recipe) {
+    return gani_option(recipe, "network") == 1.0;
+}
+
+static gan_tensor gani_network_generator(gani_recipe *recipe, gan_tensor z) {
+    return gani_network_is_mlp(recipe) ? gani_mlp_generator(recipe, z)
+                                       : gani_dcgan_generator(recipe, z);
+}
+
+static gan_tensor gani_network_discriminator(gani_recipe *recipe, gan_tensor images) {
+    return gani_network_is_mlp(recipe) ? gani_mlp_discriminator(recipe, images)
+                                       : gani_dcgan_discriminator(recipe, images);
+}
+
+static void gani_network_sample(gani_recipe *recipe) {
+    gani_images(recipe, gani_network_generator(recipe, gani_feed_z(recipe, "z")));
+}
+
+static const gan_option gani_lsgan_options[] = {
+    GANI_NETWORK_OPTIONS,
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"a", "D's target for generated images", NULL, 0, -100, 100, 0},
+    {"b", "D's target for real images", NULL, 1, -100, 100, 0},
+    {"c", "what G wants D to give", NULL, 1, -100, 100, 0},
+};
+
+static void gani_lsgan_train(gani_recipe *recipe) {
+    gani_game game;
+    game.generator = gani_network_generator;
+    game.discriminator = gani_network_discriminator;
+    game.loss = gan_loss_least_squares;
+    game.fake = (float)gani_option(recipe, "a");
+    game.real = (float)gani_option(recipe, "b");
+    game.wanted = (float)gani_option(recipe, "c");
+    gani_play(recipe, &game);
+}
+
+static const gani_system gani_lsgan = {
+    {"lsgan", "Least Squares GAN", "Mao et al. 2016, arXiv:1611.04076", 64, 64, 3, 64,
+     gani_lsgan_options, sizeof gani_lsgan_options / sizeof gani_lsgan_options[0]},
+    gani_lsgan_train,
+    gani_network_sample};
+
+/* ============================================================================
+ * >>systems  8.5  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
  * ========================================================================= */
 
-static const gani_system *const gani_systems[] = {&gani_gan, &gani_dcgan};
+static const gani_system *const gani_systems[] = {&gani_gan, &gani_dcgan, &gani_lsgan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {

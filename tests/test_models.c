@@ -56,6 +56,8 @@ static const small smalls[] = {
     {"gan_paper", "gan", "preset=paper z=20", 12, 1, 8},
     {"dcgan", "dcgan", "z=12 ngf=8 ndf=8", 16, 3, 4},
     {"dcgan_odd", "dcgan", "z=12 ngf=4 ndf=4", 28, 1, 3},
+    {"lsgan", "lsgan", "z=12 ngf=4 ndf=4", 16, 3, 4},
+    {"lsgan_mlp", "lsgan", "network=mlp z=20 a=-1 c=0", 12, 1, 8},
 };
 enum { SMALLS = sizeof smalls / sizeof smalls[0] };
 
@@ -159,6 +161,7 @@ static void parameter_counts(void) {
     desc.channels = 1;
     check_counts(desc, 100 * 128 * 49 + 256 + 128 * 64 * 16 + 128 + 64 * 16,
                  64 * 16 + 64 * 128 * 16 + 256 + 128 * 49);
+    check_counts(gan_model_defaults("lsgan"), 3576704, 2765568);
 }
 
 static void check_tensor(gan_model *model, const char *name, int a, int b, int c, int d) {
@@ -198,29 +201,42 @@ static void dcgan_sizes(void) {
 
 /* ---- training ------------------------------------------------------------------------------ */
 
+static void every_system_has_a_case(void) {
+    for (int i = 0; gan_system_at(i); i++) {
+        int cases = 0;
+        for (int k = 0; k < SMALLS; k++) {
+            cases += strcmp(smalls[k].system, gan_system_at(i)->name) == 0;
+        }
+        CHECK(cases > 0, "no case for %s", gan_system_at(i)->name);
+    }
+}
+
 static void losses_are_finite_and_change(void) {
     for (int i = 0; i < SMALLS; i++) {
         gan_context *ctx = open_context(NULL, 1);
         gan_dataset *data = NULL;
         gan_model *model = NULL;
         gan_model_desc desc = small_desc(&smalls[i]);
-        float last[2] = {0.0f, 0.0f};
-        int changed = 0;
+        float last[GANI_MAX_METRICS] = {0.0f};
+        int changed[GANI_MAX_METRICS] = {0}, count = 0;
         CHECK(open_digits(&data, ctx, &smalls[i]) == GAN_OK, "%s", gan_context_error(ctx));
         CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
         for (uint64_t step = 1; model && step <= 5; step++) {
             CHECK(train(model, data, step) == GAN_OK, "%s: %s", smalls[i].name,
                   gan_context_error(ctx));
-            for (int k = 0; k < 2; k++) {
-                const gan_metric metric = gan_model_metric(model, k);
-                CHECK(metric.name && metric.value > 0.0f && metric.value < 20.0f, "%s: %s = %g",
-                      smalls[i].name, metric.name, (double)metric.value);
-                changed += metric.value != last[k];
-                last[k] = metric.value;
+            for (count = 0; gan_model_metric(model, count).name; count++) {
+                const gan_metric metric = gan_model_metric(model, count);
+                CHECK(fabs((double)metric.value) < 20.0, "%s: %s = %g", smalls[i].name, metric.name,
+                      (double)metric.value);
+                changed[count] += metric.value != last[count];
+                last[count] = metric.value;
             }
         }
-        CHECK(changed == 10, "%s: losses stand still", smalls[i].name);
-        CHECK(gan_model_metric(model, 2).name == NULL, "more metrics than two");
+        CHECK(count >= 2, "%s: %d metrics", smalls[i].name, count);
+        for (int k = 0; k < count; k++) { /* the generator may learn in every second step only */
+            CHECK(changed[k] >= 2, "%s: %s stands still", smalls[i].name,
+                  gan_model_metric(model, k).name);
+        }
         gan_model_destroy(model);
         gan_dataset_close(data);
         gan_context_destroy(ctx);
@@ -577,6 +593,7 @@ int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(parameter_counts);
     TEST(dcgan_sizes);
+    TEST(every_system_has_a_case);
     TEST(losses_are_finite_and_change);
     TEST(same_bits_for_any_number_of_threads);
     TEST(same_bits_after_save_and_resume);

@@ -51,22 +51,29 @@ def bce(logits, target):
     return binary_cross_entropy_with_logits(logits.flatten(), torch.full_like(logits.flatten(), target))
 
 
-class Trainer:
-    """One of the two systems: order "gd" (GAN) updates the generator first, "dg" (DCGAN) the discriminator."""
+def least_squares(scores, target):
+    return ((scores - target) ** 2).mean()
 
-    def __init__(self, g, d, order, lr=2e-4, betas=(0.5, 0.999)):
-        self.g, self.d, self.order = g, d, order
+
+class Trainer:
+    """Order "gd" (GAN) updates the generator first, "dg" (DCGAN, LSGAN) the discriminator. targets: what D is to give for
+    generated images and for real ones, and what G wants it to give."""
+
+    def __init__(self, g, d, order, loss=bce, targets=(0.0, 1.0, 1.0), lr=2e-4, betas=(0.5, 0.999)):
+        self.g, self.d, self.order, self.loss, self.targets = g, d, order, loss, targets
         self.opt_g = torch.optim.Adam(g.parameters(), lr, betas)
         self.opt_d = torch.optim.Adam(d.parameters(), lr, betas)
 
     def step(self, images, z):
         """Returns (discriminator loss as the half sum, generator loss); both see the same fake images."""
         fake, losses = self.g(z), {}
+        low, high, wanted = self.targets
         for turn in self.order:
             if turn == "g":
-                optimiser, loss = self.opt_g, bce(self.d(fake), 1.0)
+                optimiser, loss = self.opt_g, self.loss(self.d(fake), wanted)
             else:
-                optimiser, loss = self.opt_d, (bce(self.d(images), 1.0) + bce(self.d(fake.detach()), 0.0)) / 2
+                loss = (self.loss(self.d(images), high) + self.loss(self.d(fake.detach()), low)) / 2
+                optimiser = self.opt_d
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
