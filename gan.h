@@ -100,7 +100,9 @@
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
  *   8.4   >>lsgan         Mao et al. 2016
- *   8.5   >>systems       the table of systems; creating and loading models
+ *   8.5   >>wgan          Arjovsky, Chintala, Bottou 2017
+ *   8.6   >>wgan-gp       Gulrajani et al. 2017
+ *   8.7   >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -15544,13 +15546,148 @@ static const gani_system gani_lsgan = {
     gani_network_sample};
 
 /* ============================================================================
- * >>systems  8.5  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>wgan  8.5  WASSERSTEIN GAN (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875)
+ *
+ * D, the critic, gives scores without bounds that are to be high for real images and low for
+ * generated ones; kept from being steep, their difference estimates how far apart the two
+ * distributions are (Wasserstein-1, up to a factor). Here weights are clipped to +-clip.
+ *
+ *     distance = mean D(x) - mean D(G(z))
+ *     loss_d = -distance        in every step, on new images and noise
+ *     loss_g = -mean D(G(z))    in every n-critic-th step, after the critic's, on noise of its own
+ *
+ * That is algorithm 1 of the paper; a step is one update of the critic. Networks as in >>lsgan, no
+ * sigmoid. Batch norm in the critic of dcgan is the authors' choice (martinarjovsky/WassersteinGAN);
+ * norm=none or layer leaves it out. Only trained parameters are clipped, norms' scales among them,
+ * running statistics are not. Differs from the authors' code: no phases of 100 critic steps.
+ * ========================================================================= */
+
+#define GANI_WGAN_OPTIONS \
+    { "n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1 }
+
+static gan_tensor gani_wgan_critic(gani_recipe *recipe, gan_tensor images,
+                                   gani_dcgan_norm_kind norm) {
+    return gani_network_is_mlp(recipe) ? gani_mlp_discriminator(recipe, images)
+                                       : gani_dcgan_critic(recipe, images, norm);
+}
+
+/* Appends both scores and reports the distance: mean D(real) - mean D(fake). */
+static gan_tensor gani_wgan_distance(gani_recipe *recipe, gan_tensor real, gan_tensor fake,
+                                     gani_dcgan_norm_kind norm) {
+    gan_graph *g = recipe->graph;
+    gan_tensor d_real = gan_loss_wasserstein(g, gani_wgan_critic(recipe, real, norm), 0);
+    gan_tensor d_fake = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 0);
+    gan_tensor distance = gan_sub(g, d_real, d_fake);
+    gani_report(recipe, "distance", distance);
+    return distance;
+}
+
+/* The phases, once the critic's loss is known: the critic in every step, the generator in some. */
+static void gani_wgan_phases(gani_recipe *recipe, gan_tensor loss_d, gani_dcgan_norm_kind norm,
+                             const gan_optimiser *critic, const gan_optimiser *generator) {
+    gan_graph *g = recipe->graph;
+    gan_tensor rate = gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
+    gan_minimise(g, loss_d, "discriminator.", rate, critic);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_end_phase(recipe, "critic", 1);
+
+    gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z_g"));
+    gan_tensor loss_g = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 1);
+    gan_minimise(g, loss_g, "generator.", rate, generator);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_end_phase(recipe, "generator", (int)gani_option(recipe, "n-critic"));
+}
+
+static const gan_option gani_wgan_options[] = {
+    GANI_NETWORK_OPTIONS,
+    GANI_WGAN_OPTIONS,
+    {"norm", "dcgan: what the critic's stages end in", "batch layer none", 0, 0, 2, 1},
+    {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
+    {"alpha", "RMSprop: decay of the mean square", NULL, 0.99, 0, 0.999999, 0},
+    {"clip", "the critic's weights stay within +-this", NULL, 0.01, 1e-9, 1000, 0},
+};
+
+static void gani_wgan_train(gani_recipe *recipe) {
+    const gani_dcgan_norm_kind norm = (gani_dcgan_norm_kind)(int)gani_option(recipe, "norm");
+    const gan_optimiser rmsprop = gan_rmsprop((float)gani_option(recipe, "alpha"));
+    gan_optimiser clipped = rmsprop;
+    clipped.clip_weights = (float)gani_option(recipe, "clip");
+
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z"));
+    gan_tensor distance = gani_wgan_distance(recipe, real, gan_detach(recipe->graph, fake), norm);
+    gan_tensor loss_d = gan_affine(recipe->graph, distance, -1.0f, 0.0f);
+    gani_wgan_phases(recipe, loss_d, norm, &clipped, &rmsprop);
+}
+
+static const gani_system gani_wgan = {{"wgan", "Wasserstein GAN, weights clipped",
+                                       "Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875", 64, 64,
+                                       3, 64, gani_wgan_options,
+                                       sizeof gani_wgan_options / sizeof gani_wgan_options[0]},
+                                      gani_wgan_train,
+                                      gani_network_sample};
+
+/* ============================================================================
+ * >>wgan-gp  8.6  WASSERSTEIN GAN WITH GRADIENT PENALTY (Gulrajani et al. 2017, arXiv:1704.00028)
+ *
+ * As >>wgan, but instead of clipping weights the critic pays where its gradient in the image has
+ * another length than 1, at points between real and generated images:
+ *
+ *     m = epsilon x + (1 - epsilon) G(z), epsilon uniform in [0,1), one for each image
+ *     loss_d = -distance + lambda * mean (|dD(m)/dm|_2 - 1)^2
+ *
+ * whose gradient in the critic's weights is a second derivative; the graph takes it like any other.
+ * The penalty is a matter of single images, so the critic has no batch norm. Adam with beta1 0.5,
+ * beta2 0.9 is what the authors' code has for small images (igul222/improved_wgan_training).
+ * ========================================================================= */
+
+static const gan_option gani_wgan_gp_options[] = {
+    GANI_NETWORK_OPTIONS,
+    GANI_WGAN_OPTIONS,
+    {"norm", "dcgan: what the critic's stages end in", "none layer", 0, 0, 1, 1},
+    {"lr", "learning rate", NULL, 1e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.9, 0, 0.999999, 0},
+    {"lambda", "weight of the penalty", NULL, 10, 0, 1e6, 0},
+};
+
+static void gani_wgan_gp_train(gani_recipe *recipe) {
+    const gani_dcgan_norm_kind norm =
+        gani_option(recipe, "norm") == 1.0 ? GANI_DCGAN_LAYER : GANI_DCGAN_NONE;
+    const gan_optimiser adam =
+        gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+    const float lambda = (float)gani_option(recipe, "lambda");
+    gan_graph *g = recipe->graph;
+
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor fake = gan_detach(g, gani_network_generator(recipe, gani_feed_z(recipe, "z")));
+    gan_tensor epsilon =
+        gani_feed_uniform(recipe, "epsilon", gan_shape4(recipe->batch, 1, 1, 1), 0.0, 1.0);
+    gan_tensor between = gan_add(g, fake, gan_mul(g, epsilon, gan_sub(g, real, fake)));
+
+    gan_tensor distance = gani_wgan_distance(recipe, real, fake, norm);
+    gan_tensor penalty =
+        gan_loss_gradient_penalty(g, gani_wgan_critic(recipe, between, norm), between);
+    gan_tensor loss_d = gan_sub(g, gan_affine(g, penalty, lambda, 0.0f), distance);
+    gani_wgan_phases(recipe, loss_d, norm, &adam, &adam);
+}
+
+static const gani_system gani_wgan_gp = {
+    {"wgan-gp", "Wasserstein GAN with gradient penalty", "Gulrajani et al. 2017, arXiv:1704.00028",
+     64, 64, 3, 64, gani_wgan_gp_options,
+     sizeof gani_wgan_gp_options / sizeof gani_wgan_gp_options[0]},
+    gani_wgan_gp_train,
+    gani_network_sample};
+
+/* ============================================================================
+ * >>systems  8.7  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
  * ========================================================================= */
 
-static const gani_system *const gani_systems[] = {&gani_gan, &gani_dcgan, &gani_lsgan};
+static const gani_system *const gani_systems[] = {&gani_gan, &gani_dcgan, &gani_lsgan, &gani_wgan,
+                                                  &gani_wgan_gp};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {

@@ -514,6 +514,11 @@ def training():
     pearson = (-1.0, 1.0, 0.0)
     train("lsgan", dcgan(28, 1, 50, 8, 12, "dg", steps.least_squares, pearson), 5, grey, (50, 1, 1), 1, "main.")
     train("lsgan_mlp", mlp("dg", steps.least_squares), 8, flat, (100,), 1, "model.")
+    train("wgan", lambda: steps.wgan(*steps.dcgan_networks(28, 1, 50, 8, 12), n_critic=3), 5, grey, (50, 1, 1), 1,
+          "main.", z_g=(5, 50, 1, 1))
+    train("wgan_mlp", lambda: steps.wgan(*steps.gan_networks()), 8, flat, (100,), 3, "model.", z_g=(8, 100))
+    train("wgan_gp", lambda: steps.wgan_gp(*steps.dcgan_networks(28, 1, 50, 8, 12, critic=True), n_critic=3), 5, grey,
+          (50, 1, 1), 1, "main.", z_g=(5, 50, 1, 1), epsilon=(5, 1, 1, 1))
 
 
 def main():

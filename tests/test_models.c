@@ -58,6 +58,11 @@ static const small smalls[] = {
     {"dcgan_odd", "dcgan", "z=12 ngf=4 ndf=4", 28, 1, 3},
     {"lsgan", "lsgan", "z=12 ngf=4 ndf=4", 16, 3, 4},
     {"lsgan_mlp", "lsgan", "network=mlp z=20 a=-1 c=0", 12, 1, 8},
+    {"wgan", "wgan", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
+    {"wgan_mlp", "wgan", "network=mlp z=20 n-critic=2", 12, 1, 8},
+    {"wgan_gp", "wgan-gp", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
+    {"wgan_gp_layer", "wgan-gp", "norm=layer z=12 ngf=4 ndf=4 n-critic=2", 28, 1, 3},
+    {"wgan_gp_mlp", "wgan-gp", "network=mlp z=20 n-critic=2", 12, 1, 8},
 };
 enum { SMALLS = sizeof smalls / sizeof smalls[0] };
 
@@ -162,6 +167,13 @@ static void parameter_counts(void) {
     check_counts(desc, 100 * 128 * 49 + 256 + 128 * 64 * 16 + 128 + 64 * 16,
                  64 * 16 + 64 * 128 * 16 + 256 + 128 * 49);
     check_counts(gan_model_defaults("lsgan"), 3576704, 2765568);
+    check_counts(gan_model_defaults("wgan"), 3576704, 2765568);
+    check_counts(gan_model_defaults("wgan-gp"), 3576704, 2765568 - 1792 + 961); /* biases, no norms */
+    desc = gan_model_defaults("wgan");
+    desc.height = desc.width = 28;
+    desc.channels = 1;
+    desc.options = "network=mlp";
+    check_counts(desc, 1510032, 533505);
 }
 
 static void check_tensor(gan_model *model, const char *name, int a, int b, int c, int d) {

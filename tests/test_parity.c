@@ -733,6 +733,9 @@ static const training_row training_rows[] = {
     {"dcgan_28", "dcgan", "z=50 ngf=8 ndf=12", 28, 1, 5, 2},
     {"lsgan", "lsgan", "z=50 ngf=8 ndf=12 a=-1 b=1 c=0", 28, 1, 5, 1},
     {"lsgan_mlp", "lsgan", "network=mlp", 28, 1, 8, 1},
+    {"wgan", "wgan", "z=50 ngf=8 ndf=12 n-critic=3", 28, 1, 5, 1},
+    {"wgan_mlp", "wgan", "network=mlp", 28, 1, 8, 3},
+    {"wgan_gp", "wgan-gp", "z=50 ngf=8 ndf=12 n-critic=3", 28, 1, 5, 1},
 };
 static const training_row *current_training;
 
@@ -764,6 +767,8 @@ static const struct {
 } training_feeds[] = {
     {"real", "images", -1.0f, 1.0f, 0},
     {"z", "z", -2.0f, 2.0f, 0},
+    {"z_g", "z_g", 0.0f, 1.0f, 0},
+    {"epsilon", "epsilon", 0.0f, 1.0f, 0},
 };
 
 static void fill_feeds(gan_model *model, int step) {

@@ -29,8 +29,9 @@ def gan_networks(latent=100, pixels=784, g_widths=(128, 256, 512, 1024), d_width
     return nn.Sequential(*g), nn.Sequential(*d, nn.Linear(width, 1))
 
 
-def dcgan_networks(size=64, channels=3, latent=100, ngf=64, ndf=64):
-    """Radford et al. 2015: stages of 4/2/1 around a map of 4x4 (28: 7x7), no biases."""
+def dcgan_networks(size=64, channels=3, latent=100, ngf=64, ndf=64, critic=False):
+    """Radford et al. 2015: stages of 4/2/1 around a map of 4x4 (28: 7x7), no biases. critic: the second network without
+    norms and with biases, as WGAN-GP has it."""
     base, stages = size, 0
     while base % 2 == 0 and base >= 8:
         base, stages = base // 2, stages + 1
@@ -40,11 +41,12 @@ def dcgan_networks(size=64, channels=3, latent=100, ngf=64, ndf=64):
         g += [nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(width // 2), nn.ReLU()]
         width //= 2
     g += [nn.ConvTranspose2d(width, channels, 4, 2, 1, bias=False), nn.Tanh()]
-    d, width = [nn.Conv2d(channels, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)], ndf
+    d, width = [nn.Conv2d(channels, ndf, 4, 2, 1, bias=critic), nn.LeakyReLU(0.2)], ndf
     for _ in range(stages - 1):
-        d += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * width), nn.LeakyReLU(0.2)]
+        norm = nn.Identity() if critic else nn.BatchNorm2d(2 * width)
+        d += [nn.Conv2d(width, 2 * width, 4, 2, 1, bias=critic), norm, nn.LeakyReLU(0.2)]
         width *= 2
-    return nn.Sequential(*g), nn.Sequential(*d, nn.Conv2d(width, 1, base, 1, 0, bias=False))
+    return nn.Sequential(*g), nn.Sequential(*d, nn.Conv2d(width, 1, base, 1, 0, bias=critic))
 
 
 def bce(logits, target):
@@ -79,6 +81,54 @@ class Trainer:
             optimiser.step()
             losses[turn] = loss.item()
         return losses["d"], losses["g"]
+
+
+class CriticTrainer:
+    """WGAN and WGAN-GP: a step updates the critic; every n_critic-th one also updates the generator, on noise of its own.
+    after(d) is done to the critic after its update, penalty(d, images, fake, epsilon) added to its loss."""
+
+    def __init__(self, g, d, n_critic, opt_g, opt_d, after=None, penalty=None):
+        self.g, self.d, self.n_critic, self.opt_g, self.opt_d = g, d, n_critic, opt_g, opt_d
+        self.after, self.penalty, self.steps, self.loss_g = after, penalty, 0, 0.0
+
+    def step(self, images, z, z_g, epsilon=None):
+        """Returns the losses of critic and generator, the latter's from when it was computed last."""
+        fake = self.g(z).detach()
+        loss_d = self.d(fake).mean() - self.d(images).mean()
+        if self.penalty:
+            loss_d = loss_d + self.penalty(self.d, images, fake, epsilon)
+        self.opt_d.zero_grad()
+        loss_d.backward()
+        self.opt_d.step()
+        if self.after:
+            self.after(self.d)
+        self.steps += 1
+        if self.steps % self.n_critic == 0:
+            loss_g = -self.d(self.g(z_g)).mean()
+            self.opt_g.zero_grad()
+            loss_g.backward()
+            self.opt_g.step()
+            self.loss_g = loss_g.item()
+        return loss_d.item(), self.loss_g
+
+
+def wgan(g, d, n_critic=5, lr=5e-5, clip=0.01):
+    """Arjovsky et al. 2017, algorithm 1."""
+    def clip_weights(net):
+        for value in net.parameters():
+            value.data.clamp_(-clip, clip)
+    return CriticTrainer(g, d, n_critic, torch.optim.RMSprop(g.parameters(), lr),
+                         torch.optim.RMSprop(d.parameters(), lr), after=clip_weights)
+
+
+def wgan_gp(g, d, n_critic=5, lr=1e-4, betas=(0.5, 0.9), weight=10.0):
+    """Gulrajani et al. 2017, algorithm 1."""
+    def penalty(net, images, fake, epsilon):
+        between = (epsilon * images + (1 - epsilon) * fake).requires_grad_()
+        gradient, = torch.autograd.grad(net(between).sum(), between, create_graph=True)
+        return weight * ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    return CriticTrainer(g, d, n_critic, torch.optim.Adam(g.parameters(), lr, betas),
+                         torch.optim.Adam(d.parameters(), lr, betas), penalty=penalty)
 
 
 def main():
