@@ -102,7 +102,8 @@
  *   8.4   >>lsgan         Mao et al. 2016
  *   8.5   >>wgan          Arjovsky, Chintala, Bottou 2017
  *   8.6   >>wgan-gp       Gulrajani et al. 2017
- *   8.7   >>systems       the table of systems; creating and loading models
+ *   8.7   >>cgan          Mirza and Osindero 2014
+ *   8.8   >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -14480,6 +14481,24 @@ static gan_tensor gani_feed_images(gani_recipe *recipe, const char *name) {
     return gani_add_feed(recipe, name, GANI_FEED_IMAGES, shape, 0.0, 0.0, 0.0);
 }
 
+/* Classes of those images [batch], 0 ... classes-1. */
+static gan_tensor gani_feed_labels(gani_recipe *recipe, const char *name, int classes) {
+    return gani_add_feed(recipe, name, GANI_FEED_LABELS, gan_shape1(recipe->batch), classes, 0.0,
+                         0.0);
+}
+
+/* Classes to generate [batch], drawn anew for every step. */
+static gan_tensor gani_feed_classes(gani_recipe *recipe, const char *name, int classes) {
+    return gani_add_feed(recipe, name, GANI_FEED_CLASSES, gan_shape1(recipe->batch), classes, 0.0,
+                         0.0);
+}
+
+/* Classes to sample [batch], one after the other, or the one that the caller asks for. */
+static gan_tensor gani_feed_cycle(gani_recipe *recipe, const char *name, int classes) {
+    return gani_add_feed(recipe, name, GANI_FEED_CYCLE, gan_shape1(recipe->batch), classes, 0.0,
+                         0.0);
+}
+
 /* Noise drawn anew for every step (training) or by the number of the image (sampling): axis 0 of
  * shape is the batch. */
 static gan_tensor gani_feed_normal(gani_recipe *recipe, const char *name, gan_shape shape) {
@@ -15421,39 +15440,50 @@ static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor image
     return gani_dcgan_critic(recipe, images, GANI_DCGAN_BATCH);
 }
 
-/* Two networks and what they play for: D is to give `real` for real images and `fake` for generated
- * ones, G wants D to give `wanted`. */
-typedef struct gani_game {
-    gan_tensor (*generator)(gani_recipe *recipe, gan_tensor z);
-    gan_tensor (*discriminator)(gani_recipe *recipe, gan_tensor images);
+/* From noise to images, or from images to scores. */
+typedef gan_tensor gani_network(gani_recipe *recipe, gan_tensor input);
+
+/* What the two networks play for: D is to give `real` for real images and `fake` for generated ones,
+ * G wants D to give `wanted`. */
+typedef struct gani_goal {
     gan_tensor (*loss)(gan_graph *graph, gan_tensor score, float target);
     float fake, real, wanted;
-} gani_game;
+} gani_goal;
 
 /* loss_d = (loss(D(x), real) + loss(D(G(z)), fake)) / 2 */
-static gan_tensor gani_loss_d(gan_graph *g, const gani_game *game, gan_tensor d_real,
+static gan_tensor gani_loss_d(gan_graph *g, const gani_goal *goal, gan_tensor d_real,
                               gan_tensor d_fake) {
     gan_tensor loss =
-        gan_add(g, game->loss(g, d_real, game->real), game->loss(g, d_fake, game->fake));
+        gan_add(g, goal->loss(g, d_real, goal->real), goal->loss(g, d_fake, goal->fake));
     return gan_affine(g, loss, 0.5f, 0.0f);
 }
 
-/* A step of training: D, and then G against the new D, both by Adam. */
-static void gani_play(gani_recipe *recipe, const gani_game *game) {
+/* Adam as the options "beta1" and "beta2" say. */
+static gan_optimiser gani_adam(const gani_recipe *recipe) {
+    return gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+}
+
+/* The scalar "lr", the same for every step. */
+static gan_tensor gani_feed_lr(gani_recipe *recipe) {
+    return gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
+}
+
+/* A training step: D, and then G against the new D. */
+static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network *discriminator,
+                      const gani_goal *goal) {
     gan_graph *g = recipe->graph;
     gan_tensor real = gani_feed_images(recipe, "real");
     gan_tensor z = gani_feed_z(recipe, "z");
-    gan_tensor rate = gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
-    const gan_optimiser adam =
-        gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+    gan_tensor rate = gani_feed_lr(recipe);
+    const gan_optimiser adam = gani_adam(recipe);
 
-    gan_tensor fake = game->generator(recipe, z);
-    gan_tensor d_real = game->discriminator(recipe, real);
-    gan_tensor d_fake = game->discriminator(recipe, gan_detach(g, fake));
-    gan_tensor loss_d = gani_loss_d(g, game, d_real, d_fake);
+    gan_tensor fake = generator(recipe, z);
+    gan_tensor d_real = discriminator(recipe, real);
+    gan_tensor d_fake = discriminator(recipe, gan_detach(g, fake));
+    gan_tensor loss_d = gani_loss_d(g, goal, d_real, d_fake);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
 
-    gan_tensor loss_g = game->loss(g, game->discriminator(recipe, fake), game->wanted);
+    gan_tensor loss_g = goal->loss(g, discriminator(recipe, fake), goal->wanted);
     gan_minimise(g, loss_g, "generator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
@@ -15461,9 +15491,8 @@ static void gani_play(gani_recipe *recipe, const gani_game *game) {
 }
 
 static void gani_dcgan_train(gani_recipe *recipe) {
-    static const gani_game game = {
-        gani_dcgan_generator, gani_dcgan_discriminator, gan_loss_bce, 0.0f, 1.0f, 1.0f};
-    gani_play(recipe, &game);
+    static const gani_goal goal = {gan_loss_bce, 0.0f, 1.0f, 1.0f};
+    gani_play(recipe, gani_dcgan_generator, gani_dcgan_discriminator, &goal);
 }
 
 static void gani_dcgan_sample(gani_recipe *recipe) {
@@ -15492,8 +15521,8 @@ static const gani_system gani_dcgan = {
  * ========================================================================= */
 
 /* For systems that take their networks from above. */
-#define GANI_NETWORK_OPTIONS                                                                       \
-    {"network", "networks of the system dcgan or of gan", "dcgan mlp", 0, 0, 1, 1},                \
+#define GANI_NETWORK_OPTIONS(standard)                                                             \
+    {"network", "networks of the system dcgan or of gan", "dcgan mlp", standard, 0, 1, 1},         \
         {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},                                     \
         {"ngf", "dcgan: channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},       \
         {"ndf", "dcgan: channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1}, { \
@@ -15519,7 +15548,7 @@ static void gani_network_sample(gani_recipe *recipe) {
 }
 
 static const gan_option gani_lsgan_options[] = {
-    GANI_NETWORK_OPTIONS,
+    GANI_NETWORK_OPTIONS(0),
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
@@ -15529,14 +15558,12 @@ static const gan_option gani_lsgan_options[] = {
 };
 
 static void gani_lsgan_train(gani_recipe *recipe) {
-    gani_game game;
-    game.generator = gani_network_generator;
-    game.discriminator = gani_network_discriminator;
-    game.loss = gan_loss_least_squares;
-    game.fake = (float)gani_option(recipe, "a");
-    game.real = (float)gani_option(recipe, "b");
-    game.wanted = (float)gani_option(recipe, "c");
-    gani_play(recipe, &game);
+    gani_goal goal;
+    goal.loss = gan_loss_least_squares;
+    goal.fake = (float)gani_option(recipe, "a");
+    goal.real = (float)gani_option(recipe, "b");
+    goal.wanted = (float)gani_option(recipe, "c");
+    gani_play(recipe, gani_network_generator, gani_network_discriminator, &goal);
 }
 
 static const gani_system gani_lsgan = {
@@ -15586,7 +15613,7 @@ static gan_tensor gani_wgan_distance(gani_recipe *recipe, gan_tensor real, gan_t
 static void gani_wgan_phases(gani_recipe *recipe, gan_tensor loss_d, gani_dcgan_norm_kind norm,
                              const gan_optimiser *critic, const gan_optimiser *generator) {
     gan_graph *g = recipe->graph;
-    gan_tensor rate = gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
+    gan_tensor rate = gani_feed_lr(recipe);
     gan_minimise(g, loss_d, "discriminator.", rate, critic);
     gani_report(recipe, "loss_d", loss_d);
     gani_end_phase(recipe, "critic", 1);
@@ -15599,7 +15626,7 @@ static void gani_wgan_phases(gani_recipe *recipe, gan_tensor loss_d, gani_dcgan_
 }
 
 static const gan_option gani_wgan_options[] = {
-    GANI_NETWORK_OPTIONS,
+    GANI_NETWORK_OPTIONS(0),
     GANI_WGAN_OPTIONS,
     {"norm", "dcgan: what the critic's stages end in", "batch layer none", 0, 0, 2, 1},
     {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
@@ -15642,7 +15669,7 @@ static const gani_system gani_wgan = {{"wgan", "Wasserstein GAN, weights clipped
  * ========================================================================= */
 
 static const gan_option gani_wgan_gp_options[] = {
-    GANI_NETWORK_OPTIONS,
+    GANI_NETWORK_OPTIONS(0),
     GANI_WGAN_OPTIONS,
     {"norm", "dcgan: what the critic's stages end in", "none layer", 0, 0, 1, 1},
     {"lr", "learning rate", NULL, 1e-4, 0, 10, 0},
@@ -15654,8 +15681,7 @@ static const gan_option gani_wgan_gp_options[] = {
 static void gani_wgan_gp_train(gani_recipe *recipe) {
     const gani_dcgan_norm_kind norm =
         gani_option(recipe, "norm") == 1.0 ? GANI_DCGAN_LAYER : GANI_DCGAN_NONE;
-    const gan_optimiser adam =
-        gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+    const gan_optimiser adam = gani_adam(recipe);
     const float lambda = (float)gani_option(recipe, "lambda");
     gan_graph *g = recipe->graph;
 
@@ -15680,14 +15706,128 @@ static const gani_system gani_wgan_gp = {
     gani_network_sample};
 
 /* ============================================================================
- * >>systems  8.7  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>cgan  8.7  CONDITIONAL GAN (Mirza and Osindero 2014, arXiv:1411.1784)
+ *
+ * Both networks see a class y beside their input, so that G learns to draw the class that it is
+ * told, and D to tell whether image and class belong together.
+ *
+ *     loss_d = (L(D(x, y), 1) + L(D(G(z, y'), y'), 0)) / 2
+ *     loss_g = L(D(G(z, y'), y'), 1), y' drawn for each image
+ *
+ * network=mlp: networks, names, loss and order of eriklindernoren/PyTorch-GAN,
+ * implementations/cgan/cgan.py: G first, then D on the same images, L least squares. Each network
+ * has an embedding of the classes, in front of the noise, behind the pixels. Differs from it: batch
+ * norm's eps is 1e-5 (option eps; 0.8 there, by a slip). network=dcgan, the convolutional form: the
+ * networks of >>dcgan, the embedding in front of the noise again, and behind the channels of the
+ * image one for each class, 1 everywhere in that of y and 0 in the others. The paper's loss is bce.
+ * ========================================================================= */
+
+static const gan_option gani_cgan_options[] = {
+    GANI_NETWORK_OPTIONS(1),
+    {"classes", "how many classes the images have", NULL, 10, 1, 65536, 1},
+    {"loss", "L: squared distance, or cross-entropy of D's probability", "least-squares bce", 0, 0,
+     1, 1},
+    {"dropout", "mlp: share of D's hidden units that are dropped", NULL, 0.4, 0, 0.99, 0},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+/* Images of the classes label [batch]. */
+static gan_tensor gani_cgan_generator(gani_recipe *recipe, gan_tensor z, gan_tensor label) {
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "generator");
+    const gan_tensor both[] = {gan_layer_embedding(g, "label_emb", label, classes, classes, NULL),
+                               z};
+    gan_graph_pop(g);
+    return gani_network_generator(recipe, gan_concat(g, both, 2, 1));
+}
+
+/* Scores [batch,1]: pixels and classes - 512 - 512 - 512 - 1, LeakyReLU 0.2, dropout. */
+static gan_tensor gani_cgan_discriminator_mlp(gani_recipe *recipe, gan_tensor images,
+                                              gan_tensor label) {
+    const int classes = (int)gani_option(recipe, "classes");
+    const float dropped = (float)gani_option(recipe, "dropout");
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "discriminator");
+    const gan_tensor both[] = {
+        gan_reshape(g, images, gan_shape2(recipe->batch, gani_pixels(recipe))),
+        gan_layer_embedding(g, "label_embedding", label, classes, classes, NULL)};
+    gan_tensor x = gan_concat(g, both, 2, 1);
+    x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
+    x = gan_layer_dropout(g, gan_layer_linear(g, "model.2", x, 512, NULL), dropped, 0);
+    x = gan_leaky_relu(g, x, 0.2f);
+    x = gan_layer_dropout(g, gan_layer_linear(g, "model.5", x, 512, NULL), dropped, 0);
+    x = gan_layer_linear(g, "model.8", gan_leaky_relu(g, x, 0.2f), 1, NULL);
+    gan_graph_pop(g);
+    return x;
+}
+
+static gan_tensor gani_cgan_discriminator(gani_recipe *recipe, gan_tensor images,
+                                          gan_tensor label) {
+    const gan_model *model = recipe->model;
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    if (gani_network_is_mlp(recipe)) {
+        return gani_cgan_discriminator_mlp(recipe, images, label);
+    }
+    gan_tensor chosen = gan_one_hot(g, label, classes);
+    chosen = gan_reshape(g, chosen, gan_shape4(recipe->batch, classes, 1, 1));
+    const gan_tensor both[] = {
+        images,
+        gan_broadcast(g, chosen, gan_shape4(recipe->batch, classes, model->height, model->width))};
+    return gani_dcgan_discriminator(recipe, gan_concat(g, both, 2, 1));
+}
+
+static void gani_cgan_train(gani_recipe *recipe) {
+    const int classes = (int)gani_option(recipe, "classes");
+    const gani_goal goal = {gani_option(recipe, "loss") == 1.0 ? gan_loss_bce
+                                                               : gan_loss_least_squares,
+                            0.0f, 1.0f, 1.0f};
+    const gan_optimiser adam = gani_adam(recipe);
+    gan_graph *g = recipe->graph;
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor label = gani_feed_labels(recipe, "label", classes);
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor asked = gani_feed_classes(recipe, "label_fake", classes);
+    gan_tensor rate = gani_feed_lr(recipe);
+
+    gan_tensor fake = gani_cgan_generator(recipe, z, asked);
+    gan_tensor d_real = gani_cgan_discriminator(recipe, real, label);
+    gan_tensor d_fake = gani_cgan_discriminator(recipe, gan_detach(g, fake), asked);
+    gan_tensor loss_d = gani_loss_d(g, &goal, d_real, d_fake);
+    gan_tensor loss_g = goal.loss(g, gani_cgan_discriminator(recipe, fake, asked), goal.wanted);
+
+    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void gani_cgan_sample(gani_recipe *recipe) {
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor label = gani_feed_cycle(recipe, "label", (int)gani_option(recipe, "classes"));
+    gani_images(recipe, gani_cgan_generator(recipe, z, label));
+}
+
+static const gani_system gani_cgan = {
+    {"cgan", "Conditional GAN: draws the class that it is asked for",
+     "Mirza and Osindero 2014, arXiv:1411.1784", 28, 28, 1, 64, gani_cgan_options,
+     sizeof gani_cgan_options / sizeof gani_cgan_options[0]},
+    gani_cgan_train,
+    gani_cgan_sample};
+
+/* ============================================================================
+ * >>systems  8.8  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
  * ========================================================================= */
 
-static const gani_system *const gani_systems[] = {&gani_gan, &gani_dcgan, &gani_lsgan, &gani_wgan,
-                                                  &gani_wgan_gp};
+static const gani_system *const gani_systems[] = {&gani_gan,  &gani_dcgan,   &gani_lsgan,
+                                                  &gani_wgan, &gani_wgan_gp, &gani_cgan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {

@@ -17,6 +17,7 @@ Needs torch (1.13 will do). Run from anywhere: python3 tests/fixtures.py
 import json
 import math
 import os
+import re
 import struct
 import sys
 
@@ -462,14 +463,15 @@ class Whole(tuple):
 
 def train(name, make, batch, image_shape, latent_shape, seed, prefix="", count=20, **inputs):
     """Losses of the first steps: name.out.losses [count,2], discriminator and generator. make() gives the trainer. Weights,
-    images, noise and the further inputs (name -> shape) are random(...) by name; see fill below. The seed is one for which float32 and float64 agree: with others a
-    value may come to stand so near the kink of its activation that rounding decides, and losses part by 1e-3."""
+    images, noise and the further inputs (name -> shape) are random(...) by name; see fill below. The seed is one for
+    which float32 and float64 agree: with others a value may come to stand so near the kink of its activation that
+    rounding decides, and losses part by 1e-3."""
     def draw(*arguments):
         return random(*arguments, seed=seed)
 
     def fill(scope, net):
         for key, value in net.named_parameters():
-            full = f"{scope}.{prefix}{key}"
+            full = f"{scope}." + re.sub(r"^(net\.)?(?=\d)", prefix, key)  # "0.weight", "net.0.weight"
             if value.dim() > 1:  # as PyTorch's default: within 1/sqrt(fan in)
                 bound = np.float32(1 / math.sqrt(value[0].numel()))
                 data = bound * draw(full, value.shape, -1.0, 1.0)
@@ -519,6 +521,17 @@ def training():
     train("wgan_mlp", lambda: steps.wgan(*steps.gan_networks()), 8, flat, (100,), 3, "model.", z_g=(8, 100))
     train("wgan_gp", lambda: steps.wgan_gp(*steps.dcgan_networks(28, 1, 50, 8, 12, critic=True), n_critic=3), 5, grey,
           (50, 1, 1), 1, "main.", z_g=(5, 50, 1, 1), epsilon=(5, 1, 1, 1))
+
+    def cgan():
+        return steps.ConditionalTrainer(steps.CganGenerator(steps.gan_networks(110)[0]), steps.CganDiscriminator(), "gd",
+                                        steps.least_squares)
+
+    def cgan_conv():
+        g, d = steps.dcgan_networks(28, 1, 60, 8, 12)[0], steps.dcgan_networks(28, 11, 60, 8, 12)[1]
+        return steps.ConditionalTrainer(steps.CganGenerator(g), steps.CganDiscriminatorConv(d), "gd")
+
+    train("cgan", cgan, 8, flat, (100,), 2, "model.", label=Whole((8,)), label_fake=Whole((8,)))
+    train("cgan_conv", cgan_conv, 5, grey, (50, 1, 1), 1, "main.", label=Whole((5,)), label_fake=Whole((5,)))
 
 
 def main():

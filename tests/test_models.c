@@ -60,6 +60,8 @@ static const small smalls[] = {
     {"lsgan_mlp", "lsgan", "network=mlp z=20 a=-1 c=0", 12, 1, 8},
     {"wgan", "wgan", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
     {"wgan_mlp", "wgan", "network=mlp z=20 n-critic=2", 12, 1, 8},
+    {"cgan", "cgan", "z=20", 12, 1, 8},
+    {"cgan_dcgan", "cgan", "network=dcgan z=12 ngf=4 ndf=4 loss=bce", 16, 3, 4},
     {"wgan_gp", "wgan-gp", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
     {"wgan_gp_layer", "wgan-gp", "norm=layer z=12 ngf=4 ndf=4 n-critic=2", 28, 1, 3},
     {"wgan_gp_mlp", "wgan-gp", "network=mlp z=20 n-critic=2", 12, 1, 8},
@@ -168,7 +170,11 @@ static void parameter_counts(void) {
                  64 * 16 + 64 * 128 * 16 + 256 + 128 * 49);
     check_counts(gan_model_defaults("lsgan"), 3576704, 2765568);
     check_counts(gan_model_defaults("wgan"), 3576704, 2765568);
-    check_counts(gan_model_defaults("wgan-gp"), 3576704, 2765568 - 1792 + 961); /* biases, no norms */
+    check_counts(gan_model_defaults("wgan-gp"), 3576704,
+                 2765568 - 1792 + 961); /* biases, no norms */
+    desc = gan_model_defaults("cgan");
+    desc.height = desc.width = 32;
+    check_counts(desc, 1757412, 1055845);
     desc = gan_model_defaults("wgan");
     desc.height = desc.width = 28;
     desc.channels = 1;
@@ -381,6 +387,93 @@ static void sampling(void) {
     remove(path);
 }
 
+/* Classes: labels of the data reach the training step; samples go through all classes, or show the
+ * one that is asked for. */
+static void labels(void) {
+    static float all[23 * 144], one[23 * 144];
+    gan_context *ctx = open_context(NULL, 1);
+    for (int i = 0; i < SMALLS; i++) {
+        gan_model *model = NULL;
+        gan_dataset *data = NULL;
+        gan_model_info info;
+        gan_model_desc desc = small_desc(&smalls[i]);
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
+        const gan_status status = gan_model_sample(model, all, 1, "label=3", 5);
+        CHECK(status == (info.classes ? GAN_OK : GAN_ERR_ARGUMENT), "%s", smalls[i].name);
+        if (info.classes) {
+            float *label = gan_model_feed(model, "label", NULL);
+            float *drawn = gan_model_feed(model, "label_fake", NULL);
+            int differ = 0;
+            CHECK(open_digits(&data, ctx, &smalls[i]) == GAN_OK && train(model, data, 4) == GAN_OK,
+                  "%s", gan_context_error(ctx));
+            const size_t size = (size_t)(info.channels * info.height * info.width);
+            float *images = (float *)malloc(sizeof(float) * size * (size_t)info.batch);
+            float *want = (float *)malloc(sizeof(float) * (size_t)info.batch);
+            CHECK(gan_dataset_batch(data, 3, 3, info.batch, images, want) == GAN_OK, "batch");
+            for (int k = 0; k < info.batch; k++) {
+                CHECK(label[k] == want[k], "%s: label %d", smalls[i].name, k);
+                CHECK(drawn[k] >= 0.0f && drawn[k] < 10.0f && drawn[k] == floorf(drawn[k]),
+                      "%s: drawn label %g", smalls[i].name, (double)drawn[k]);
+                differ += drawn[k] != drawn[0];
+            }
+            CHECK(differ > 0, "%s: labels drawn are all alike", smalls[i].name);
+            free(images);
+            free(want);
+            CHECK(gan_model_sample(model, one, 1, "label=10", 5) == GAN_ERR_ARGUMENT, "label=10");
+            CHECK(gan_model_sample(model, one, 1, "label=2.5", 5) == GAN_ERR_ARGUMENT, "2.5");
+            CHECK(gan_model_sample(model, one, 1, "label=-1", 5) == GAN_ERR_ARGUMENT, "-1");
+        }
+        if (info.classes && info.channels == 1 && info.height == 12) {
+            CHECK(gan_model_sample(model, all, 23, NULL, 5) == GAN_OK, "%s",
+                  gan_context_error(ctx));
+            CHECK(gan_model_sample(model, one, 23, "label=2", 5) == GAN_OK, "%s",
+                  gan_context_error(ctx));
+            for (int k = 0; k < 23; k++) {
+                const int same = memcmp(all + k * 144, one + k * 144, 144 * sizeof(float)) == 0;
+                CHECK(same == (k % 10 == 2), "%s: image %d", smalls[i].name, k);
+            }
+        }
+        gan_model_destroy(model);
+        gan_dataset_close(data);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* Images without labels, and with labels of another number of classes. */
+static void labels_must_fit(void) {
+    const small conditional = {"", "cgan", "classes=9", 12, 1, 4};
+    const char *list = scratch("list.txt"), *picture = scratch("picture.pgm");
+    static const float black[144];
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_dataset *data = NULL;
+    gan_model_desc desc = small_desc(&conditional);
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(open_digits(&data, ctx, &conditional) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_train(model, data) == GAN_ERR_ARGUMENT &&
+              strstr(gan_context_error(ctx), "labels of 9 classes (option classes), found 10"),
+          "%s", gan_context_error(ctx));
+    gan_dataset_close(data);
+    CHECK(gan_image_write_grid(ctx, picture, black, 1, 1, 8, 8, 1, -1.0f, 1.0f) == GAN_OK, "%s",
+          gan_context_error(ctx)); /* 8 x 8 with a line of 2 around it is 12 x 12 */
+    FILE *file = fopen(list, "w");
+    CHECK(file, "cannot write %s", list);
+    if (file) {
+        fprintf(file, "%s\n", picture);
+        fclose(file);
+    }
+    CHECK(gan_dataset_open(&data, ctx, list, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_train(model, data) == GAN_ERR_ARGUMENT &&
+              strstr(gan_context_error(ctx), "found 0, images without labels"),
+          "%s", gan_context_error(ctx));
+    gan_dataset_close(data);
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+    remove(list);
+    remove(picture);
+}
+
 /* ---- errors -------------------------------------------------------------------------------- */
 
 static void check_refused(gan_model_desc desc, gan_status expected, const char *part) {
@@ -577,6 +670,41 @@ static void seldom_train(gani_recipe *recipe) {
     gani_end_phase(recipe, "generator", 3);
 }
 
+/* WGAN: the critic's weights stay within the limit, the generator learns in every n-th step. */
+static void critic_steps(void) {
+    const small critic = {"", "wgan", "z=12 ngf=4 ndf=4 n-critic=3 clip=0.005", 16, 3, 4};
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_dataset *data = NULL;
+    gan_model_desc desc = small_desc(&critic);
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK &&
+              open_digits(&data, ctx, &critic) == GAN_OK,
+          "%s", gan_context_error(ctx));
+    gan_params *params = gan_model_params(model);
+    const float *weight = gan_params_find(params, "generator.main.0.weight").data;
+    for (uint64_t step = 1; step <= 7; step++) {
+        const float before = weight[0];
+        CHECK(train(model, data, step) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK((weight[0] != before) == (step % 3 == 0), "generator in step %d", (int)step);
+        CHECK((gan_model_metric(model, 2).value != 0.0f) == (step >= 3), "loss_g");
+        CHECK(gan_model_metric(model, 0).value == -gan_model_metric(model, 1).value, "distance");
+    }
+    int at_limit = 0;
+    for (int i = 0; i < gan_params_count(params); i++) {
+        const gan_param_info info = gan_params_at(params, i);
+        for (size_t k = 0; k < gan_shape_count(info.shape); k++) {
+            if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, "discriminator.", 14) == 0) {
+                CHECK(fabsf(info.data[k]) <= 0.005f, "%s", info.name);
+                at_limit += fabsf(info.data[k]) == 0.005f;
+            }
+        }
+    }
+    CHECK(at_limit > 0, "no weight was clipped");
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+    gan_context_destroy(ctx);
+}
+
 static void phases_and_rates(void) {
     static const gani_system system = {{"seldom", "", "", 4, 4, 1, 2, NULL, 0}, seldom_train, NULL};
     gan_context *ctx = open_context(NULL, 1);
@@ -611,11 +739,14 @@ int main(int argc, char **argv) {
     TEST(same_bits_after_save_and_resume);
     TEST(feeds);
     TEST(sampling);
+    TEST(labels);
+    TEST(labels_must_fit);
     TEST(clear_errors);
     TEST(numbers_as_options);
     TEST(wrong_files_and_data);
     TEST(no_allocation_after_the_first_step);
     TEST(every_refused_allocation_is_survived);
+    TEST(critic_steps);
     TEST(phases_and_rates);
     return test_end();
 }

@@ -736,6 +736,8 @@ static const training_row training_rows[] = {
     {"wgan", "wgan", "z=50 ngf=8 ndf=12 n-critic=3", 28, 1, 5, 1},
     {"wgan_mlp", "wgan", "network=mlp", 28, 1, 8, 3},
     {"wgan_gp", "wgan-gp", "z=50 ngf=8 ndf=12 n-critic=3", 28, 1, 5, 1},
+    {"cgan", "cgan", "dropout=0", 28, 1, 8, 2},
+    {"cgan_conv", "cgan", "network=dcgan loss=bce z=50 ngf=8 ndf=12", 28, 1, 5, 1},
 };
 static const training_row *current_training;
 
@@ -769,6 +771,8 @@ static const struct {
     {"z", "z", -2.0f, 2.0f, 0},
     {"z_g", "z_g", 0.0f, 1.0f, 0},
     {"epsilon", "epsilon", 0.0f, 1.0f, 0},
+    {"label", "label", 0.0f, 10.0f, 1},
+    {"label_fake", "label_fake", 0.0f, 10.0f, 1},
 };
 
 static void fill_feeds(gan_model *model, int step) {

@@ -49,6 +49,45 @@ def dcgan_networks(size=64, channels=3, latent=100, ngf=64, ndf=64, critic=False
     return nn.Sequential(*g), nn.Sequential(*d, nn.Conv2d(width, 1, base, 1, 0, bias=critic))
 
 
+class CganGenerator(nn.Module):
+    """An embedding of the class in front of the noise, then the network of GAN or, convolutional, of DCGAN."""
+
+    def __init__(self, net, classes=10):
+        super().__init__()
+        self.label_emb, self.net = nn.Embedding(classes, classes), net
+
+    def forward(self, z, label):
+        embedding = self.label_emb(label)
+        return self.net(torch.cat((embedding.reshape(*embedding.shape, *z.shape[2:]), z), 1))
+
+
+class CganDiscriminator(nn.Module):
+    """Mirza and Osindero 2014 as eriklindernoren/PyTorch-GAN has it; dropout 0 to compare losses."""
+
+    def __init__(self, pixels=784, classes=10, dropout=0.0):
+        super().__init__()
+        self.label_embedding = nn.Embedding(classes, classes)
+        self.net = nn.Sequential(
+            nn.Linear(pixels + classes, 512), nn.LeakyReLU(0.2),
+            nn.Linear(512, 512), nn.Dropout(dropout), nn.LeakyReLU(0.2),
+            nn.Linear(512, 512), nn.Dropout(dropout), nn.LeakyReLU(0.2), nn.Linear(512, 1))
+
+    def forward(self, images, label):
+        return self.net(torch.cat((images, self.label_embedding(label)), 1))
+
+
+class CganDiscriminatorConv(nn.Module):
+    """The network of DCGAN; behind the channels of the image one for each class."""
+
+    def __init__(self, net, classes=10):
+        super().__init__()
+        self.net, self.classes = net, classes
+
+    def forward(self, images, label):
+        planes = nn.functional.one_hot(label, self.classes).to(images)[:, :, None, None]
+        return self.net(torch.cat((images, planes.expand(-1, -1, *images.shape[2:])), 1))
+
+
 def bce(logits, target):
     return binary_cross_entropy_with_logits(logits.flatten(), torch.full_like(logits.flatten(), target))
 
@@ -81,6 +120,22 @@ class Trainer:
             optimiser.step()
             losses[turn] = loss.item()
         return losses["d"], losses["g"]
+
+
+class ConditionalTrainer(Trainer):
+    """CGAN: both networks see the class; G first, then D on the same images."""
+
+    def step(self, images, z, label, label_fake):
+        fake = self.g(z, label_fake)
+        loss_g = self.loss(self.d(fake, label_fake), 1.0)
+        self.opt_g.zero_grad()
+        loss_g.backward()
+        self.opt_g.step()
+        loss_d = (self.loss(self.d(images, label), 1.0) + self.loss(self.d(fake.detach(), label_fake), 0.0)) / 2
+        self.opt_d.zero_grad()
+        loss_d.backward()
+        self.opt_d.step()
+        return loss_d.item(), loss_g.item()
 
 
 class CriticTrainer:
