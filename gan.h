@@ -103,7 +103,8 @@
  *   8.5   >>wgan          Arjovsky, Chintala, Bottou 2017
  *   8.6   >>wgan-gp       Gulrajani et al. 2017
  *   8.7   >>cgan          Mirza and Osindero 2014
- *   8.8   >>systems       the table of systems; creating and loading models
+ *   8.8   >>acgan         Odena, Olah, Shlens 2016
+ *   8.9   >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -15820,14 +15821,167 @@ static const gani_system gani_cgan = {
     gani_cgan_sample};
 
 /* ============================================================================
- * >>systems  8.8  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>acgan  8.8  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
+ *
+ * G is told a class, D is not: it has a second head that must find the class out. Both networks
+ * learn to make that right, beside the usual game.
+ *
+ *     loss_d = (BCE(S(x), 1) + CE(C(x), y) + BCE(S(G), 0) + w CE(C(G), y')) / 4
+ *     loss_g = (BCE(S(G), 1) + CE(C(G), y')) / 2,    G = G(z, y'), y' drawn for each image
+ *
+ * with S and C the heads of D, w = aux-fake. Networks, names, initial values and order of
+ * eriklindernoren/PyTorch-GAN, implementations/acgan/acgan.py: the noise is multiplied with an
+ * embedding of the class; G first, then D on the same images. Differs from it: the cross-entropy is
+ * one of logits (there a softmax is applied twice), batch norm's eps is 1e-5 (option eps; mostly 0.8
+ * there, by a slip). aux=k+1 adds a class "generated", as eriklindernoren/Keras-GAN had it: D is to
+ * put G's images into it, and G wants them in the class that was asked for.
+ * ========================================================================= */
+
+static const gan_option gani_acgan_options[] = {
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 16, 1, 1024, 1},
+    {"classes", "how many classes the images have", NULL, 10, 1, 65536, 1},
+    {"aux", "classes that D tells apart: those, or one more for generated images", "k k+1", 0, 0, 1,
+     1},
+    {"aux-fake", "weight of generated images in D's classification", NULL, 1, 0, 1000, 0},
+    {"dropout", "share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
+    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+static gan_tensor gani_acgan_norm(gani_recipe *recipe, const char *name, gan_tensor x) {
+    gan_norm_desc norm = gani_dcgan_norm;
+    norm.eps = (float)gani_option(recipe, "eps");
+    return gan_layer_batch_norm(recipe->graph, name, x, &norm);
+}
+
+static gan_tensor gani_acgan_conv(gan_graph *g, const char *name, gan_tensor x, int channels,
+                                  int stride) {
+    gan_layer_desc desc = gani_dcgan_conv;
+    desc.no_bias = 0;
+    return gan_layer_conv(g, name, x, channels, 3, stride, 1, &desc);
+}
+
+/* z times embedding - 2*ngf maps of a quarter of the side - twice: enlarged by 2, 3x3 convolution,
+ * batch norm, LeakyReLU 0.2 - 3x3 convolution, tanh. */
+static gan_tensor gani_acgan_generator(gani_recipe *recipe, gan_tensor z, gan_tensor label) {
+    const gan_model *model = recipe->model;
+    const int ngf = (int)gani_option(recipe, "ngf"), h = model->height / 4, w = model->width / 4;
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    if (model->height % 4 || model->width % 4) {
+        gani_stick(g, gani_error(model->ctx, GAN_ERR_SHAPE,
+                                 "acgan: expected sides that are multiples of 4, found %d x %d",
+                                 model->height, model->width));
+    }
+    gan_graph_push(g, "generator");
+    gan_tensor embedding =
+        gan_layer_embedding(g, "label_emb", label, classes, (int)gani_option(recipe, "z"), NULL);
+    gan_tensor x = gan_layer_linear(g, "l1.0", gan_mul(g, embedding, z), 2 * ngf * h * w, NULL);
+    x = gan_reshape(g, x, gan_shape4(recipe->batch, 2 * ngf, h, w));
+    x = gan_upsample(g, gani_acgan_norm(recipe, "conv_blocks.0", x), 2);
+    x = gani_acgan_conv(g, "conv_blocks.2", x, 2 * ngf, 1);
+    x = gan_leaky_relu(g, gani_acgan_norm(recipe, "conv_blocks.3", x), 0.2f);
+    x = gani_acgan_conv(g, "conv_blocks.6", gan_upsample(g, x, 2), ngf, 1);
+    x = gan_leaky_relu(g, gani_acgan_norm(recipe, "conv_blocks.7", x), 0.2f);
+    x = gan_tanh(g, gani_acgan_conv(g, "conv_blocks.9", x, model->channels, 1));
+    gan_graph_pop(g);
+    return x;
+}
+
+typedef struct gani_acgan_heads {
+    gan_tensor source, aux; /* logits [batch,1] and [batch,classes] */
+} gani_acgan_heads;
+
+/* Four times: 3x3 convolution of stride 2, LeakyReLU 0.2, dropout of channels, batch norm (not the
+ * first time). */
+static gani_acgan_heads gani_acgan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    static const struct {
+        const char *conv, *norm;
+    } rows[] = {{"conv_blocks.0", NULL},
+                {"conv_blocks.3", "conv_blocks.6"},
+                {"conv_blocks.7", "conv_blocks.10"},
+                {"conv_blocks.11", "conv_blocks.14"}};
+    const int classes = (int)gani_option(recipe, "classes") + (int)gani_option(recipe, "aux");
+    gan_graph *g = recipe->graph;
+    gan_tensor x = images;
+    gani_acgan_heads heads;
+    gan_graph_push(g, "discriminator");
+    for (int i = 0; i < 4; i++) {
+        x = gani_acgan_conv(g, rows[i].conv, x, (int)gani_option(recipe, "ndf") << i, 2);
+        x = gan_layer_dropout(g, gan_leaky_relu(g, x, 0.2f), (float)gani_option(recipe, "dropout"),
+                              1);
+        x = rows[i].norm ? gani_acgan_norm(recipe, rows[i].norm, x) : x;
+    }
+    const gan_shape shape = gan_tensor_shape(g, x);
+    x = gan_reshape(g, x, gan_shape2(shape.dim[0], shape.dim[1] * shape.dim[2] * shape.dim[3]));
+    heads.source = gan_layer_linear(g, "adv_layer.0", x, 1, NULL);
+    heads.aux = gan_layer_linear(g, "aux_layer.0", x, classes, NULL);
+    gan_graph_pop(g);
+    return heads;
+}
+
+static void gani_acgan_train(gani_recipe *recipe) {
+    const int classes = (int)gani_option(recipe, "classes");
+    const float weight = (float)gani_option(recipe, "aux-fake");
+    const gan_optimiser adam = gani_adam(recipe);
+    gan_graph *g = recipe->graph;
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor label = gani_feed_labels(recipe, "label", classes);
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor asked = gani_feed_classes(recipe, "label_fake", classes);
+    gan_tensor rate = gani_feed_lr(recipe);
+    gan_tensor told = gani_option(recipe, "aux") == 1.0
+                          ? gan_constant(g, gan_shape1(recipe->batch), (float)classes)
+                          : asked; /* where D is to put G's images */
+
+    gan_tensor fake = gani_acgan_generator(recipe, z, asked);
+    const gani_acgan_heads on_real = gani_acgan_discriminator(recipe, real);
+    const gani_acgan_heads on_fake = gani_acgan_discriminator(recipe, gan_detach(g, fake));
+    const gani_acgan_heads of_g = gani_acgan_discriminator(recipe, fake);
+    gan_tensor source_d =
+        gan_add(g, gan_loss_bce(g, on_real.source, 1.0f), gan_loss_bce(g, on_fake.source, 0.0f));
+    gan_tensor class_real = gan_loss_cross_entropy(g, on_real.aux, label);
+    gan_tensor class_fake = gan_loss_cross_entropy(g, on_fake.aux, told);
+    gan_tensor class_d = gan_add(g, class_real, gan_affine(g, class_fake, weight, 0.0f));
+    gan_tensor loss_d = gan_affine(g, gan_add(g, source_d, class_d), 0.25f, 0.0f);
+    gan_tensor loss_g =
+        gan_add(g, gan_loss_bce(g, of_g.source, 1.0f), gan_loss_cross_entropy(g, of_g.aux, asked));
+    loss_g = gan_affine(g, loss_g, 0.5f, 0.0f);
+
+    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_report(recipe, "loss_class", class_real);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void gani_acgan_sample(gani_recipe *recipe) {
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor label = gani_feed_cycle(recipe, "label", (int)gani_option(recipe, "classes"));
+    gani_images(recipe, gani_acgan_generator(recipe, z, label));
+}
+
+static const gani_system gani_acgan = {
+    {"acgan", "Auxiliary Classifier GAN: draws the class that it is asked for",
+     "Odena, Olah, Shlens 2016, arXiv:1610.09585", 32, 32, 1, 64, gani_acgan_options,
+     sizeof gani_acgan_options / sizeof gani_acgan_options[0]},
+    gani_acgan_train,
+    gani_acgan_sample};
+
+/* ============================================================================
+ * >>systems  8.9  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
  * ========================================================================= */
 
-static const gani_system *const gani_systems[] = {&gani_gan,  &gani_dcgan,   &gani_lsgan,
-                                                  &gani_wgan, &gani_wgan_gp, &gani_cgan};
+static const gani_system *const gani_systems[] = {
+    &gani_gan, &gani_dcgan, &gani_lsgan, &gani_wgan, &gani_wgan_gp, &gani_cgan, &gani_acgan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {

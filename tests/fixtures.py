@@ -530,8 +530,14 @@ def training():
         g, d = steps.dcgan_networks(28, 1, 60, 8, 12)[0], steps.dcgan_networks(28, 11, 60, 8, 12)[1]
         return steps.ConditionalTrainer(steps.CganGenerator(g), steps.CganDiscriminatorConv(d), "gd")
 
+    def acgan(classes, told):
+        return lambda: steps.AuxiliaryTrainer(steps.AcganGenerator(16, 3, 50, 12),
+                                              steps.AcganDiscriminator(16, 3, 6, classes), told)
+
     train("cgan", cgan, 8, flat, (100,), 2, "model.", label=Whole((8,)), label_fake=Whole((8,)))
     train("cgan_conv", cgan_conv, 5, grey, (50, 1, 1), 1, "main.", label=Whole((5,)), label_fake=Whole((5,)))
+    train("acgan", acgan(10, None), 6, (3, 16, 16), (50,), 1, label=Whole((6,)), label_fake=Whole((6,)))
+    train("acgan_k1", acgan(11, 10), 6, (3, 16, 16), (50,), 2, label=Whole((6,)), label_fake=Whole((6,)))
 
 
 def main():

@@ -61,6 +61,8 @@ static const small smalls[] = {
     {"wgan", "wgan", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
     {"wgan_mlp", "wgan", "network=mlp z=20 n-critic=2", 12, 1, 8},
     {"cgan", "cgan", "z=20", 12, 1, 8},
+    {"acgan", "acgan", "z=20 ngf=4 ndf=4", 12, 1, 8},
+    {"acgan_k1", "acgan", "z=12 ngf=4 ndf=4 aux=k+1 aux-fake=0.5", 16, 3, 5},
     {"cgan_dcgan", "cgan", "network=dcgan z=12 ngf=4 ndf=4 loss=bce", 16, 3, 4},
     {"wgan_gp", "wgan-gp", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
     {"wgan_gp_layer", "wgan-gp", "norm=layer z=12 ngf=4 ndf=4 n-critic=2", 28, 1, 3},
@@ -175,6 +177,7 @@ static void parameter_counts(void) {
     desc = gan_model_defaults("cgan");
     desc.height = desc.width = 32;
     check_counts(desc, 1757412, 1055845);
+    check_counts(gan_model_defaults("acgan"), 1050985, 103243);
     desc = gan_model_defaults("wgan");
     desc.height = desc.width = 28;
     desc.channels = 1;

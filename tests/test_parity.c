@@ -738,6 +738,8 @@ static const training_row training_rows[] = {
     {"wgan_gp", "wgan-gp", "z=50 ngf=8 ndf=12 n-critic=3", 28, 1, 5, 1},
     {"cgan", "cgan", "dropout=0", 28, 1, 8, 2},
     {"cgan_conv", "cgan", "network=dcgan loss=bce z=50 ngf=8 ndf=12", 28, 1, 5, 1},
+    {"acgan", "acgan", "dropout=0 z=50 ngf=12 ndf=6", 16, 3, 6, 1},
+    {"acgan_k1", "acgan", "dropout=0 z=50 ngf=12 ndf=6 aux=k+1", 16, 3, 6, 2},
 };
 static const training_row *current_training;
 

@@ -12,7 +12,7 @@ import time
 
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 
 def gan_networks(latent=100, pixels=784, g_widths=(128, 256, 512, 1024), d_widths=(512, 256)):
@@ -88,6 +88,42 @@ class CganDiscriminatorConv(nn.Module):
         return self.net(torch.cat((images, planes.expand(-1, -1, *images.shape[2:])), 1))
 
 
+class AcganGenerator(nn.Module):
+    """Odena et al. 2016 as eriklindernoren/PyTorch-GAN has it, channels by ngf."""
+
+    def __init__(self, size=32, channels=1, latent=100, ngf=64, classes=10):
+        super().__init__()
+        self.label_emb, self.side = nn.Embedding(classes, latent), size // 4
+        self.l1 = nn.Sequential(nn.Linear(latent, 2 * ngf * self.side ** 2))
+        self.conv_blocks = nn.Sequential(
+            nn.BatchNorm2d(2 * ngf), nn.Upsample(scale_factor=2),
+            nn.Conv2d(2 * ngf, 2 * ngf, 3, 1, 1), nn.BatchNorm2d(2 * ngf), nn.LeakyReLU(0.2), nn.Upsample(scale_factor=2),
+            nn.Conv2d(2 * ngf, ngf, 3, 1, 1), nn.BatchNorm2d(ngf), nn.LeakyReLU(0.2),
+            nn.Conv2d(ngf, channels, 3, 1, 1), nn.Tanh())
+
+    def forward(self, z, label):
+        return self.conv_blocks(self.l1(self.label_emb(label) * z).unflatten(1, (-1, self.side, self.side)))
+
+
+class AcganDiscriminator(nn.Module):
+    """Logits of both heads; dropout 0 to compare losses."""
+
+    def __init__(self, size=32, channels=1, ndf=16, classes=10, dropout=0.0):
+        super().__init__()
+        blocks, width = [], channels
+        for i in range(4):
+            blocks += [nn.Conv2d(width, ndf << i, 3, 2, 1), nn.LeakyReLU(0.2), nn.Dropout2d(dropout)]
+            blocks += [nn.BatchNorm2d(ndf << i)] if i else []
+            width, size = ndf << i, (size + 1) // 2
+        self.conv_blocks = nn.Sequential(*blocks)
+        self.adv_layer = nn.Sequential(nn.Linear(width * size ** 2, 1))
+        self.aux_layer = nn.Sequential(nn.Linear(width * size ** 2, classes))
+
+    def forward(self, images):
+        x = self.conv_blocks(images).flatten(1)
+        return self.adv_layer(x), self.aux_layer(x)
+
+
 def bce(logits, target):
     return binary_cross_entropy_with_logits(logits.flatten(), torch.full_like(logits.flatten(), target))
 
@@ -132,6 +168,32 @@ class ConditionalTrainer(Trainer):
         loss_g.backward()
         self.opt_g.step()
         loss_d = (self.loss(self.d(images, label), 1.0) + self.loss(self.d(fake.detach(), label_fake), 0.0)) / 2
+        self.opt_d.zero_grad()
+        loss_d.backward()
+        self.opt_d.step()
+        return loss_d.item(), loss_g.item()
+
+
+class AuxiliaryTrainer(Trainer):
+    """AC-GAN: D also finds the class out; G first, then D on the same images. told: where D is to put generated images,
+    if not in the class they were made for."""
+
+    def __init__(self, g, d, told=None):
+        super().__init__(g, d, "gd")
+        self.told = told
+
+    def step(self, images, z, label, label_fake):
+        fake = self.g(z, label_fake)
+        source, aux = self.d(fake)
+        loss_g = (bce(source, 1.0) + cross_entropy(aux, label_fake)) / 2
+        self.opt_g.zero_grad()
+        loss_g.backward()
+        self.opt_g.step()
+        told = label_fake if self.told is None else torch.full_like(label_fake, self.told)
+        source, aux = self.d(images)
+        loss_d = bce(source, 1.0) + cross_entropy(aux, label)
+        source, aux = self.d(fake.detach())
+        loss_d = (loss_d + bce(source, 0.0) + cross_entropy(aux, told)) / 4
         self.opt_d.zero_grad()
         loss_d.backward()
         self.opt_d.step()
