@@ -103,8 +103,9 @@
  *   8.5   >>wgan          Arjovsky, Chintala, Bottou 2017
  *   8.6   >>wgan-gp       Gulrajani et al. 2017
  *   8.7   >>cgan          Mirza and Osindero 2014
- *   8.8   >>acgan         Odena, Olah, Shlens 2016
- *   8.9   >>systems       the table of systems; creating and loading models
+ *   8.8   >>upsampling    networks that systems below share
+ *   8.9   >>acgan         Odena, Olah, Shlens 2016
+ *   8.10  >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -1022,7 +1023,8 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  *     gan_model_save(model, "dcgan.safetensors");
  *
  * (every call returns a status). Images are [n,channels,height,width] in [-1,1] for every system. A
- * training step is one batch of data: a pure function of the parameters, the seed and the number
+ * training step is one batch of data (of several updates of a critic for one of the generator, one
+ * of the critic's): a pure function of the parameters, the seed and the number
  * of the step, so that a run that was stopped and loaded again gives the same bits.
  * ========================================================================= */
 
@@ -14356,7 +14358,7 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  *
  * A system is a row (gani_system) with two functions that fill a recipe: one for training, one for
  * sampling. A recipe is a graph together with
- *   feeds    inputs and what fills them before each step (images, noise, a learning rate),
+ *   feeds    inputs and what fills them before each step (images, labels, noise, a learning rate),
  *   phases   programs that a step runs in order, each in every step or in every k-th,
  *   metrics  scalars that a phase computes and the step reports.
  * Everything that differs between systems is in their recipes; the functions that train, sample and
@@ -15821,7 +15823,76 @@ static const gani_system gani_cgan = {
     gani_cgan_sample};
 
 /* ============================================================================
- * >>acgan  8.8  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
+ * >>upsampling  8.8  NETWORKS WITH UPSAMPLING
+ *
+ * The convolutional networks of eriklindernoren/PyTorch-GAN, names and initial values as there:
+ * weights of convolutions N(0,0.02), scales of norms N(1,0.02). Their options are "ngf", "ndf",
+ * "dropout" and "eps". Differs from there: batch norm's eps is an option (0.8 there but for the
+ * first, by a slip).
+ * ========================================================================= */
+
+static gan_tensor gani_upsampling_norm(gani_recipe *recipe, const char *name, gan_tensor x) {
+    gan_norm_desc norm = gani_dcgan_norm;
+    norm.eps = (float)gani_option(recipe, "eps");
+    return gan_layer_batch_norm(recipe->graph, name, x, &norm);
+}
+
+static gan_tensor gani_upsampling_conv(gan_graph *g, const char *name, gan_tensor x, int channels,
+                                       int stride) {
+    gan_layer_desc desc = gani_dcgan_conv;
+    desc.no_bias = 0;
+    return gan_layer_conv(g, name, x, channels, 3, stride, 1, &desc);
+}
+
+/* Images from z [batch,k]: 2*ngf maps of a quarter of the side, then twice enlarged by 2, 3x3
+ * convolution, batch norm, LeakyReLU 0.2; 3x3 convolution, tanh. */
+static gan_tensor gani_upsampling_generator(gani_recipe *recipe, gan_tensor z) {
+    const gan_model *model = recipe->model;
+    const int ngf = (int)gani_option(recipe, "ngf"), h = model->height / 4, w = model->width / 4;
+    gan_graph *g = recipe->graph;
+    if (model->height % 4 || model->width % 4) {
+        gani_stick(g, gani_error(model->ctx, GAN_ERR_SHAPE,
+                                 "%s: expected sides that are multiples of 4, found %d x %d",
+                                 model->system->info.name, model->height, model->width));
+    }
+    gan_graph_push(g, "generator");
+    gan_tensor x = gan_layer_linear(g, "l1.0", z, 2 * ngf * h * w, NULL);
+    x = gan_reshape(g, x, gan_shape4(recipe->batch, 2 * ngf, h, w));
+    x = gan_upsample(g, gani_upsampling_norm(recipe, "conv_blocks.0", x), 2);
+    x = gani_upsampling_conv(g, "conv_blocks.2", x, 2 * ngf, 1);
+    x = gan_leaky_relu(g, gani_upsampling_norm(recipe, "conv_blocks.3", x), 0.2f);
+    x = gani_upsampling_conv(g, "conv_blocks.6", gan_upsample(g, x, 2), ngf, 1);
+    x = gan_leaky_relu(g, gani_upsampling_norm(recipe, "conv_blocks.7", x), 0.2f);
+    x = gan_tanh(g, gani_upsampling_conv(g, "conv_blocks.9", x, model->channels, 1));
+    gan_graph_pop(g);
+    return x;
+}
+
+/* Features [batch,k] that the discriminator judges by. Four times: 3x3 convolution of stride 2,
+ * LeakyReLU 0.2, dropout of channels, batch norm (not the first time). */
+static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor images) {
+    static const struct {
+        const char *conv, *norm;
+    } rows[] = {{"conv_blocks.0", NULL},
+                {"conv_blocks.3", "conv_blocks.6"},
+                {"conv_blocks.7", "conv_blocks.10"},
+                {"conv_blocks.11", "conv_blocks.14"}};
+    const float dropped = (float)gani_option(recipe, "dropout");
+    gan_graph *g = recipe->graph;
+    gan_tensor x = images;
+    gan_graph_push(g, "discriminator");
+    for (int i = 0; i < 4; i++) {
+        x = gani_upsampling_conv(g, rows[i].conv, x, (int)gani_option(recipe, "ndf") << i, 2);
+        x = gan_layer_dropout(g, gan_leaky_relu(g, x, 0.2f), dropped, 1);
+        x = rows[i].norm ? gani_upsampling_norm(recipe, rows[i].norm, x) : x;
+    }
+    gan_graph_pop(g);
+    const gan_shape shape = gan_tensor_shape(g, x);
+    return gan_reshape(g, x, gan_shape2(shape.dim[0], shape.dim[1] * shape.dim[2] * shape.dim[3]));
+}
+
+/* ============================================================================
+ * >>acgan  8.9  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
  *
  * G is told a class, D is not: it has a second head that must find the class out. Both networks
  * learn to make that right, beside the usual game.
@@ -15829,17 +15900,16 @@ static const gani_system gani_cgan = {
  *     loss_d = (BCE(S(x), 1) + CE(C(x), y) + BCE(S(G), 0) + w CE(C(G), y')) / 4
  *     loss_g = (BCE(S(G), 1) + CE(C(G), y')) / 2,    G = G(z, y'), y' drawn for each image
  *
- * with S and C the heads of D, w = aux-fake. Networks, names, initial values and order of
- * eriklindernoren/PyTorch-GAN, implementations/acgan/acgan.py: the noise is multiplied with an
- * embedding of the class; G first, then D on the same images. Differs from it: the cross-entropy is
- * one of logits (there a softmax is applied twice), batch norm's eps is 1e-5 (option eps; mostly 0.8
- * there, by a slip). aux=k+1 adds a class "generated", as eriklindernoren/Keras-GAN had it: D is to
- * put G's images into it, and G wants them in the class that was asked for.
+ * with S and C the heads of D, w = aux-fake. Networks and order of eriklindernoren/PyTorch-GAN,
+ * implementations/acgan/acgan.py: those of >>upsampling, the noise multiplied with an embedding of
+ * the class; G first, then D on the same images. Differs from it: the cross-entropy is one of logits
+ * (there a softmax is applied twice). aux=k+1 adds a class "generated", as in an earlier
+ * eriklindernoren/Keras-GAN: D is to put G's images into it, G wants them in the class asked for.
  * ========================================================================= */
 
 static const gan_option gani_acgan_options[] = {
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
-    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 16, 1, 1024, 1},
     {"classes", "how many classes the images have", NULL, 10, 1, 65536, 1},
     {"aux", "classes that D tells apart: those, or one more for generated images", "k k+1", 0, 0, 1,
@@ -15852,72 +15922,27 @@ static const gan_option gani_acgan_options[] = {
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
 };
 
-static gan_tensor gani_acgan_norm(gani_recipe *recipe, const char *name, gan_tensor x) {
-    gan_norm_desc norm = gani_dcgan_norm;
-    norm.eps = (float)gani_option(recipe, "eps");
-    return gan_layer_batch_norm(recipe->graph, name, x, &norm);
-}
-
-static gan_tensor gani_acgan_conv(gan_graph *g, const char *name, gan_tensor x, int channels,
-                                  int stride) {
-    gan_layer_desc desc = gani_dcgan_conv;
-    desc.no_bias = 0;
-    return gan_layer_conv(g, name, x, channels, 3, stride, 1, &desc);
-}
-
-/* z times embedding - 2*ngf maps of a quarter of the side - twice: enlarged by 2, 3x3 convolution,
- * batch norm, LeakyReLU 0.2 - 3x3 convolution, tanh. */
+/* Images of the classes label [batch]. */
 static gan_tensor gani_acgan_generator(gani_recipe *recipe, gan_tensor z, gan_tensor label) {
-    const gan_model *model = recipe->model;
-    const int ngf = (int)gani_option(recipe, "ngf"), h = model->height / 4, w = model->width / 4;
     const int classes = (int)gani_option(recipe, "classes");
     gan_graph *g = recipe->graph;
-    if (model->height % 4 || model->width % 4) {
-        gani_stick(g, gani_error(model->ctx, GAN_ERR_SHAPE,
-                                 "acgan: expected sides that are multiples of 4, found %d x %d",
-                                 model->height, model->width));
-    }
     gan_graph_push(g, "generator");
     gan_tensor embedding =
         gan_layer_embedding(g, "label_emb", label, classes, (int)gani_option(recipe, "z"), NULL);
-    gan_tensor x = gan_layer_linear(g, "l1.0", gan_mul(g, embedding, z), 2 * ngf * h * w, NULL);
-    x = gan_reshape(g, x, gan_shape4(recipe->batch, 2 * ngf, h, w));
-    x = gan_upsample(g, gani_acgan_norm(recipe, "conv_blocks.0", x), 2);
-    x = gani_acgan_conv(g, "conv_blocks.2", x, 2 * ngf, 1);
-    x = gan_leaky_relu(g, gani_acgan_norm(recipe, "conv_blocks.3", x), 0.2f);
-    x = gani_acgan_conv(g, "conv_blocks.6", gan_upsample(g, x, 2), ngf, 1);
-    x = gan_leaky_relu(g, gani_acgan_norm(recipe, "conv_blocks.7", x), 0.2f);
-    x = gan_tanh(g, gani_acgan_conv(g, "conv_blocks.9", x, model->channels, 1));
     gan_graph_pop(g);
-    return x;
+    return gani_upsampling_generator(recipe, gan_mul(g, embedding, z));
 }
 
 typedef struct gani_acgan_heads {
     gan_tensor source, aux; /* logits [batch,1] and [batch,classes] */
 } gani_acgan_heads;
 
-/* Four times: 3x3 convolution of stride 2, LeakyReLU 0.2, dropout of channels, batch norm (not the
- * first time). */
 static gani_acgan_heads gani_acgan_discriminator(gani_recipe *recipe, gan_tensor images) {
-    static const struct {
-        const char *conv, *norm;
-    } rows[] = {{"conv_blocks.0", NULL},
-                {"conv_blocks.3", "conv_blocks.6"},
-                {"conv_blocks.7", "conv_blocks.10"},
-                {"conv_blocks.11", "conv_blocks.14"}};
     const int classes = (int)gani_option(recipe, "classes") + (int)gani_option(recipe, "aux");
     gan_graph *g = recipe->graph;
-    gan_tensor x = images;
     gani_acgan_heads heads;
+    gan_tensor x = gani_upsampling_features(recipe, images);
     gan_graph_push(g, "discriminator");
-    for (int i = 0; i < 4; i++) {
-        x = gani_acgan_conv(g, rows[i].conv, x, (int)gani_option(recipe, "ndf") << i, 2);
-        x = gan_layer_dropout(g, gan_leaky_relu(g, x, 0.2f), (float)gani_option(recipe, "dropout"),
-                              1);
-        x = rows[i].norm ? gani_acgan_norm(recipe, rows[i].norm, x) : x;
-    }
-    const gan_shape shape = gan_tensor_shape(g, x);
-    x = gan_reshape(g, x, gan_shape2(shape.dim[0], shape.dim[1] * shape.dim[2] * shape.dim[3]));
     heads.source = gan_layer_linear(g, "adv_layer.0", x, 1, NULL);
     heads.aux = gan_layer_linear(g, "aux_layer.0", x, classes, NULL);
     gan_graph_pop(g);
@@ -15974,7 +15999,7 @@ static const gani_system gani_acgan = {
     gani_acgan_sample};
 
 /* ============================================================================
- * >>systems  8.9  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>systems  8.10  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.

@@ -161,7 +161,12 @@ static void print_options(char command, const gan_system *system) {
         const gan_option *option = &system->options[i];
         snprintf(text, sizeof text, "--%s %s", option->name, option->choices ? "NAME" : "X");
         if (option->choices) {
-            printf("  %-20s %s: one of %s\n", text, option->help, option->choices);
+            const char *usual = option->choices;
+            for (int k = 0; k < (int)option->standard; k++) {
+                usual += strcspn(usual, " ") + 1;
+            }
+            printf("  %-20s %s: one of %s; default %.*s\n", text, option->help, option->choices,
+                   (int)strcspn(usual, " "), usual);
         } else {
             printf("  %-20s %s; default %g\n", text, option->help, option->standard);
         }
