@@ -1023,9 +1023,9 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  *     gan_model_save(model, "dcgan.safetensors");
  *
  * (every call returns a status). Images are [n,channels,height,width] in [-1,1] for every system. A
- * training step is one batch of data (of several updates of a critic for one of the generator, one
- * of the critic's): a pure function of the parameters, the seed and the number
- * of the step, so that a run that was stopped and loaded again gives the same bits.
+ * training step is one batch of data, and where a critic is updated more often than the generator,
+ * one update of the critic: a pure function of the parameters, the seed and the number of the step,
+ * so that a run that was stopped and loaded again gives the same bits.
  * ========================================================================= */
 
 /* An option of a system, a number or (choices not NULL) one of several words. */
