@@ -15523,14 +15523,15 @@ static const gani_system gani_dcgan = {
  * (Adam does not see it but for eps).
  * ========================================================================= */
 
-/* For systems that take their networks from above. */
+/* For systems that take their networks from above; standard: 0 dcgan, 1 mlp. */
+/* clang-format off */
 #define GANI_NETWORK_OPTIONS(standard)                                                             \
     {"network", "networks of the system dcgan or of gan", "dcgan mlp", standard, 0, 1, 1},         \
-        {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},                                     \
-        {"ngf", "dcgan: channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},       \
-        {"ndf", "dcgan: channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1}, { \
-        "eps", "mlp: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0                \
-    }
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},                                         \
+    {"ngf", "dcgan: channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},           \
+    {"ndf", "dcgan: channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},       \
+    {"eps", "mlp: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0}
+/* clang-format on */
 
 static int gani_network_is_mlp(const gani_recipe *recipe) {
     return gani_option(recipe, "network") == 1.0;
@@ -15592,9 +15593,6 @@ static const gani_system gani_lsgan = {
  * running statistics are not. Differs from the authors' code: no phases of 100 critic steps.
  * ========================================================================= */
 
-#define GANI_WGAN_OPTIONS \
-    { "n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1 }
-
 static gan_tensor gani_wgan_critic(gani_recipe *recipe, gan_tensor images,
                                    gani_dcgan_norm_kind norm) {
     return gani_network_is_mlp(recipe) ? gani_mlp_discriminator(recipe, images)
@@ -15630,7 +15628,7 @@ static void gani_wgan_phases(gani_recipe *recipe, gan_tensor loss_d, gani_dcgan_
 
 static const gan_option gani_wgan_options[] = {
     GANI_NETWORK_OPTIONS(0),
-    GANI_WGAN_OPTIONS,
+    {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
     {"norm", "dcgan: what the critic's stages end in", "batch layer none", 0, 0, 2, 1},
     {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
     {"alpha", "RMSprop: decay of the mean square", NULL, 0.99, 0, 0.999999, 0},
@@ -15673,7 +15671,7 @@ static const gani_system gani_wgan = {{"wgan", "Wasserstein GAN, weights clipped
 
 static const gan_option gani_wgan_gp_options[] = {
     GANI_NETWORK_OPTIONS(0),
-    GANI_WGAN_OPTIONS,
+    {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
     {"norm", "dcgan: what the critic's stages end in", "none layer", 0, 0, 1, 1},
     {"lr", "learning rate", NULL, 1e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
