@@ -2411,9 +2411,9 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
  *     At[k][p] = p^k,   G[p][j] = p^j / M'(p),   Bt[p][l] = coefficient of x^l in M(x)/(x-p);
  *     at infinity: the last coefficient of y and of g, and M(x) itself.
  *
- * The points are +-1/2, +-5/4, infinity for 2 taps and 0, +-3/4, +-3/2, infinity for 3. They come in pairs, so that a line
- * is an even and an odd part, added and subtracted. Small fractions keep the error near that of a direct sum, where the usual
- * integers double it, and all but 1/M' are exact in binary. Gradients need the transposes of the three matrices.
+ * The points are +-7/16, +-5/4, infinity for 2 taps and 0, +-11/16, +-3/2, infinity for 3: of the pairs of short fractions,
+ * those that add least to the variance of the rounding error over all three passes (the usual integers double the error). A line
+ * is an even and an odd part, added and subtracted. Gradients need the transposes of the three matrices.
  *
  * Layout: GANI_WINO_LANES channels side by side, so that lanes never mix. Points are multiplied by a small product
  * whose rows lie GANI_WINO_CHUNK floats apart.
@@ -2475,13 +2475,13 @@ typedef struct gani_wino_move {
     const vf sum_a = vf_add(m[i], m[i + 1]), dif_a = vf_sub(m[i], m[i + 1]);                       \
     const vf sum_b = vf_add(m[i + 2], m[i + 3]), dif_b = vf_sub(m[i + 2], m[i + 3])
 
-/* Two taps, points A, -A, B, -B, infinity; 1/M'(+-A) = +-GANI_WINO_2NA. */
-#define GANI_WINO_2A 0.5f
+/* Two taps, points A, -A, B, -B, infinity; 1/M'(+-A) = +-NA. All but the last two are exact. */
+#define GANI_WINO_2A 0.4375f
 #define GANI_WINO_2B 1.25f
-#define GANI_WINO_2A2 0.25f
-#define GANI_WINO_2B2 1.5625f
-#define GANI_WINO_2NA (-1.0f / 1.3125f)
-#define GANI_WINO_2NB (1.0f / 3.28125f)
+#define GANI_WINO_2A2 (GANI_WINO_2A * GANI_WINO_2A)
+#define GANI_WINO_2B2 (GANI_WINO_2B * GANI_WINO_2B)
+#define GANI_WINO_2NA (1.0f / (2.0f * GANI_WINO_2A * (GANI_WINO_2A2 - GANI_WINO_2B2)))
+#define GANI_WINO_2NB (1.0f / (2.0f * GANI_WINO_2B * (GANI_WINO_2B2 - GANI_WINO_2A2)))
 
 #define GANI_WINO_LINE_DATA_2(x, y)                                                                \
     GANI_WINO_PAIR(y, 0, vf_fnma(vf_set1(GANI_WINO_2B2), x[1], x[3]),                              \
@@ -2527,14 +2527,14 @@ typedef struct gani_wino_move {
     y[1] = vf_fma(vf_set1(GANI_WINO_2A *GANI_WINO_2NA), sum_a,                                     \
                   vf_fma(vf_set1(GANI_WINO_2B *GANI_WINO_2NB), sum_b, x[4]))
 
-/* Three taps, points 0, A, -A, B, -B, infinity; 1/M'(+-A) = GANI_WINO_3NA. */
-#define GANI_WINO_3A 0.75f
+/* Three taps, points 0, A, -A, B, -B, infinity; 1/M'(0) = N0, 1/M'(+-A) = NA. */
+#define GANI_WINO_3A 0.6875f
 #define GANI_WINO_3B 1.5f
-#define GANI_WINO_3A2 0.5625f
-#define GANI_WINO_3B2 2.25f
-#define GANI_WINO_3N0 (1.0f / 1.265625f)
-#define GANI_WINO_3NA (-1.0f / 1.8984375f)
-#define GANI_WINO_3NB (1.0f / 7.59375f)
+#define GANI_WINO_3A2 (GANI_WINO_3A * GANI_WINO_3A)
+#define GANI_WINO_3B2 (GANI_WINO_3B * GANI_WINO_3B)
+#define GANI_WINO_3N0 (1.0f / (GANI_WINO_3A2 * GANI_WINO_3B2))
+#define GANI_WINO_3NA (1.0f / (2.0f * GANI_WINO_3A2 * (GANI_WINO_3A2 - GANI_WINO_3B2)))
+#define GANI_WINO_3NB (1.0f / (2.0f * GANI_WINO_3B2 * (GANI_WINO_3B2 - GANI_WINO_3A2)))
 
 #define GANI_WINO_LINE_DATA_3(x, y)                                                                \
     y[0] = GANI_WINO_QUARTIC(x[0], x[2], x[4], GANI_WINO_3A, GANI_WINO_3B);                        \
@@ -2667,7 +2667,7 @@ static void GANI_FN(gani_wino_transform)(int taps, int kind, const gani_wino_mov
         for (int i = 0; i < M; i++) {                                                              \
             GANI_UNROLL                                                                            \
             for (int v = 0; v < V; v++) {                                                          \
-                sum[i][v] = add ? vf_load(out + i * GANI_WINO_CHUNK + v * VW) : vf_zero();         \
+                sum[i][v] = vf_zero();                                                             \
             }                                                                                      \
         }                                                                                          \
         for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK) {                            \
@@ -2689,7 +2689,8 @@ static void GANI_FN(gani_wino_transform)(int taps, int kind, const gani_wino_mov
         for (int i = 0; i < M; i++) {                                                              \
             GANI_UNROLL                                                                            \
             for (int v = 0; v < V; v++) {                                                          \
-                vf_store(out + i * GANI_WINO_CHUNK + v * VW, sum[i][v]);                           \
+                float *at = out + i * GANI_WINO_CHUNK + v * VW;                                    \
+                vf_store(at, add ? vf_add(vf_load(at), sum[i][v]) : sum[i][v]);                    \
             }                                                                                      \
         }                                                                                          \
     }
