@@ -1633,7 +1633,7 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf_select(m,a,b)    m ? a : b, lane by lane
  *   vf_toint            nearest, ties to even
  *   vi_asf, vf_asi      same bits
- *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
+ *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory;  vf_transpose8x8  8 rows of 8
  *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
  *   vf_hsum vf_hmax     over lanes, in a fixed order
  *
@@ -1935,6 +1935,41 @@ static void GANI_FN(gani_transpose8)(const float *r0, const float *r1, const flo
     GANI_FN(gani_transpose4)(r0 + 4, r1 + 4, r2 + 4, r3 + 4, out + 4 * ld, ld);
 #endif
 }
+
+/* out[j*out_ld + i] = in[i*in_ld + j] for 8 rows and 8 columns. */
+static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *out, ptrdiff_t out_ld) {
+#if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
+    GANI_UNROLL
+    for (int c = 0; c < 2; c++) { /* columns 4c ... 4c+3: rows r and r+4 side by side, then 4x4 in each half */
+        __m256 row[4], pair[4], column[4];
+        GANI_UNROLL
+        for (int r = 0; r < 4; r++) {
+            row[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(in + r * in_ld + 4 * c)),
+                                          _mm_loadu_ps(in + (r + 4) * in_ld + 4 * c), 1);
+        }
+        pair[0] = _mm256_unpacklo_ps(row[0], row[1]);
+        pair[1] = _mm256_unpackhi_ps(row[0], row[1]);
+        pair[2] = _mm256_unpacklo_ps(row[2], row[3]);
+        pair[3] = _mm256_unpackhi_ps(row[2], row[3]);
+        column[0] = _mm256_shuffle_ps(pair[0], pair[2], 0x44);
+        column[1] = _mm256_shuffle_ps(pair[0], pair[2], 0xee);
+        column[2] = _mm256_shuffle_ps(pair[1], pair[3], 0x44);
+        column[3] = _mm256_shuffle_ps(pair[1], pair[3], 0xee);
+        GANI_UNROLL
+        for (int r = 0; r < 4; r++) {
+            _mm256_storeu_ps(out + (4 * c + r) * out_ld, column[r]);
+        }
+    }
+#else
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = 0; j < 8; j += 4) {
+            const float *at = in + i * in_ld + j;
+            GANI_FN(gani_transpose4)(at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + i, out_ld);
+        }
+    }
+#endif
+}
+#define vf_transpose8x8(in, in_ld, out, out_ld) GANI_FN(gani_transpose8x8)((in), (in_ld), (out), (out_ld))
 #define vf_transpose8(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose8)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_transpose4(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose4)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_hsum(a) GANI_FN(gani_hsum)(a)
@@ -2418,7 +2453,7 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
  * Layout: GANI_WINO_LANES channels side by side, so that lanes never mix. Points are multiplied by a small product
  * whose rows lie GANI_WINO_CHUNK floats apart.
  *
- * Holds:  six transforms of two algorithms, the product of points, transposing stores.
+ * Holds:  six transforms of two algorithms, the product of points, matrix transposition.
  * Uses:   >>simd        Knows nothing of: shapes, padding, threads.
  * ========================================================================= */
 #endif /* GANI_INSTANCE */
@@ -2734,23 +2769,25 @@ static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrd
     }
 }
 
-/* out[i*ld + p] = in[p*width + i], i < lanes, p < k. */
-static void GANI_FN(gani_wino_unpack)(const float *in, int width, int lanes, int k, float *out, ptrdiff_t ld) {
-    int p = 0;
-    for (; p + 4 <= k; p += 4, in += 4 * (ptrdiff_t)width) {
-        int i = 0;
-        for (; i + 8 <= lanes; i += 8) {
-            vf_transpose8(in + i, in + i + width, in + i + 2 * width, in + i + 3 * width, out + i * ld + p, ld);
+/* out[j*out_ld + i] = in[i*in_ld + j], i < rows, j < cols. */
+static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int rows, int cols, float *out,
+                                         ptrdiff_t out_ld) {
+    for (int i = 0, height; i < rows; i += height, in += height * in_ld, out += height) {
+        int j = 0;
+        height = rows - i >= 8 ? 8 : rows - i >= 4 ? 4 : rows - i;
+        for (; height == 8 && j + 8 <= cols; j += 8) {
+            vf_transpose8x8(in + j, in_ld, out + j * out_ld, out_ld);
         }
-        for (; i < lanes; i++) {
-            for (int q = 0; q < 4; q++) {
-                out[i * ld + p + q] = in[(ptrdiff_t)q * width + i];
+        for (; height >= 4 && j + 4 <= cols; j += 4) {
+            for (int r = 0; r < height; r += 4) {
+                const float *at = in + r * in_ld + j;
+                vf_transpose4(at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + r, out_ld);
             }
         }
-    }
-    for (; p < k; p++, in += width) {
-        for (int i = 0; i < lanes; i++) {
-            out[i * ld + p] = in[i];
+        for (; j < cols; j++) {
+            for (int r = 0; r < height; r++) {
+                out[j * out_ld + r] = in[r * in_ld + j];
+            }
         }
     }
 }
@@ -3393,6 +3430,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vi_sar
 #undef vf_transpose4
 #undef vf_transpose8
+#undef vf_transpose8x8
 #undef vf_even
 #undef vf_hsum
 #undef vf_hmax
@@ -3434,8 +3472,8 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, wino_product,                                                                      \
       (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b,  \
        float *out, int add))                                                                   \
-    X(void, wino_unpack,                                                                       \
-      (const float *in, int width, int lanes, int k, float *out, ptrdiff_t ld))                \
+    X(void, wino_transpose,                                                                    \
+      (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))    \
     X(void, wino_bias, (float *x, int count, const float *bias))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
@@ -5167,7 +5205,6 @@ typedef struct gani_wino_slot {
     float *stage;   /* pixels or weights, channels side by side */
     float *weights; /* points of 64 x 64 weights */
     float *result;  /* points of a task's result */
-    ptrdiff_t *lane, *step;
 } gani_wino_slot;
 
 /* A pass at work. Only one of the sides is read by the first two, both by the weight grad. */
@@ -5192,35 +5229,23 @@ static size_t gani_wino_stage_floats(const gani_wino *s) {
 
 /* Carves a slot; with base NULL only returns its size, 0 if that overflows. */
 static size_t gani_wino_carve(const gani_wino *s, int direction, unsigned char *base, gani_wino_slot *slot) {
-    const size_t points = (size_t)s->points, steps = (size_t)(s->x.w > s->y.w ? s->x.w : s->y.w) + 16;
+    const size_t points = (size_t)s->points;
     const size_t stage = gani_round_up(gani_wino_stage_floats(s) * sizeof(float), GANI_ALIGN);
     const size_t weights = gani_round_up(points * GANI_WINO_PITCH * sizeof(float), GANI_ALIGN);
     const size_t result =
         direction == 2 ? 0 : gani_round_up(points * (size_t)s->pitch_out * sizeof(float), GANI_ALIGN);
-    const size_t lanes = GANI_WINO_CHUNK * sizeof(ptrdiff_t);
     if (base) {
         slot->stage = (float *)(void *)base;
         slot->weights = (float *)(void *)(base + stage);
         slot->result = (float *)(void *)(base + stage + weights);
-        slot->lane = (ptrdiff_t *)(void *)(base + stage + weights + result);
-        slot->step = (ptrdiff_t *)(void *)(base + stage + weights + result + lanes);
     }
-    return gani_round_up(stage + weights + result + lanes + steps * sizeof(ptrdiff_t), GANI_ALIGN);
+    return stage + weights + result;
 }
 
 static gani_wino_slot gani_wino_slot_make(const gani_wino_job *job, int index) {
     gani_wino_slot slot;
     gani_wino_carve(job->s, job->direction, job->scratch + (size_t)index * job->slot_bytes, &slot);
-    for (int i = 0; i < job->s->x.w || i < job->s->y.w || i < job->s->s.kh * job->s->s.kw; i++) {
-        slot.step[i] = i;
-    }
     return slot;
-}
-
-static void gani_wino_lanes(const gani_wino_slot *slot, int count, ptrdiff_t stride) {
-    for (int i = 0; i < count; i++) {
-        slot->lane[i] = i * stride;
-    }
 }
 
 /* --- pixels to points ----------------------------------------------------------- */
@@ -5238,16 +5263,18 @@ static void gani_wino_stage_edge(const gani_wino_side *side, float *out, int fro
 }
 
 /* A row of some channels with its padding, out [cols][16]; in is the source row, NULL: zeros. */
-static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_side *side, const gani_wino_slot *slot,
-                                const float *in, int channels, float *out) {
+static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_side *side, const float *in, int channels,
+                                float *out) {
     const int first = side->pad_w < side->cols ? side->pad_w : side->cols;
     const int end = first + side->w < side->cols ? first + side->w : side->cols;
-    if (!in) {
+    if (!in || channels < GANI_WINO_LANES) {
         memset(out, 0, (size_t)side->cols * GANI_WINO_LANES * sizeof *out);
+    }
+    if (!in) {
         return;
     }
-    kernels->gemm_pack(out + (ptrdiff_t)first * GANI_WINO_LANES, GANI_WINO_LANES, in, slot->lane, channels, slot->step,
-                       end - first, 0);
+    kernels->wino_transpose(in, (ptrdiff_t)side->h * side->w, channels, end - first,
+                            out + (ptrdiff_t)first * GANI_WINO_LANES, GANI_WINO_LANES);
     gani_wino_stage_edge(side, out, 0, first);
     gani_wino_stage_edge(side, out, end, side->cols);
 }
@@ -5262,10 +5289,9 @@ static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *sid
     const ptrdiff_t plane = (ptrdiff_t)side->h * side->w, row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
     const ptrdiff_t at = (ptrdiff_t)(line - job->first + job->lead) * s->tw;
     source += ((ptrdiff_t)image * side->channels + channel) * plane;
-    gani_wino_lanes(slot, channels, plane);
     for (int r = 0; r < rows; r++) {
         const int row = gani_stage_index(top + r, side->pad_h, side->h, side->reflect);
-        gani_wino_stage_row(job->kernels, side, slot, row >= 0 ? source + (ptrdiff_t)row * side->w : NULL, channels,
+        gani_wino_stage_row(job->kernels, side, row >= 0 ? source + (ptrdiff_t)row * side->w : NULL, channels,
                             slot->stage + r * row_floats);
     }
     for (int phase = 0; phase < side->phases; phase++) {
@@ -5372,12 +5398,12 @@ static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_sl
     const int area = job->s->s.kh * job->s->s.kw, rows = w ? p->rows : 0;
     const int padded = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
     const ptrdiff_t row = (ptrdiff_t)area * p->width;
-    gani_wino_lanes(slot, p->lanes, p->lane_step);
+    const int clear = p->lanes < p->width ? 0 : rows; /* rows from here on */
+    memset(slot->stage + clear * row, 0, (size_t)(padded - clear) * (size_t)row * sizeof(float));
     for (int i = 0; i < rows; i++) {
-        job->kernels->gemm_pack(slot->stage + i * row, p->width, w + p->at + i * p->row_step, slot->lane, p->lanes,
-                                slot->step, area, 0);
+        job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area, slot->stage + i * row,
+                                     p->width);
     }
-    memset(slot->stage + rows * row, 0, (size_t)(padded - rows) * (size_t)row * sizeof(float));
 }
 
 /* --- points to pixels ----------------------------------------------------------- */
@@ -5402,7 +5428,7 @@ static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot,
         if (call->act.kind != GAN_ACT_NONE) {
             job->kernels->act_inplace(row, (size_t)side->w * GANI_WINO_LANES, call->act.kind, call->act.slope);
         }
-        job->kernels->wino_unpack(row, GANI_WINO_LANES, channels, side->w, out + (ptrdiff_t)(top + r) * side->w, plane);
+        job->kernels->wino_transpose(row, GANI_WINO_LANES, side->w, channels, out + (ptrdiff_t)(top + r) * side->w, plane);
     }
 }
 
@@ -5491,8 +5517,8 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     gani_wino_weights_transform(job, slot, &panel, 1);
     for (int i = 0; i < panel.rows; i++) {
         const int area = s->s.kh * s->s.kw;
-        job->kernels->wino_unpack(slot->stage + (ptrdiff_t)i * area * panel.width, panel.width, panel.lanes, area,
-                                  dw + i * panel.row_step, panel.lane_step);
+        job->kernels->wino_transpose(slot->stage + (ptrdiff_t)i * area * panel.width, panel.width, area, panel.lanes,
+                                     dw + i * panel.row_step, panel.lane_step);
     }
 }
 
