@@ -2446,9 +2446,10 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
  *     At[k][p] = p^k,   G[p][j] = p^j / M'(p),   Bt[p][l] = coefficient of x^l in M(x)/(x-p);
  *     at infinity: the last coefficient of y and of g, and M(x) itself.
  *
- * The points are +-7/16, +-5/4, infinity for 2 taps and 0, +-11/16, +-3/2, infinity for 3: of the pairs of short fractions,
- * those that add least to the variance of the rounding error over all three passes (the usual integers double the error). A line
- * is an even and an odd part, added and subtracted. Gradients need the transposes of the three matrices.
+ * The points are +-3/8, +-5/4, infinity for 2 taps and 0, +-11/16, +-3/2, infinity for 3: of all pairs of sixteenths, those
+ * with the least rounding error over the three passes, in its variance for random data and for data all ones (the usual
+ * integers double it). A line is an even and an odd part, added and subtracted. Gradients need the transposes of the
+ * three matrices.
  *
  * Layout: GANI_WINO_LANES channels side by side, so that lanes never mix. Points are multiplied by a small product
  * whose rows lie GANI_WINO_CHUNK floats apart.
@@ -2511,7 +2512,7 @@ typedef struct gani_wino_move {
     const vf sum_b = vf_add(m[i + 2], m[i + 3]), dif_b = vf_sub(m[i + 2], m[i + 3])
 
 /* Two taps, points A, -A, B, -B, infinity; 1/M'(+-A) = +-NA. All but the last two are exact. */
-#define GANI_WINO_2A 0.4375f
+#define GANI_WINO_2A 0.375f
 #define GANI_WINO_2B 1.25f
 #define GANI_WINO_2A2 (GANI_WINO_2A * GANI_WINO_2A)
 #define GANI_WINO_2B2 (GANI_WINO_2B * GANI_WINO_2B)
@@ -5077,8 +5078,8 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
     GANI_WINO_TILES_LEAST = 48,       /* tiles of a task: fewer would cost more in weight transforms than memory saves; */
-    GANI_WINO_TILES_MOST = 192,       /* more would push its result out of the second cache */
-    GANI_WINO_SUM_TILES = 384,        /* the same for weight grad, whose result has no tiles */
+    GANI_WINO_TILES_MOST = 96,        /* more would push its result out of the second cache; */
+    GANI_WINO_GRAD_TILES = 192,       /* for input and weight grad, which begin and end a block at some cost, twice as many */
     GANI_WINO_CHANNELS_LEAST = 16,
     GANI_WINO_PITCH = GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* between points of weights: not a power of two */
 };
@@ -5177,10 +5178,11 @@ static gani_wino gani_wino_make(const gan_context *ctx, const gani_conv *conv, i
     s.y = gani_wino_side_make(conv->o, conv->oh, conv->ow, 1, GANI_WINO_TILE, s.tw);
     s.tasks = 1;
     if (direction == 2) {
-        s.task_lines = gani_wino_task_lines(&s, s.x.chunks + s.y.chunks, GANI_WINO_SUM_TILES);
+        s.task_lines = gani_wino_task_lines(&s, s.x.chunks + s.y.chunks, GANI_WINO_GRAD_TILES);
     } else {
         const int chunks = direction == 0 ? s.y.chunks : s.x.chunks;
-        s.task_lines = gani_wino_task_lines(&s, direction == 0 ? s.x.chunks : s.y.chunks, GANI_WINO_TILES_MOST);
+        s.task_lines = gani_wino_task_lines(&s, direction == 0 ? s.x.chunks : s.y.chunks,
+                                            direction == 0 ? GANI_WINO_TILES_MOST : GANI_WINO_GRAD_TILES);
         if (ctx->threads > 1 && chunks < 2 * ctx->threads) {
             const int pieces = gani_ceil_div(2 * ctx->threads, chunks), least = direction == 0 ? 1 : 4;
             const int wanted = gani_ceil_div(s.lines, pieces) > least ? gani_ceil_div(s.lines, pieces) : least;
@@ -5400,7 +5402,18 @@ static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_sl
     const ptrdiff_t row = (ptrdiff_t)area * p->width;
     const int clear = p->lanes < p->width ? 0 : rows; /* rows from here on */
     memset(slot->stage + clear * row, 0, (size_t)(padded - clear) * (size_t)row * sizeof(float));
+    if (!w) {
+        return;
+    }
+    if (p->rows_are_x) { /* the taps of its rows are neighbours */
+        job->kernels->wino_transpose(w + p->at, p->lane_step, p->lanes, rows * area, slot->stage, p->width);
+        return;
+    }
     for (int i = 0; i < rows; i++) {
+        const float *next = w + p->at + (i + 1) * p->row_step;
+        for (int q = 0; q < p->lanes * area && i + 1 < rows; q += GANI_ALIGN / (int)sizeof *w) {
+            GANI_PREFETCH(next + q);
+        }
         job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area, slot->stage + i * row,
                                      p->width);
     }
@@ -5428,7 +5441,10 @@ static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot,
         if (call->act.kind != GAN_ACT_NONE) {
             job->kernels->act_inplace(row, (size_t)side->w * GANI_WINO_LANES, call->act.kind, call->act.slope);
         }
-        job->kernels->wino_transpose(row, GANI_WINO_LANES, side->w, channels, out + (ptrdiff_t)(top + r) * side->w, plane);
+        for (int lane = 0; lane < channels; lane += 8) {
+            job->kernels->wino_transpose(row + lane, GANI_WINO_LANES, side->w, channels - lane < 8 ? channels - lane : 8,
+                                         out + lane * plane + (ptrdiff_t)(top + r) * side->w, plane);
+        }
     }
 }
 
@@ -5515,10 +5531,10 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     }
     gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
     gani_wino_weights_transform(job, slot, &panel, 1);
-    for (int i = 0; i < panel.rows; i++) {
-        const int area = s->s.kh * s->s.kw;
-        job->kernels->wino_transpose(slot->stage + (ptrdiff_t)i * area * panel.width, panel.width, area, panel.lanes,
-                                     dw + i * panel.row_step, panel.lane_step);
+    for (int lane = 0; lane < panel.lanes; lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
+        job->kernels->wino_transpose(slot->stage + lane, panel.width, panel.rows * s->s.kh * s->s.kw,
+                                     panel.lanes - lane < 8 ? panel.lanes - lane : 8, dw + lane * panel.lane_step,
+                                     panel.lane_step);
     }
 }
 
