@@ -8,8 +8,10 @@ BUILD   ?= build
 JOBS    ?= 2
 
 # OPENMP=1: with threads, OPENMP=0: without; by default with, where the compiler can.
-OPENMP  ?= $(shell mkdir -p $(BUILD) && echo 'int main(void) { return 0; }' > $(BUILD)/probe.c && \
+ifndef OPENMP
+OPENMP  := $(shell mkdir -p $(BUILD) && echo 'int main(void) { return 0; }' > $(BUILD)/probe.c && \
              $(CC) -fopenmp $(BUILD)/probe.c -o $(BUILD)/probe 2>/dev/null && echo 1 || echo 0)
+endif
 ifeq ($(OPENMP),1)
 OMP     := -fopenmp
 else

@@ -26,18 +26,19 @@
  *     #define GAN_IMPLEMENTATION
  *     #include "gan.h"
  *
- *     static float images[64 * 28 * 28];
+ *     static float images[64 * 32 * 32];
  *
  *     int main(void) {
  *         gan_context *ctx = NULL;
  *         gan_dataset *data = NULL;
  *         gan_model *model = NULL;
  *         gan_model_desc desc = gan_model_defaults("dcgan");
- *         desc.height = desc.width = 28;
+ *         desc.height = desc.width = 32;
  *         desc.channels = 1;
- *         desc.options = "ngf=16 ndf=16";
+ *         gan_dataset_desc size = {.height = 32, .width = 32, .channels = 1};
+ *         desc.options = "ngf=24 ndf=12 lr=0.0005";
  *
- *         int failed = gan_context_create(&ctx, NULL) || gan_dataset_open(&data, ctx, "digits", NULL) ||
+ *         int failed = gan_context_create(&ctx, NULL) || gan_dataset_open(&data, ctx, "digits", &size) ||
  *                      gan_model_create(&model, ctx, &desc);
  *         for (int step = 1; step <= 1000 && !failed; step++) {
  *             failed = gan_model_train(model, data) != GAN_OK;
@@ -48,7 +49,7 @@
  *             }
  *         }
  *         failed = failed || gan_model_sample(model, images, 64, NULL, 1) ||
- *                  gan_image_write_grid(ctx, "digits.png", images, 64, 1, 28, 28, 8, -1.0f, 1.0f);
+ *                  gan_image_write_grid(ctx, "digits.png", images, 64, 1, 32, 32, 8, -1.0f, 1.0f);
  *         if (failed) {
  *             fprintf(stderr, "%s\n", ctx ? gan_context_error(ctx) : "no context");
  *         }
@@ -138,6 +139,8 @@
  *   problem alone, and random numbers are counter-based, so a training run gives the same bits for
  *   any number of threads, and after a save and a load. Bits do differ between instruction sets, and
  *   between C libraries (noise is made with their log, cos and sin).
+ *   On a machine with other work set the environment variable OMP_WAIT_POLICY=passive: else GNU
+ *   OpenMP's threads spin while they wait, and steal the time they wait for.
  *
  * ERRORS
  *
@@ -1199,13 +1202,6 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #define GANI_RESTRICT
 #endif
 
-/* Asks for the cache line at an address, which need not exist. */
-#if defined(__GNUC__) || defined(__clang__)
-#define GANI_PREFETCH(at) __builtin_prefetch((at), 0, 2)
-#else
-#define GANI_PREFETCH(at) ((void)0)
-#endif
-
 /* In front of a loop over an array of vectors, whose length is known: unrolled whole, so that the array becomes registers. */
 #if defined(__clang__)
 #define GANI_UNROLL _Pragma("clang loop unroll(full)")
@@ -2014,14 +2010,15 @@ typedef struct gani_block {
     const float *a;               /* panels of panel.rows (the last fewer) rows, each [k][rows] */
     const float *const *b;        /* [n/VW rounded up] first step of each vector of columns */
     const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
-    float *tile;                  /* scratch [panel.rows][panel.cols], and for dot products [m][VW] */
+    float *tile; /* scratch [panel.rows][panel.cols], and for dot products [m][VW] */
     float *c;
     const ptrdiff_t *c_row, *c_col;   /* [m] [n] offsets in c */
     const unsigned char *c_whole;     /* [n/VW rounded up] 1: VW columns that are neighbours in c */
     float beta;                       /* c = act(beta * c + sum + bias) */
     const float *bias_row, *bias_col; /* [m] [n] or NULL */
     gani_act act;
-    void (*activate)(float *x, size_t n, int kind, float slope); /* for kinds that are not done in registers */
+    /* for activations that are not done in registers */
+    void (*activate)(float *x, size_t n, int kind, float slope);
 } gani_block;
 
 #endif
@@ -2032,69 +2029,87 @@ typedef struct gani_block {
  * Products of few rows use tiles GANI_WIDE_NV vectors wide instead, up to GANI_WIDE_MR rows. Dot
  * products are computed 4 by GANI_DOT_N. */
 #if defined(GANI_ISA_AVX512) || defined(GANI_ISA_NEON)
-#define GANI_MR 8
-#define GANI_NV 3
-#define GANI_WIDE_MR 4
-#define GANI_WIDE_NV 6
-#define GANI_DOT_N 4
+#define GANI_REGISTERS 32
+#define GANI_MR        8
+#define GANI_NV        3
+#define GANI_WIDE_MR   4
+#define GANI_WIDE_NV   6
+#define GANI_DOT_N     4
 #elif defined(GANI_ISA_AVX2)
-#define GANI_MR 6
-#define GANI_NV 2
-#define GANI_WIDE_MR 3
-#define GANI_WIDE_NV 4
-#define GANI_DOT_N 3
+#define GANI_REGISTERS 16
+#define GANI_MR        6
+#define GANI_NV        2
+#define GANI_WIDE_MR   3
+#define GANI_WIDE_NV   4
+#define GANI_DOT_N     3
 #else
-#define GANI_MR 4
-#define GANI_NV 3
-#define GANI_WIDE_MR 1
-#define GANI_WIDE_NV 8
-#define GANI_DOT_N 1
+#define GANI_REGISTERS 16
+#define GANI_MR        4
+#define GANI_NV        3
+#define GANI_WIDE_MR   1
+#define GANI_WIDE_NV   8
+#define GANI_DOT_N     1
 #endif
 
-/* Wide tiles read b where it lies, each step far from the last: the columns of the next tile are asked for in time. */
-#define GANI_TILE_AHEAD(V, at)                                                                     \
-    if (V > GANI_NV) {                                                                             \
-        GANI_PREFETCH((at) + V * VW);                                                              \
+/* One step of a tile. The vectors of b stay in registers while a passes, unless there are too
+ * few of them: then it is the other way round. */
+#define GANI_TILE_STEP(M, V)                                  \
+    if (M < V && M * V + V + 1 > GANI_REGISTERS) {            \
+        vf scale[M];                                          \
+        GANI_UNROLL                                           \
+        for (int i = 0; i < M; i++) {                         \
+            scale[i] = vf_set1(a[i]);                         \
+        }                                                     \
+        GANI_UNROLL                                           \
+        for (int v = 0; v < V; v++) {                         \
+            const vf row = vf_load(base[v] + step[p]);        \
+            GANI_UNROLL                                       \
+            for (int i = 0; i < M; i++) {                     \
+                sum[i][v] = vf_fma(scale[i], row, sum[i][v]); \
+            }                                                 \
+        }                                                     \
+    } else {                                                  \
+        vf row[V];                                            \
+        GANI_UNROLL                                           \
+        for (int v = 0; v < V; v++) {                         \
+            row[v] = vf_load(base[v] + step[p]);              \
+        }                                                     \
+        GANI_UNROLL                                           \
+        for (int i = 0; i < M; i++) {                         \
+            const vf scale = vf_set1(a[i]);                   \
+            GANI_UNROLL                                       \
+            for (int v = 0; v < V; v++) {                     \
+                sum[i][v] = vf_fma(scale, row[v], sum[i][v]); \
+            }                                                 \
+        }                                                     \
     }
 
-/* out[v][i*ld + lane] += (add) or = the sum over p of a[p][i] * b[v][step[p] + lane], for V vectors of columns. */
-#define GANI_DEFINE_TILE(M, V)                                                                     \
-    static void GANI_FN(gani_tile_##M##x##V)(int k, const float *a, const float *const *b,         \
-                                             const ptrdiff_t *step, float *const *out,             \
-                                             ptrdiff_t ld, int add) {                              \
-        vf sum[M][V];                                                                              \
-        const float *base[V];                                                                      \
-        GANI_UNROLL                                                                                \
-        for (int v = 0; v < V; v++) {                                                              \
-            base[v] = b[v];                                                                        \
-            GANI_UNROLL                                                                            \
-            for (int i = 0; i < M; i++) {                                                          \
-                sum[i][v] = add ? vf_load(out[v] + i * ld) : vf_zero();                            \
-            }                                                                                      \
-        }                                                                                          \
-        for (int p = 0; p < k; p++, a += M) {                                                      \
-            vf row[V];                                                                             \
-            GANI_UNROLL                                                                            \
-            for (int v = 0; v < V; v++) {                                                          \
-                row[v] = vf_load(base[v] + step[p]);                                               \
-                GANI_TILE_AHEAD(V, base[v] + step[p])                                              \
-            }                                                                                      \
-            GANI_UNROLL                                                                            \
-            for (int i = 0; i < M; i++) {                                                          \
-                const vf scale = vf_set1(a[i]);                                                    \
-                GANI_UNROLL                                                                        \
-                for (int v = 0; v < V; v++) {                                                      \
-                    sum[i][v] = vf_fma(scale, row[v], sum[i][v]);                                  \
-                }                                                                                  \
-            }                                                                                      \
-        }                                                                                          \
-        GANI_UNROLL                                                                                \
-        for (int v = 0; v < V; v++) {                                                              \
-            GANI_UNROLL                                                                            \
-            for (int i = 0; i < M; i++) {                                                          \
-                vf_store(out[v] + i * ld, sum[i][v]);                                              \
-            }                                                                                      \
-        }                                                                                          \
+/* out[v][i*ld + lane] += (add) or = the sum over p of a[p][i] * b[v][step[p] + lane], for V
+ * vectors of columns. */
+#define GANI_DEFINE_TILE(M, V)                                                             \
+    static void GANI_FN(gani_tile_##M##x##V)(int k, const float *a, const float *const *b, \
+                                             const ptrdiff_t *step, float *const *out,     \
+                                             ptrdiff_t ld, int add) {                      \
+        vf sum[M][V];                                                                      \
+        const float *base[V];                                                              \
+        GANI_UNROLL                                                                        \
+        for (int v = 0; v < V; v++) {                                                      \
+            base[v] = b[v];                                                                \
+            GANI_UNROLL                                                                    \
+            for (int i = 0; i < M; i++) {                                                  \
+                sum[i][v] = add ? vf_load(out[v] + i * ld) : vf_zero();                    \
+            }                                                                              \
+        }                                                                                  \
+        for (int p = 0; p < k; p++, a += M) {                                              \
+            GANI_TILE_STEP(M, V)                                                           \
+        }                                                                                  \
+        GANI_UNROLL                                                                        \
+        for (int v = 0; v < V; v++) {                                                      \
+            GANI_UNROLL                                                                    \
+            for (int i = 0; i < M; i++) {                                                  \
+                vf_store(out[v] + i * ld, sum[i][v]);                                      \
+            }                                                                              \
+        }                                                                                  \
     }
 
 typedef void (*GANI_FN(gani_tile_fn))(int k, const float *a, const float *const *b,
@@ -2104,10 +2119,10 @@ typedef void (*GANI_FN(gani_tile_fn))(int k, const float *a, const float *const 
 #define GANI_TILE_NAME(M, V) GANI_FN(gani_tile_##M##x##V)
 #if GANI_NV == 3
 #define GANI_DEFINE_TILES(M) GANI_DEFINE_TILE(M, 1) GANI_DEFINE_TILE(M, 2) GANI_DEFINE_TILE(M, 3)
-#define GANI_TILE_ROW(M) {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2), GANI_TILE_NAME(M, 3)},
+#define GANI_TILE_ROW(M)     {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2), GANI_TILE_NAME(M, 3)},
 #else
 #define GANI_DEFINE_TILES(M) GANI_DEFINE_TILE(M, 1) GANI_DEFINE_TILE(M, 2)
-#define GANI_TILE_ROW(M) {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2)},
+#define GANI_TILE_ROW(M)     {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2)},
 #endif
 #if GANI_MR == 8
 #define GANI_MR_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
@@ -2127,12 +2142,12 @@ typedef void (*GANI_FN(gani_tile_fn))(int k, const float *a, const float *const 
 GANI_MR_LIST(GANI_DEFINE_TILES)
 GANI_WIDE_LIST(GANI_DEFINE_TILE)
 
-static const GANI_FN(gani_tile_fn) GANI_FN(gani_tiles)[GANI_MR][GANI_NV] = {
-    GANI_MR_LIST(GANI_TILE_ROW)};
+static const GANI_FN(gani_tile_fn)
+    GANI_FN(gani_tiles)[GANI_MR][GANI_NV] = {GANI_MR_LIST(GANI_TILE_ROW)};
 
 #define GANI_TILE_ENTRY(M, V) GANI_TILE_NAME(M, V),
-static const GANI_FN(gani_tile_fn) GANI_FN(gani_wide_tiles)[GANI_WIDE_MR] = {
-    GANI_WIDE_LIST(GANI_TILE_ENTRY)};
+static const GANI_FN(gani_tile_fn)
+    GANI_FN(gani_wide_tiles)[GANI_WIDE_MR] = {GANI_WIDE_LIST(GANI_TILE_ENTRY)};
 
 static gani_tile GANI_FN(gani_gemm_panel)(int m) {
     gani_tile panel;
@@ -2141,9 +2156,10 @@ static gani_tile GANI_FN(gani_gemm_panel)(int m) {
     return panel;
 }
 
-/* tile[m][ld] = beta * c, of rows i ... and columns j ... (j a multiple of VW); c is not read if beta is 0. */
-static void GANI_FN(gani_gemm_load)(const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j,
-                                    int n) {
+/* tile[m][ld] = beta * c, of rows i ... and columns j ... (j a multiple of VW); c is not read if
+ * beta is 0. */
+static void GANI_FN(gani_gemm_load)(const gani_block *s, float *tile, ptrdiff_t ld, int i, int m,
+                                    int j, int n) {
     for (int r = 0; r < m; r++, tile += ld) {
         const float *c = s->c + s->c_row[i + r];
         for (int v = 0; v < n; v += VW) {
@@ -2185,8 +2201,8 @@ static int GANI_FN(gani_has_epilogue)(const gani_block *s) {
 }
 
 /* c = act(tile + bias), for the same rows and columns. Changes tile. */
-static void GANI_FN(gani_gemm_store)(const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j,
-                                     int n) {
+static void GANI_FN(gani_gemm_store)(const gani_block *s, float *tile, ptrdiff_t ld, int i, int m,
+                                     int j, int n) {
     for (int r = 0; r < m; r++, tile += ld) {
         float *c = s->c + s->c_row[i + r];
         if (GANI_FN(gani_has_epilogue)(s)) {
@@ -2206,8 +2222,8 @@ static void GANI_FN(gani_gemm_store)(const gani_block *s, float *tile, ptrdiff_t
     }
 }
 
-/* 1 if the sums of rows i ... i+m-1 and columns j ... j+n-1 can stay in c from the start: whole vectors, rows equally far
- * apart, nothing to do but add. */
+/* 1 if the sums of rows i ... i+m-1 and columns j ... j+n-1 can stay in c from the start: whole
+ * vectors, rows equally far apart, nothing to do but add. */
 static int GANI_FN(gani_sums_in_c)(const gani_block *s, int i, int m, int j, int n) {
     int yes = n % VW == 0 && (s->beta == 0.0f || s->beta == 1.0f) && !GANI_FN(gani_has_epilogue)(s);
     for (int r = 2; r < m && yes; r++) {
@@ -2220,7 +2236,8 @@ static int GANI_FN(gani_sums_in_c)(const gani_block *s, int i, int m, int j, int
 }
 
 /* One tile: a panel of a times a panel of b. */
-static void GANI_FN(gani_gemm_tile)(const gani_block *s, const float *a, int i, int m, int j, int n) {
+static void GANI_FN(gani_gemm_tile)(const gani_block *s, const float *a, int i, int m, int j,
+                                    int n) {
     const int vectors = (n + VW - 1) / VW, in_c = GANI_FN(gani_sums_in_c)(s, i, m, j, n);
     const ptrdiff_t *step = s->step[j / s->panel.cols];
     const ptrdiff_t ld = !in_c ? s->panel.cols : m > 1 ? s->c_row[i + 1] - s->c_row[i] : 0;
@@ -2312,25 +2329,30 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
     }
 }
 
-/* out[i] = in[i * stride], i < n. */
-static void GANI_FN(gani_gemm_copy)(float *out, const float *in, int stride, int n) {
-    int i = 0;
-    if (stride == 1) {
-        memcpy(out, in, (size_t)n * sizeof *out);
-        return;
-    }
-    if (stride == 2) { /* the last vector would read one float too many */
-        for (; i + VW < n; i += VW) {
-            vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
+/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. */
+static void GANI_FN(gani_gemm_copy)(float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld,
+                                    int stride, int rows, int n) {
+    for (int r = 0; r < rows; r++, out += out_ld, in += in_ld) {
+        int i = 0;
+        if (stride == 1) {
+            for (; i + VW <= n; i += VW) {
+                vf_store(out + i, vf_load(in + i));
+            }
         }
-    }
-    for (; i < n; i++) {
-        out[i] = in[i * stride];
+        if (stride == 2) { /* the last vector would read one float too many */
+            for (; i + VW < n; i += VW) {
+                vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
+            }
+        }
+        for (; i < n; i++) {
+            out[i] = in[i * stride];
+        }
     }
 }
 
-/* Packs a panel: out[p][i] = base[step[p] + lane[i]] for i < lanes, 0 up to width; p < k. Lanes are the rows of a panel of
- * a or the columns of a panel of b; group says which of them are neighbours in memory, see gani_group. */
+/* Packs a panel: out[p][i] = base[step[p] + lane[i]] for i < lanes, 0 up to width; p < k. Lanes
+ * are the rows of a panel of a or the columns of a panel of b; group says which of them are
+ * neighbours in memory, see gani_group. */
 static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, const ptrdiff_t *lane,
                                     int lanes, const ptrdiff_t *step, int k, int group) {
     if (group == 0) {
@@ -2341,49 +2363,49 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
 }
 
 /* A step of M rows by N columns of dot products, over VW elements loaded by LOAD(p). */
-#define GANI_DOTS_STEP(M, N, LOAD)                                                                 \
-    do {                                                                                           \
-        vf column[N];                                                                              \
-        GANI_UNROLL                                                                                \
-        for (int j = 0; j < N; j++) {                                                              \
-            column[j] = LOAD(b[j] + p);                                                            \
-        }                                                                                          \
-        GANI_UNROLL                                                                                \
-        for (int i = 0; i < M; i++) {                                                              \
-            const vf row = LOAD(a + i * (ptrdiff_t)k + p);                                         \
-            GANI_UNROLL                                                                            \
-            for (int j = 0; j < N; j++) {                                                          \
-                sum[i][j] = vf_fma(row, column[j], sum[i][j]);                                     \
-            }                                                                                      \
-        }                                                                                          \
+#define GANI_DOTS_STEP(M, N, LOAD)                             \
+    do {                                                       \
+        vf column[N];                                          \
+        GANI_UNROLL                                            \
+        for (int j = 0; j < N; j++) {                          \
+            column[j] = LOAD(b[j] + p);                        \
+        }                                                      \
+        GANI_UNROLL                                            \
+        for (int i = 0; i < M; i++) {                          \
+            const vf row = LOAD(a + i * (ptrdiff_t)k + p);     \
+            GANI_UNROLL                                        \
+            for (int j = 0; j < N; j++) {                      \
+                sum[i][j] = vf_fma(row, column[j], sum[i][j]); \
+            }                                                  \
+        }                                                      \
     } while (0)
 #define GANI_DOTS_LOAD_LAST(at) vf_loadn((at), k - p)
 
 /* out[M][VW] += a[M][k] * b[j][k], j < N. */
-#define GANI_DEFINE_DOTS(NAME, M, N)                                                               \
-    static void GANI_FN(NAME)(int k, const float *a, const float *const *b, float *out) {          \
-        vf sum[M][N];                                                                              \
-        int p = 0;                                                                                 \
-        GANI_UNROLL                                                                                \
-        for (int i = 0; i < M; i++) {                                                              \
-            GANI_UNROLL                                                                            \
-            for (int j = 0; j < N; j++) {                                                          \
-                sum[i][j] = vf_zero();                                                             \
-            }                                                                                      \
-        }                                                                                          \
-        for (; p + VW <= k; p += VW) {                                                             \
-            GANI_DOTS_STEP(M, N, vf_load);                                                         \
-        }                                                                                          \
-        if (p < k) {                                                                               \
-            GANI_DOTS_STEP(M, N, GANI_DOTS_LOAD_LAST);                                             \
-        }                                                                                          \
-        GANI_UNROLL                                                                                \
-        for (int i = 0; i < M; i++) {                                                              \
-            GANI_UNROLL                                                                            \
-            for (int j = 0; j < N; j++) {                                                          \
-                out[i * VW + j] += vf_hsum(sum[i][j]);                                             \
-            }                                                                                      \
-        }                                                                                          \
+#define GANI_DEFINE_DOTS(NAME, M, N)                                                      \
+    static void GANI_FN(NAME)(int k, const float *a, const float *const *b, float *out) { \
+        vf sum[M][N];                                                                     \
+        int p = 0;                                                                        \
+        GANI_UNROLL                                                                       \
+        for (int i = 0; i < M; i++) {                                                     \
+            GANI_UNROLL                                                                   \
+            for (int j = 0; j < N; j++) {                                                 \
+                sum[i][j] = vf_zero();                                                    \
+            }                                                                             \
+        }                                                                                 \
+        for (; p + VW <= k; p += VW) {                                                    \
+            GANI_DOTS_STEP(M, N, vf_load);                                                \
+        }                                                                                 \
+        if (p < k) {                                                                      \
+            GANI_DOTS_STEP(M, N, GANI_DOTS_LOAD_LAST);                                    \
+        }                                                                                 \
+        GANI_UNROLL                                                                       \
+        for (int i = 0; i < M; i++) {                                                     \
+            GANI_UNROLL                                                                   \
+            for (int j = 0; j < N; j++) {                                                 \
+                out[i * VW + j] += vf_hsum(sum[i][j]);                                    \
+            }                                                                             \
+        }                                                                                 \
     }
 
 GANI_DEFINE_DOTS(gani_dots_1x1, 1, 1)
@@ -2391,8 +2413,8 @@ GANI_DEFINE_DOTS(gani_dots_1xn, 1, GANI_DOT_N)
 GANI_DEFINE_DOTS(gani_dots_4x1, 4, 1)
 GANI_DEFINE_DOTS(gani_dots_4xn, 4, GANI_DOT_N)
 
-/* The same as gemm_block by dot products, where both operands have k in order: a [m][k], b[j] points to column j. A few
- * columns of b meet all rows of a before the next are read. */
+/* The same as gemm_block by dot products, where both operands have k in order: a [m][k], b[j]
+ * points to column j. A few columns of b meet all rows of a before the next are read. */
 static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
     for (int v = 0; v < s->n; v += VW) {
         const int n = s->n - v < VW ? s->n - v : VW;
@@ -2415,12 +2437,13 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
     }
 }
 
+#undef GANI_REGISTERS
 #undef GANI_MR
 #undef GANI_NV
 #undef GANI_WIDE_MR
 #undef GANI_WIDE_NV
+#undef GANI_TILE_STEP
 #undef GANI_DEFINE_TILE
-#undef GANI_TILE_AHEAD
 #undef GANI_TILE_NAME
 #undef GANI_DEFINE_TILES
 #undef GANI_TILE_ROW
@@ -2757,8 +2780,8 @@ GANI_WINO_MR_LIST(GANI_DEFINE_WINO_TILES)
  * GANI_WINO_CHUNK floats apart; n is a multiple of GANI_WINO_LANES. Sums run over p in order, whatever m and n. */
 static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrdiff_t a_row,
                                        ptrdiff_t a_col, const float *b, float *out, int add) {
-    static const GANI_FN(gani_wino_tile_fn) tiles[GANI_WINO_MR][GANI_WINO_NV] = {
-        GANI_WINO_MR_LIST(GANI_WINO_TILE_ROW)};
+    static const GANI_FN(gani_wino_tile_fn)
+        tiles[GANI_WINO_MR][GANI_WINO_NV] = {GANI_WINO_MR_LIST(GANI_WINO_TILE_ROW)};
     for (int j = 0, vectors; j < n; j += vectors * VW) {
         vectors = (n - j) / VW < GANI_WINO_NV ? (n - j) / VW : GANI_WINO_NV;
         for (int i = 0, rows; i < m; i += rows) {
@@ -2771,8 +2794,8 @@ static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrd
 }
 
 /* out[j*out_ld + i] = in[i*in_ld + j], i < rows, j < cols. */
-static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int rows, int cols, float *out,
-                                         ptrdiff_t out_ld) {
+static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int rows, int cols,
+                                         float *out, ptrdiff_t out_ld) {
     for (int i = 0, height; i < rows; i += height, in += height * in_ld, out += height) {
         int j = 0;
         height = rows - i >= 8 ? 8 : rows - i >= 4 ? 4 : rows - i;
@@ -2782,7 +2805,8 @@ static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int r
         for (; height >= 4 && j + 4 <= cols; j += 4) {
             for (int r = 0; r < height; r += 4) {
                 const float *at = in + r * in_ld + j;
-                vf_transpose4(at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + r, out_ld);
+                vf_transpose4(at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + r,
+                              out_ld);
             }
         }
         for (; j < cols; j++) {
@@ -3460,7 +3484,9 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
        const ptrdiff_t *step, int k, int group))                                               \
-    X(void, gemm_copy, (float *out, const float *in, int stride, int n))                       \
+    X(void, gemm_copy,                                                                         \
+      (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,   \
+       int n))                                                                                 \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
     X(void, gemm_load,                                                                         \
@@ -3714,18 +3740,20 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  * >>gemm  4.1  MATRIX PRODUCT: BLOCKING, THREADS
  *
  * c = act(alpha * a * b + beta * c + bias). A matrix here is anything whose element (i,j) lies at
- * base[row(i) + col(j)]: strided matrices, transposed ones, and also the matrix of all windows of an
- * image (row = channel and tap, column = place of the window), which therefore is never stored.
+ * base[row(i) + col(j)]: strided matrices, transposed ones, and also the matrix of all windows of
+ * an image (row = channel and tap, column = place of the window), which therefore is never stored.
  *
- * Blocking: a is packed once, into panels of a few rows, for a range of rows that fits the last cache. Then the result is
- * cut into blocks mc x nc, one task each. A task packs b a piece kc x nc at a time, which stays in the second cache while
- * one panel of a after the other, in the first, passes over all of it. Every element is summed over k in order in
- * pieces of kc, so the bits do not depend on mc and nc; these may follow the number of threads, kc must not.
- * If the result is small and k long, k is cut into splits as well: each sums into its own copy of c, and the copies
+ * Blocking: a is packed once, into panels of a few rows, for a range of rows that fits the last
+ * cache. Then the result is cut into blocks mc x nc, one task each. A task packs b a piece kc x nc
+ * at a time, which stays in the second cache while one panel of a after the other, in the first,
+ * passes over all of it. Every element is summed over k in order in pieces of kc, so the bits do
+ * not depend on mc and nc; these may follow the number of threads, kc must not. If the result is
+ * small and k long, k is cut into splits as well: each sums into its own copy of c, and the copies
  * are added in order. Splits follow from m, n and k alone.
  *
- * Few rows: packing b would cost as much as the product. It is read where it lies if its columns are neighbours in
- * memory, or multiplied by dot products if its rows are. Few columns: the same with a and b exchanged.
+ * Few rows: packing b would cost as much as the product. It is read where it lies if its columns
+ * are neighbours in memory, or multiplied by dot products if its rows are. Few columns: the same
+ * with a and b exchanged.
  *
  * Holds:  offsets, blocking, scratch, the product.
  * Uses:   >>platform  >>instances        Knows nothing of: convolutions.
@@ -3737,7 +3765,8 @@ typedef struct gani_level {
     ptrdiff_t stride, rest;
 } gani_level;
 
-/* Offsets along one axis of a matrix: an index is a number of three digits, the first one unbounded. */
+/* Offsets along one axis of a matrix: an index is a number of three digits, the first one
+ * unbounded. */
 typedef struct gani_axis {
     gani_level level[3];
 } gani_axis;
@@ -3749,6 +3778,8 @@ typedef struct gani_operand {
 
 typedef struct gani_product {
     int m, n, k;
+    int m_all, n_all; /* of the whole problem if this is a part of its rows or columns. How sums are
+                          formed follows from these, not from how a driver cut the problem. */
     gani_operand a, b; /* [m,k] [k,n] */
     float *c;
     gani_axis c_row, c_col;
@@ -3794,15 +3825,15 @@ typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + 
 enum {
     GANI_GEMM_A_FLOATS = 4 << 20, /* of a packed at a time: half of a last cache */
     GANI_GEMM_NC = 480,           /* most columns of a block: with kc, most of the second cache */
-    GANI_GEMM_KC = 384,           /* most of k at a time: a panel of a fits half of the first cache */
-    GANI_GEMM_KC_DOTS = 1024,     /* the same for dot products: a few columns of b fit half of it */
-    GANI_GEMM_DOTS_MIN = 32,      /* shorter dot products would only be horizontal sums */
-    GANI_GEMM_DOTS_ROWS = 64,     /* so many rows are multiplied by dot products if b suits */
-    GANI_GEMM_FEW = 16,           /* so many rows are few */
-    GANI_GEMM_DIRECT_ROWS = 8,    /* so many rows read b too seldom to pack it */
-    GANI_GEMM_DIRECT_UNIT = 16,   /* if at least so many of its columns are neighbours */
-    GANI_GEMM_MIN_SPLIT = 1024,   /* least k of a split */
-    GANI_GEMM_SPLITS = 16         /* most blocks and splits together, to split k at all */
+    GANI_GEMM_KC = 384,         /* most of k at a time: a panel of a fits half of the first cache */
+    GANI_GEMM_KC_DOTS = 1024,   /* the same for dot products: a few columns of b fit half of it */
+    GANI_GEMM_DOTS_MIN = 32,    /* shorter dot products would only be horizontal sums */
+    GANI_GEMM_DOTS_ROWS = 64,   /* so many rows are multiplied by dot products if b suits */
+    GANI_GEMM_FEW = 16,         /* so many rows are few */
+    GANI_GEMM_DIRECT_ROWS = 8,  /* so many rows read b too seldom to pack it */
+    GANI_GEMM_DIRECT_UNIT = 16, /* if at least so many of its columns are neighbours */
+    GANI_GEMM_MIN_SPLIT = 1024, /* least k of a split */
+    GANI_GEMM_SPLITS = 16       /* most blocks and splits together, to split k at all */
 };
 
 static gani_level gani_level_make(int count, ptrdiff_t stride) {
@@ -3875,6 +3906,8 @@ static void gani_product_swap(gani_product *s) {
     const gani_product t = *s;
     s->m = t.n;
     s->n = t.m;
+    s->m_all = t.n_all;
+    s->n_all = t.m_all;
     s->a.base = t.b.base;
     s->a.row = t.b.col;
     s->a.col = t.b.row;
@@ -3892,7 +3925,8 @@ static int gani_axis_is_unit(const gani_axis *axis, int count) {
     ptrdiff_t next = 1;
     for (int i = 2; i >= 0 && next < count; i--) {
         const gani_level *level = &axis->level[i];
-        if ((i == 0 || level->count > 1) && (level->split != 1 || level->step * level->stride != next)) {
+        if ((i == 0 || level->count > 1) &&
+            (level->split != 1 || level->step * level->stride != next)) {
             return 0;
         }
         next *= level->count;
@@ -3902,18 +3936,21 @@ static int gani_axis_is_unit(const gani_axis *axis, int count) {
 
 /* Makes few columns few rows, so that "few" always means rows, and returns how b is to be read. */
 static int gani_product_orient(gani_product *s) {
-    const int dots_swapped = s->n <= GANI_GEMM_DOTS_ROWS && s->n < s->m && gani_axis_is_unit(&s->a.col, s->k);
-    if (dots_swapped || (s->n <= GANI_GEMM_FEW && s->n < s->m)) {
+    const int most = gani_axis_is_unit(&s->a.col, s->k) ? GANI_GEMM_DOTS_ROWS : GANI_GEMM_FEW;
+    if (s->n_all <= most && s->n_all < s->m_all) {
         gani_product_swap(s);
     }
-    if (s->m <= GANI_GEMM_DOTS_ROWS && s->k >= GANI_GEMM_DOTS_MIN && gani_axis_is_unit(&s->b.row, s->k)) {
+    if (s->m_all <= GANI_GEMM_DOTS_ROWS && s->k >= GANI_GEMM_DOTS_MIN &&
+        gani_axis_is_unit(&s->b.row, s->k)) {
         return GANI_GEMM_DOTS;
     }
-    const int direct = s->m <= GANI_GEMM_DIRECT_ROWS && gani_axis_is_unit(&s->b.col, GANI_GEMM_DIRECT_UNIT);
+    const int direct =
+        s->m <= GANI_GEMM_DIRECT_ROWS && gani_axis_is_unit(&s->b.col, GANI_GEMM_DIRECT_UNIT);
     return direct ? GANI_GEMM_DIRECT : GANI_GEMM_TILES;
 }
 
-/* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be worth it. */
+/* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be
+ * worth it. */
 static void gani_cut_blocks(gani_cut *cut, int threads, int m, int n) {
     const int wanted = threads > 1 ? 4 * threads : 1, min_m = 64, min_n = 96;
     int most_m = m, most_n = n < GANI_GEMM_NC ? n : GANI_GEMM_NC;
@@ -3950,11 +3987,12 @@ static void gani_cut_k(gani_cut *cut, int m, int n, int k) {
 }
 
 /* Cuts an oriented product. bytes is 0 if it overflows. */
-static gani_cut gani_cut_make(gan_context *ctx, int mode, int m, int n, int k) {
+static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s) {
+    const int m = s->m, n = s->n, k = s->k;
     gani_cut cut;
     cut.mode = mode;
     cut.panel = ctx->kernels->gemm_panel(m);
-    gani_cut_k(&cut, m, n, k);
+    gani_cut_k(&cut, s->m_all, s->n_all, k);
     const int unit = cut.panel.rows, most = GANI_GEMM_A_FLOATS / (k > 0 ? k : 1) / unit * unit;
     cut.rows = gani_piece(m, most > unit ? most : unit, unit);
     gani_cut_blocks(&cut, ctx->threads, cut.rows < m ? cut.rows : m, n);
@@ -3964,7 +4002,8 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, int m, int n, int k) {
     cut.a_bytes = gani_sum(cut.a_bytes, GANI_ALIGN) / GANI_ALIGN * GANI_ALIGN;
     const size_t rows = (size_t)cut.rows, nc = (size_t)cut.nc, kc = (size_t)cut.kc;
     const size_t tile = (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut.panel.cols;
-    const size_t offsets = 2 * rows + 2 * nc + 3 * kc; /* lanes of a, b and c; steps of a, b and packed b */
+    /* lanes of a, b and c; steps of a, b and packed b */
+    const size_t offsets = 2 * rows + 2 * nc + 3 * kc;
     cut.slot_bytes = gani_sum(gani_mul(gani_mul(nc, kc), sizeof(float)),
                               (tile * sizeof(float) + offsets * sizeof(ptrdiff_t)) +
                                   nc * (2 * sizeof(void *) + 2) + rows + 16 * GANI_ALIGN);
@@ -3997,7 +4036,8 @@ static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
     const size_t rows = (size_t)cut->rows, nc = (size_t)cut->nc, kc = (size_t)cut->kc;
     gani_slot slot;
     slot.b = (float *)gani_carve(&scratch, nc * kc, sizeof(float));
-    slot.tile = (float *)gani_carve(&scratch, (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut->panel.cols, sizeof(float));
+    slot.tile = (float *)gani_carve(&scratch, (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut->panel.cols,
+                                    sizeof(float));
     slot.a_lane = (ptrdiff_t *)gani_carve(&scratch, rows, sizeof(ptrdiff_t));
     slot.c_row = (ptrdiff_t *)gani_carve(&scratch, rows, sizeof(ptrdiff_t));
     slot.b_lane = (ptrdiff_t *)gani_carve(&scratch, nc, sizeof(ptrdiff_t));
@@ -4017,7 +4057,7 @@ typedef struct gani_product_job {
     const gani_product *product;
     gani_cut cut;
     int first, rows; /* the range of rows at work */
-    float *a;        /* packed: for each piece of k, panels [k][rows] or, for dot products, rows [k] */
+    float *a; /* packed: for each piece of k, panels [k][rows] or, for dot products, rows [k] */
     unsigned char *scratch;
     float *copies; /* [splits][m][n] if there are splits */
 } gani_product_job;
@@ -4040,8 +4080,8 @@ static int gani_neighbours_by(const ptrdiff_t *offset, int count, int group) {
     return all;
 }
 
-/* How a panel is best packed: lanes are neighbours by whole vectors (width), by fours (4) or not (1), or steps are, by
- * fours (0). steps_by_4: that of the steps. */
+/* How a panel is best packed: lanes are neighbours by whole vectors (width), by fours (4) or not
+ * (1), or steps are, by fours (0). steps_by_4: that of the steps. */
 static int gani_group(const ptrdiff_t *lane, int lanes, int steps_by_4, int width) {
     if (lanes >= 4 && gani_neighbours_by(lane, lanes, 4)) {
         return width > 4 && gani_neighbours_by(lane, lanes, width) ? width : 4;
@@ -4061,18 +4101,20 @@ typedef struct gani_packing {
     float *out;
 } gani_packing;
 
-/* A few steps of all panels at a time, so that neighbours in memory are read together even if they are in different
- * panels: few, so that rows a large power of two apart do not evict each other; more where steps are the neighbours. */
+/* A few steps of all panels at a time, so that neighbours in memory are read together even if
+ * they are in different panels: few, so that rows a large power of two apart do not evict each
+ * other; more where steps are the neighbours. */
 static void gani_pack_panels(const gani_kernels *kernels, const gani_packing *s) {
-    const int most = s->group[0] == 0 ? 64 : 16;
+    const int transposed = 3072 / s->width / 16 * 16; /* steps that fill half of the first cache */
+    const int most = s->group[0] == 0 && transposed > 16 ? transposed : 16;
     for (int q = 0; q < s->k; q += most) {
         const int steps = s->k - q < most ? s->k - q : most;
         for (int i = 0; i < s->lanes; i += s->width) {
             const int lanes = s->lanes - i < s->width ? s->lanes - i : s->width;
             const int width = s->padded ? s->width : lanes, group = s->group[i / s->width];
             if (group != GANI_PACK_IN_PLACE) {
-                kernels->gemm_pack(s->out + (ptrdiff_t)i * s->k + (ptrdiff_t)q * width, width, s->base, s->lane + i,
-                                   lanes, s->step + q, steps, group);
+                kernels->gemm_pack(s->out + (ptrdiff_t)i * s->k + (ptrdiff_t)q * width, width,
+                                   s->base, s->lane + i, lanes, s->step + q, steps, group);
             }
         }
     }
@@ -4093,7 +4135,8 @@ static void gani_block_target(gani_block *block, const gani_product_job *job, co
     gani_axis_fill(&row, i, block->m, slot->c_row);
     gani_axis_fill(&col, j, block->n, slot->c_col);
     for (int v = 0; v * width < block->n; v++) {
-        slot->c_whole[v] = (v + 1) * width <= block->n && gani_neighbours(slot->c_col + v * width, width);
+        slot->c_whole[v] =
+            (v + 1) * width <= block->n && gani_neighbours(slot->c_col + v * width, width);
     }
     block->c_row = slot->c_row;
     block->c_col = slot->c_col;
@@ -4101,8 +4144,8 @@ static void gani_block_target(gani_block *block, const gani_product_job *job, co
 }
 
 /* beta, bias and activation, each in the piece of k where it belongs. */
-static void gani_block_epilogue(gani_block *block, const gani_product_job *job, int i, int j, int first,
-                                int last) {
+static void gani_block_epilogue(gani_block *block, const gani_product_job *job, int i, int j,
+                                int first, int last) {
     const gani_product *s = job->product;
     block->beta = first ? s->beta : 1.0f;
     block->bias_row = last && s->bias_row ? s->bias_row + i : NULL;
@@ -4119,7 +4162,8 @@ static void gani_block_bare(gani_block *block, int first) {
 }
 
 /* Packs some panels of a for one piece of k; for dot products rows instead. */
-static void gani_product_pack_a(const gani_product_job *job, const gani_slot *slot, int i, int rows, int piece) {
+static void gani_product_pack_a(const gani_product_job *job, const gani_slot *slot, int i, int rows,
+                                int piece) {
     const gani_product *s = job->product;
     const gani_kernels *kernels = job->ctx->kernels;
     const int p = piece * job->cut.kc, k = s->k - p < job->cut.kc ? s->k - p : job->cut.kc;
@@ -4156,7 +4200,8 @@ static void gani_product_pack_a(const gani_product_job *job, const gani_slot *sl
 
 static void gani_product_pack_slot(void *arg, int index) {
     const gani_product_job *job = (const gani_product_job *)arg;
-    const gani_slot slot = gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
+    const gani_slot slot =
+        gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
     const int most = 32 * job->cut.panel.rows; /* rows of an item */
     const int items = gani_ceil_div(job->rows, most) * gani_ceil_div(job->product->k, job->cut.kc);
     for (int item = index; item < items; item += job->cut.slots) {
@@ -4166,13 +4211,16 @@ static void gani_product_pack_slot(void *arg, int index) {
     }
 }
 
-/* Where each vector of columns of a panel begins, and what its steps are: 1 if in place, 0 if packed. */
-static int gani_block_place_panel(const gani_product_job *job, const gani_slot *slot, gani_block *block, int j) {
+/* Where each vector of columns of a panel begins, and what its steps are: 1 if in place, 0 if
+ * packed. */
+static int gani_block_place_panel(const gani_product_job *job, const gani_slot *slot,
+                                  gani_block *block, int j) {
     const int width = job->ctx->kernels->width, cols = block->panel.cols;
     const int lanes = block->n - j < cols ? block->n - j : cols;
     const ptrdiff_t *lane = slot->b_lane + j;
     const float *packed = slot->b + (ptrdiff_t)j * block->k;
-    const int direct = job->cut.mode == GANI_GEMM_DIRECT && lanes % width == 0 && gani_neighbours_by(lane, lanes, width);
+    const int direct = job->cut.mode == GANI_GEMM_DIRECT && lanes % width == 0 &&
+                       gani_neighbours_by(lane, lanes, width);
     slot->steps[j / cols] = direct ? slot->b_step : slot->panel_step;
     for (int v = 0; v < lanes; v += width) {
         slot->vectors[(j + v) / width] = direct ? job->product->b.base + lane[v] : packed + v;
@@ -4181,7 +4229,8 @@ static int gani_block_place_panel(const gani_product_job *job, const gani_slot *
 }
 
 /* Packs the panels of b that are not read in place. */
-static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot, gani_block *block, int p) {
+static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot, gani_block *block,
+                              int p) {
     const gani_kernels *kernels = job->ctx->kernels;
     const int cols = block->panel.cols;
     gani_axis_fill(&job->product->b.row, p, block->k, slot->b_step);
@@ -4212,7 +4261,8 @@ static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot
 }
 
 /* Points to the columns of b for dot products. */
-static void gani_block_place_dots(const gani_product_job *job, const gani_slot *slot, gani_block *block, int p) {
+static void gani_block_place_dots(const gani_product_job *job, const gani_slot *slot,
+                                  gani_block *block, int p) {
     ptrdiff_t step;
     gani_axis_fill(&job->product->b.row, p, 1, &step);
     for (int j = 0; j < block->n; j++) {
@@ -4261,14 +4311,16 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
 
 static void gani_product_slot(void *arg, int index) {
     const gani_product_job *job = (const gani_product_job *)arg;
-    const gani_slot slot = gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
+    const gani_slot slot =
+        gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
     const int tasks = job->cut.m_blocks * job->cut.n_blocks * job->cut.splits;
     for (int task = index; task < tasks; task += job->cut.slots) {
         gani_product_task(job, &slot, task);
     }
 }
 
-/* Adds the copies of the splits in order, a block of columns of every row at a time, and finishes them. */
+/* Adds the copies of the splits in order, a block of columns of every row at a time, and
+ * finishes them. */
 static void gani_product_join(void *arg, int index) {
     const gani_product_job *job = (const gani_product_job *)arg;
     const gani_cut *cut = &job->cut;
@@ -4300,16 +4352,17 @@ static void gani_product_join(void *arg, int index) {
 static size_t gani_product_bytes(gan_context *ctx, const gani_product *product) {
     gani_product s = *product;
     const int mode = gani_product_orient(&s);
-    return gani_cut_make(ctx, mode, s.m, s.n, s.k).bytes;
+    return gani_cut_make(ctx, mode, &s).bytes;
 }
 
-static void gani_product_run(gan_context *ctx, const gani_product *product, unsigned char *scratch) {
+static void gani_product_run(gan_context *ctx, const gani_product *product,
+                             unsigned char *scratch) {
     gani_product s = *product;
     const int mode = gani_product_orient(&s);
     gani_product_job job;
     job.ctx = ctx;
     job.product = &s;
-    job.cut = gani_cut_make(ctx, mode, s.m, s.n, s.k);
+    job.cut = gani_cut_make(ctx, mode, &s);
     job.a = (float *)(void *)scratch;
     job.scratch = scratch + job.cut.a_bytes;
     job.copies = NULL;
@@ -4337,21 +4390,25 @@ static gani_operand gani_operand_plain(const float *base, ptrdiff_t row, ptrdiff
 /* Scratch for any strides: the most that either role of a and b and any way to read b need. */
 static size_t gani_gemm_workspace(gan_context *ctx, int m, int n, int k) {
     size_t most = 0;
-    for (int mode = GANI_GEMM_TILES; mode <= GANI_GEMM_DOTS; mode++) {
-        const size_t plain = gani_cut_make(ctx, mode, m, n, k).bytes, swapped = gani_cut_make(ctx, mode, n, m, k).bytes;
-        if (plain == 0 || swapped == 0) {
+    for (int i = 0; i < 6; i++) {
+        gani_product s;
+        memset(&s, 0, sizeof s);
+        s.m = s.m_all = i % 2 ? n : m;
+        s.n = s.n_all = i % 2 ? m : n;
+        s.k = k;
+        const size_t need = gani_cut_make(ctx, i / 2, &s).bytes; /* i / 2: each of the modes */
+        if (need == 0) {
             return 0;
         }
-        most = plain > most ? plain : most;
-        most = swapped > most ? swapped : most;
+        most = need > most ? need : most;
     }
     return most;
 }
 
 static gan_status gani_gemm_run(gan_context *ctx, const gani_gemm *g) {
     gani_product s;
-    s.m = g->m;
-    s.n = g->n;
+    s.m = s.m_all = g->m;
+    s.n = s.n_all = g->n;
     s.k = g->k;
     s.a = gani_operand_plain(g->a, g->a_row, g->a_col);
     s.b = gani_operand_plain(g->b, g->b_row, g->b_col);
@@ -4377,17 +4434,22 @@ static int gani_matrix_fits(int rows, int cols, size_t ld) {
            (size_t)rows * ld <= (size_t)PTRDIFF_MAX / sizeof(float);
 }
 
-GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
-                             const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b, int m, int n,
+                             int k, float alpha, const float *a, size_t lda, const float *b,
+                             size_t ldb, float beta, float *c, size_t ldc) {
     if (!a || !b || !c || m < 1 || n < 1 || k < 1) {
-        return gani_error(ctx, GAN_ERR_ARGUMENT, "gan_sgemm: arrays and sizes of at least 1 expected, found m %d, n %d, k %d%s",
-                          m, n, k, !a || !b || !c ? ", and an array that is NULL" : "");
+        return gani_error(
+            ctx, GAN_ERR_ARGUMENT,
+            "gan_sgemm: arrays and sizes of at least 1 expected, found m %d, n %d, k %d%s", m, n, k,
+            !a || !b || !c ? ", and an array that is NULL" : "");
     }
     if (!gani_matrix_fits(transpose_a ? k : m, transpose_a ? m : k, lda) ||
-        !gani_matrix_fits(transpose_b ? n : k, transpose_b ? k : n, ldb) || !gani_matrix_fits(m, n, ldc)) {
+        !gani_matrix_fits(transpose_b ? n : k, transpose_b ? k : n, ldb) ||
+        !gani_matrix_fits(m, n, ldc)) {
         return gani_error(ctx, GAN_ERR_SHAPE,
-                          "gan_sgemm: m %d, n %d, k %d: lda %lu, ldb %lu or ldc %lu is less than a row or too large", m, n, k,
-                          (unsigned long)lda, (unsigned long)ldb, (unsigned long)ldc);
+                          "gan_sgemm: m %d, n %d, k %d: lda %lu, ldb %lu or ldc %lu is less than a "
+                          "row or too large",
+                          m, n, k, (unsigned long)lda, (unsigned long)ldb, (unsigned long)ldc);
     }
     gani_gemm g;
     memset(&g, 0, sizeof g);
@@ -4410,23 +4472,27 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
 /* ============================================================================
  * >>conv  4.2  THE THREE CONVOLUTIONS, DIRECTLY
  *
- *     forward       y[b,q,i,j]  = sum over p,u,v  x[b,p, i*s+u*d-pad, j*s+v*d-pad] * w[q,p,u,v]
- *     input grad    dx[b,p,i,j] = sum over q,u,v  dy[b,q, (i+pad-u*d)/s, (j+pad-v*d)/s] * w[q,p,u,v],  exact quotients only
- *     weight grad   dw[q,p,u,v] = sum over b,i,j  dy[b,q,i,j] * x[b,p, i*s+u*d-pad, j*s+v*d-pad]
+ *   forward     y[b,q,i,j]  = sum over p,u,v  x[b,p, i*s+u*d-pad, j*s+v*d-pad] * w[q,p,u,v]
+ *   input grad  dx[b,p,i,j] = sum over q,u,v  dy[b,q, (i+pad-u*d)/s, (j+pad-v*d)/s] * w[q,p,u,v]
+ *                               over those u,v for which the quotients are whole numbers
+ *   weight grad dw[q,p,u,v] = sum over b,i,j  dy[b,q,i,j] * x[b,p, i*s+u*d-pad, j*s+v*d-pad]
  *
- * Each is one or several products of >>gemm. A few images at a time are staged: copied with their padding
- * written out, and for a stride s split into s*s phases (rows and columns with the same remainder), so
+ * Each is one or several products of >>gemm. A few images at a time are staged: copied with their
+ * padding written out, and for a stride s split into s*s phases (rows and columns with the same
+ * remainder), so
  *
  *     staged [n][c][s][s][hq][wq],   x[b,p, t-pad, ..] = staged[b,p, t%s, .., t/s, ..]
  *
- * Then the address of x in window (i,j) at tap (u,v) is a sum of one offset for (b,i,j) and one for (p,u,v), and
- * windows side by side read memory side by side, for any stride: all that the product asks for. Staging
- * copies each pixel once, where a stored matrix of windows would hold it kh*kw/(s*s) times.
+ * Then the address of x in window (i,j) at tap (u,v) is a sum of one offset for (b,i,j) and one
+ * for (p,u,v), and windows side by side read memory side by side, for any stride: all that the
+ * product asks for. Staging copies each pixel once, where a stored matrix of windows would hold it
+ * kh*kw/(s*s) times.
  *
- * Input grad is decomposed by phase: the pixels with the same (i+pad) % s meet the same taps, those with
- * u*d % s the same; for them it is a convolution of stride 1, and nothing is multiplied by inserted zeros.
- * On small maps reading the weights is the cost: there one product makes every tap's contribution,
- * [pixel of dy][p,u,v], reading the weights once in order, and a second pass adds them up.
+ * Input grad is decomposed by phase: the pixels with the same (i+pad) % s meet the same taps,
+ * those with u*d % s the same; for them it is a convolution of stride 1, and nothing is multiplied
+ * by inserted zeros. On small maps reading the weights is the cost: there one product makes every
+ * tap's contribution, [pixel of dy][p,u,v], reading the weights once in order, and a second pass
+ * adds them up.
  *
  * Holds:  geometry, staging, direct algorithms.
  * Uses:   >>gemm        Knows nothing of: tensors, graphs.
@@ -4434,27 +4500,32 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
 
 /* Sizes of y = conv(x, w); the three drivers all take the forward geometry. */
 typedef struct gani_conv {
-    int n, c, h, w;         /* x [n,c,h,w] */
-    int o, kh, kw, oh, ow;  /* w [o,c/groups,kh,kw]  y [n,o,oh,ow] */
+    int n, c, h, w;        /* x [n,c,h,w] */
+    int o, kh, kw, oh, ow; /* w [o,c/groups,kh,kw]  y [n,o,oh,ow] */
     int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups, reflect;
 } gani_conv;
 
+/* Bytes staged at a time, if all is more: LEAST should stay in the second cache; but the weights
+ * are packed again for each set, so large ones ask for more, up to MOST. */
+enum { GANI_CONV_STAGE_LEAST = 768 << 10, GANI_CONV_STAGE_MOST = 8 << 20 };
+
 enum {
-    GANI_CONV_STAGE_LEAST = 768 << 10, /* bytes staged at a time, unless all is less: it should stay in the second cache; */
-    GANI_CONV_STAGE_MOST = 8 << 20,    /* but the weights are packed again for each set, so large ones ask for more */
-    GANI_CONV_STRIDE_MOST = 1024,      /* phases are walked one by one */
-    GANI_CONV_FOLD_PIXELS = 64         /* input grad: up to so many pixels of dy the weights are read in order */
+    GANI_CONV_STRIDE_MOST = 1024, /* phases are walked one by one */
+    GANI_CONV_FOLD_PIXELS = 64 /* input grad: for so few pixels of dy weights are read in order */
 };
 
-/* Images staged for a product: [n][c][phases_h][phases_w][hq][wq]. Several images at a time, or a band of one. */
+/* Images staged for a product: [n][c][phases_h][phases_w][hq][wq]. Several images at a time, or
+ * a band of one. */
 typedef struct gani_stage {
-    int c, h, w;                          /* source [n,c,h,w] */
-    int phases_h, phases_w, pad_h, pad_w; /* padding before; what follows the image is padding too */
+    int c, h, w;            /* source [n,c,h,w] */
+    int phases_h, phases_w; /* strides */
+    int pad_h, pad_w;       /* padding before; what follows the image is padding too */
     int reflect;
-    int rows_all, halo; /* rows of windows; so many rows more are staged than rows of windows need them */
-    int images, rows;   /* at a time; rows is less than rows_all only if images is 1 */
-    int hq, wq;         /* hq = rows + halo */
-    int in_place;       /* the source itself will do: no padding, one phase */
+    int rows_all;     /* rows of windows in an image */
+    int halo;         /* staged rows of a phase beyond one for each row of windows */
+    int images, rows; /* at a time; rows is less than rows_all only if images is 1 */
+    int hq, wq;       /* hq = rows + halo */
+    int in_place;     /* the source itself will do: no padding, one phase */
     size_t bytes;
 } gani_stage;
 
@@ -4477,7 +4548,7 @@ static int gani_set_next(gani_set *set, const gani_stage *s, int n) {
     return set->first < n;
 }
 
-/* Row or column r of the padded image to that of the source; -1: zero. */
+/* Row or column r of the padded image to that of the source; -1: none. */
 static int gani_stage_index(int r, int pad, int size, int reflect) {
     int i = r - pad;
     if (reflect) {
@@ -4486,41 +4557,57 @@ static int gani_stage_index(int r, int pad, int size, int reflect) {
     return i >= 0 && i < size ? i : -1;
 }
 
-/* Places from ... to-1 of a row that may be padding; in is the source row. */
-static void gani_stage_edge(const gani_stage *s, int phase, const float *in, float *out, int from, int to) {
-    for (int x = from; x < to; x++) {
-        const int at = gani_stage_index(x * s->phases_w + phase, s->pad_w, s->w, s->reflect);
-        out[x] = at >= 0 ? in[at] : 0.0f;
-    }
+/* Places first ... end-1 of one axis of a phase that lie in the image: place q at q*step + phase
+ * - pad. */
+typedef struct gani_span {
+    int first, end;
+} gani_span;
+
+static gani_span gani_span_make(int places, int step, int phase, int pad, int size) {
+    const int before = pad - phase, after = before + size;
+    gani_span span;
+    span.first = before > 0 ? gani_ceil_div(before, step) : 0;
+    span.end = after > 0 ? gani_ceil_div(after, step) : 0;
+    span.end = span.end < places ? span.end : places;
+    span.first = span.first < span.end ? span.first : span.end;
+    return span;
 }
 
-/* One row of one phase: out[x] = padded row at x*phases_w + phase. */
-static void gani_stage_row(const gani_kernels *kernels, const gani_stage *s, int phase, const float *in, float *out) {
-    const int step = s->phases_w, before = s->pad_w - phase, after = before + s->w;
-    int first = before > 0 ? gani_ceil_div(before, step) : 0;
-    int end = after > 0 ? gani_ceil_div(after, step) : 0;
-    end = end < s->wq ? end : s->wq;
-    first = first < end ? first : end;
-    gani_stage_edge(s, phase, in, out, 0, first);
-    gani_stage_edge(s, phase, in, out, end, s->wq);
-    if (first == end) {
-        return;
+/* Reflecting padding of one phase: every place outside the spans. */
+static void gani_stage_reflect(const gani_stage *s, int top, int phase_h, int phase_w,
+                               gani_span rows, gani_span cols, const float *in, float *out) {
+    for (int q = 0; q < s->hq; q++, out += s->wq) {
+        const int y = gani_stage_index((top + q) * s->phases_h + phase_h, s->pad_h, s->h, 1);
+        const int inside = q >= rows.first && q < rows.end;
+        for (int i = 0; i < s->wq && y >= 0; i++) {
+            if (inside && i == cols.first && cols.end > cols.first) {
+                i = cols.end - 1;
+                continue;
+            }
+            const int x = gani_stage_index(i * s->phases_w + phase_w, s->pad_w, s->w, 1);
+            out[i] = x >= 0 ? in[(ptrdiff_t)y * s->w + x] : 0.0f;
+        }
     }
-    in += first * step - before;
-    kernels->gemm_copy(out + first, in, step, end - first);
 }
 
 /* One channel of one image, all phases, from row `top` of each phase. */
-static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, int top, const float *in, float *out) {
+static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, int top,
+                             const float *in, float *out) {
+    const int pad_h = s->pad_h - top * s->phases_h;
     for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
-        for (int phase_w = 0; phase_w < s->phases_w; phase_w++) {
-            for (int q = 0; q < s->hq; q++, out += s->wq) {
-                const int row = gani_stage_index((top + q) * s->phases_h + phase_h, s->pad_h, s->h, s->reflect);
-                if (row >= 0) {
-                    gani_stage_row(kernels, s, phase_w, in + (ptrdiff_t)row * s->w, out);
-                } else {
-                    memset(out, 0, (size_t)s->wq * sizeof *out);
-                }
+        const gani_span rows = gani_span_make(s->hq, s->phases_h, phase_h, pad_h, s->h);
+        for (int phase_w = 0; phase_w < s->phases_w; phase_w++, out += (ptrdiff_t)s->hq * s->wq) {
+            const gani_span cols = gani_span_make(s->wq, s->phases_w, phase_w, s->pad_w, s->w);
+            memset(out, 0, (size_t)s->hq * (size_t)s->wq * sizeof *out);
+            if (rows.first < rows.end && cols.first < cols.end) {
+                const int y = rows.first * s->phases_h + phase_h - pad_h,
+                          x = cols.first * s->phases_w + phase_w - s->pad_w;
+                kernels->gemm_copy(out + (ptrdiff_t)rows.first * s->wq + cols.first, s->wq,
+                                   in + (ptrdiff_t)y * s->w + x, (ptrdiff_t)s->phases_h * s->w,
+                                   s->phases_w, rows.end - rows.first, cols.end - cols.first);
+            }
+            if (s->reflect) {
+                gani_stage_reflect(s, top, phase_h, phase_w, rows, cols, in, out);
             }
         }
     }
@@ -4576,8 +4663,8 @@ static void gani_stage_task(const void *arg, int plane) {
 }
 
 /* Where a set of source lies ready: staged in scratch, or in place. */
-static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const float *source, const gani_set *set,
-                                   unsigned char *scratch) {
+static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const float *source,
+                                   const gani_set *set, unsigned char *scratch) {
     const float *in = source + (ptrdiff_t)set->first * s->c * s->h * s->w;
     if (s->in_place) {
         return in;
@@ -4592,26 +4679,33 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
     return job.out;
 }
 
-/* Sets what is staged at a time, and bytes, of a stage whose geometry is set; for `sharers` threads that share it. */
-static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers) {
+/* Sets what is staged at a time, and bytes, of a stage whose geometry is set; for `sharers`
+ * threads that share it. beside: floats of another operand that go with a row of windows, and
+ * should fit the cache too. */
+static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers, size_t beside) {
     const double weights = 4.0 * layer->o * (layer->c / layer->groups) * layer->kh * layer->kw;
-    const double least = (double)GANI_CONV_STAGE_LEAST * sharers, wanted = 4.0 * weights > least ? 4.0 * weights : least;
-    const size_t most = wanted < (double)GANI_CONV_STAGE_MOST ? (size_t)wanted : (size_t)GANI_CONV_STAGE_MOST;
+    const double least = (double)GANI_CONV_STAGE_LEAST * sharers,
+                 wanted = 4.0 * weights > least ? 4.0 * weights : least;
+    const size_t most =
+        wanted < (double)GANI_CONV_STAGE_MOST ? (size_t)wanted : (size_t)GANI_CONV_STAGE_MOST;
     const size_t row = gani_mul(gani_mul((size_t)s->c, sizeof(float)),
                                 gani_mul((size_t)s->phases_h * (size_t)s->phases_w, (size_t)s->wq));
-    const size_t image = gani_mul(row, (size_t)s->rows_all + (size_t)s->halo), fit = image ? most / image : 1;
+    const size_t image = gani_mul(row, (size_t)s->rows_all + (size_t)s->halo);
+    const size_t share = image + beside * (size_t)s->rows_all * sizeof(float),
+                 fit = image ? most / share : 1;
     s->images = gani_piece(layer->n, fit > (size_t)layer->n ? layer->n : fit > 1 ? (int)fit : 1, 1);
     s->rows = s->rows_all;
     if (fit == 0) {
-        const int least_rows = s->halo > 4 ? s->halo : 4, fit_rows = (int)(most / row) - s->halo;
+        const int least_rows = s->halo > 4 ? s->halo : 4,
+                  fit_rows = (int)(most / (row + beside * sizeof(float))) - s->halo;
         s->rows = gani_piece(s->rows_all, fit_rows > least_rows ? fit_rows : least_rows, 1);
     }
     s->hq = s->rows + s->halo;
     s->bytes = gani_mul(gani_mul(row, (size_t)s->hq), (size_t)s->images);
     s->bytes = s->bytes ? gani_round_up(s->bytes, GANI_ALIGN) : 0;
     s->in_place = 0;
-    if (s->phases_h == 1 && s->phases_w == 1 && s->pad_h == 0 && s->pad_w == 0 && s->rows_all + s->halo <= s->h &&
-        s->wq <= s->w) {
+    if (s->phases_h == 1 && s->phases_w == 1 && s->pad_h == 0 && s->pad_w == 0 &&
+        s->rows_all + s->halo <= s->h && s->wq <= s->w) {
         s->in_place = 1;
         s->images = layer->n;
         s->rows = s->rows_all;
@@ -4621,7 +4715,7 @@ static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers) 
 }
 
 /* Stage of x for forward and weight grad: as much of the padded image as the windows reach. */
-static gani_stage gani_stage_x(const gani_conv *s, int sharers) {
+static gani_stage gani_stage_x(const gani_conv *s, int sharers, size_t beside) {
     gani_stage t;
     t.c = s->c;
     t.h = s->h;
@@ -4634,7 +4728,7 @@ static gani_stage gani_stage_x(const gani_conv *s, int sharers) {
     t.rows_all = s->oh;
     t.halo = gani_ceil_div((s->kh - 1) * s->dilation_h + 1, t.phases_h) - 1;
     t.wq = gani_ceil_div((s->kw - 1) * s->dilation_w + 1, t.phases_w) - 1 + s->ow;
-    gani_stage_size(&t, s, sharers);
+    gani_stage_size(&t, s, sharers, beside);
     return t;
 }
 
@@ -4713,9 +4807,12 @@ static gani_axis gani_axis_taps(const gani_stage *t, const gani_conv *s) {
     return gani_axis_make(gani_level_make(s->c, gani_stage_plane_size(t)), u, v);
 }
 
-/* Along (image, row, column) of a map of oh x ow places in images of `image` floats and rows of `row`. */
-static gani_axis gani_axis_places(ptrdiff_t image, int oh, ptrdiff_t row, int ow, ptrdiff_t column) {
-    return gani_axis_make(gani_level_make(1, image), gani_level_make(oh, row), gani_level_make(ow, column));
+/* Along (image, row, column) of a map of oh x ow places in images of `image` floats and rows of
+ * `row`. */
+static gani_axis gani_axis_places(ptrdiff_t image, int oh, ptrdiff_t row, int ow,
+                                  ptrdiff_t column) {
+    return gani_axis_make(gani_level_make(1, image), gani_level_make(oh, row),
+                          gani_level_make(ow, column));
 }
 
 static void gani_product_clear(gani_product *p) {
@@ -4730,18 +4827,20 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
     const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    const gani_stage stage = gani_stage_x(s, pass->ctx->threads);
+    const gani_stage stage = gani_stage_x(s, pass->ctx->threads, 0);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
     while (gani_set_next(&set, &stage, s->n)) {
         const float *staged = gani_pass_staged(pass, &stage, call->in, &set, scratch);
         for (int g = 0; g < s->groups; g++) {
-            const ptrdiff_t at = ((ptrdiff_t)set.first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set.top * s->ow;
+            const ptrdiff_t at =
+                ((ptrdiff_t)set.first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set.top * s->ow;
             gani_product p;
             gani_product_clear(&p);
-            p.m = o;
+            p.m = p.m_all = o;
             p.n = set.images * set.rows * s->ow;
+            p.n_all = s->n * (int)map;
             p.k = taps;
             p.a = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
             p.b.base = gani_at(staged, g * c * plane);
@@ -4757,24 +4856,26 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
     }
 }
 
-/* dw[q, (p,u,v)] = sum over (b,i,j)  dy[q, (b,i,j)] * windows[(p,u,v), (b,i,j)]; a set is summed by one product, one set
- * after the other, so what is a set must not depend on the number of threads. */
+/* dw[q, (p,u,v)] = sum over (b,i,j)  dy[q, (b,i,j)] * windows[(p,u,v), (b,i,j)]; a set is summed
+ * by one product, one set after the other, so what is a set must not depend on the number of
+ * threads. */
 static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
     const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    const gani_stage stage = gani_stage_x(s, 1);
+    const gani_stage stage = gani_stage_x(s, 1, (size_t)s->o * (size_t)s->ow);
     const ptrdiff_t plane = gani_stage_plane_size(&stage);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
     while (gani_set_next(&set, &stage, s->n)) {
         const float *staged = gani_pass_staged(pass, &stage, call->in, &set, scratch);
         for (int g = 0; g < s->groups; g++) {
-            const ptrdiff_t at = ((ptrdiff_t)set.first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set.top * s->ow;
+            const ptrdiff_t at =
+                ((ptrdiff_t)set.first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set.top * s->ow;
             gani_product p;
             gani_product_clear(&p);
-            p.m = o;
-            p.n = taps;
+            p.m = p.m_all = o;
+            p.n = p.n_all = taps;
             p.k = set.images * set.rows * s->ow;
             p.a.base = gani_at(call->with, at);
             p.a.row = gani_axis_plain(map);
@@ -4793,15 +4894,16 @@ static void gani_walk_weight_grad(gani_pass *pass, const gani_conv_call *call) {
 
 /* --- input grad ------------------------------------------------------------- */
 
-/* Along one axis, the pixels t = first, first + s, ... that meet taps u = tap, tap + tap_step, ...:  tap number e meets
- * pixel number f at dy[f - e*back + start]. */
+/* Along one axis, the pixels t = first, first + s, ... that meet taps u = tap, tap + tap_step,
+ * ...:  tap number e meets pixel number f at dy[f - e*back + start]. */
 typedef struct gani_conv_phase {
     int first, count;
     int tap, tap_step, taps;
     int start, back;
 } gani_conv_phase;
 
-static gani_conv_phase gani_conv_phase_make(int phase, int size, int kernel, int stride, int pad, int dilation) {
+static gani_conv_phase gani_conv_phase_make(int phase, int size, int kernel, int stride, int pad,
+                                            int dilation) {
     gani_conv_phase t;
     t.first = ((phase - pad) % stride + stride) % stride;
     t.count = t.first < size ? gani_ceil_div(size - t.first, stride) : 0;
@@ -4847,17 +4949,19 @@ static gani_stage gani_stage_dy(const gani_conv *s, int sharers) {
     t.reflect = 0;
     t.rows_all = gani_ceil_div(s->h, s->stride_h);
     for (int i = 0; i < s->stride_h; i++) {
-        const gani_conv_phase phase = gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        const gani_conv_phase phase =
+            gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
         gani_conv_phase_reach(&phase, s->oh, &t.pad_h, &after_h);
     }
     for (int i = 0; i < s->stride_w; i++) {
-        const gani_conv_phase phase = gani_conv_phase_make(i, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
+        const gani_conv_phase phase =
+            gani_conv_phase_make(i, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
         gani_conv_phase_reach(&phase, s->ow, &t.pad_w, &after_w);
     }
     t.halo = t.pad_h + s->oh + after_h - t.rows_all;
     t.halo = t.halo > 0 ? t.halo : 0;
     t.wq = t.pad_w + s->ow + after_w;
-    gani_stage_size(&t, s, sharers);
+    gani_stage_size(&t, s, sharers, 0);
     return t;
 }
 
@@ -4869,25 +4973,30 @@ static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const g
     const int c = s->c / s->groups, o = s->o / s->groups;
     const ptrdiff_t area = (ptrdiff_t)s->kh * s->kw, plane = gani_stage_plane_size(stage);
     const ptrdiff_t size = (ptrdiff_t)s->h * s->w, at = (ptrdiff_t)y->first * s->w + x->first;
-    const ptrdiff_t corner = (ptrdiff_t)(stage->pad_h + y->start) * stage->wq + stage->pad_w + x->start;
+    const ptrdiff_t corner =
+        (ptrdiff_t)(stage->pad_h + y->start) * stage->wq + stage->pad_w + x->start;
     for (int g = 0; g < s->groups; g++) {
         gani_product p;
         gani_product_clear(&p);
-        p.m = c;
+        p.m = p.m_all = c;
         p.n = set->images * y->count * x->count;
+        p.n_all = s->n * stage->rows_all * x->count;
         p.k = o * y->taps * x->taps;
-        p.a.base = gani_at(call->with, (ptrdiff_t)g * o * c * area + (ptrdiff_t)y->tap * s->kw + x->tap);
+        p.a.base =
+            gani_at(call->with, (ptrdiff_t)g * o * c * area + (ptrdiff_t)y->tap * s->kw + x->tap);
         p.a.row = gani_axis_plain(area);
         p.a.col = gani_axis_make(gani_level_make(o, c * area),
                                  gani_level_make(y->taps, (ptrdiff_t)y->tap_step * s->kw),
                                  gani_level_make(x->taps, x->tap_step));
         p.b.base = gani_at(staged, g * o * plane + corner);
-        p.b.row = gani_axis_make(gani_level_make(o, plane), gani_level_make(y->taps, -(ptrdiff_t)y->back * stage->wq),
+        p.b.row = gani_axis_make(gani_level_make(o, plane),
+                                 gani_level_make(y->taps, -(ptrdiff_t)y->back * stage->wq),
                                  gani_level_make(x->taps, -(ptrdiff_t)x->back));
         p.b.col = gani_axis_places(s->o * plane, y->count, stage->wq, x->count, 1);
         p.c = gani_at_out(call->out, ((ptrdiff_t)set->first * s->c + (ptrdiff_t)g * c) * size + at);
         p.c_row = gani_axis_plain(size);
-        p.c_col = gani_axis_places(s->c * size, y->count, (ptrdiff_t)s->stride_h * s->w, x->count, s->stride_w);
+        p.c_col = gani_axis_places(s->c * size, y->count, (ptrdiff_t)s->stride_h * s->w, x->count,
+                                   s->stride_w);
         p.bias_row = gani_at(call->bias, (ptrdiff_t)g * c);
         p.act = call->act;
         gani_pass_product(pass, &p);
@@ -4895,14 +5004,16 @@ static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const g
 }
 
 /* dx of a set, phase by phase. */
-static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage, const gani_set *set,
-                             const float *staged) {
+static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage,
+                             const gani_set *set, const float *staged) {
     const gani_conv *s = &call->s;
     for (int i = 0; i < s->stride_h; i++) {
-        const gani_conv_phase all = gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
+        const gani_conv_phase all =
+            gani_conv_phase_make(i, s->h, s->kh, s->stride_h, s->pad_h, s->dilation_h);
         const gani_conv_phase y = gani_conv_phase_band(all, s->stride_h, set->top, set->rows);
         for (int j = 0; j < s->stride_w; j++) {
-            const gani_conv_phase x = gani_conv_phase_make(j, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
+            const gani_conv_phase x =
+                gani_conv_phase_make(j, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
             if (y.count > 0 && x.count > 0) {
                 gani_walk_phase(pass, call, stage, staged, set, &y, &x);
             }
@@ -4910,16 +5021,18 @@ static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const 
     }
 }
 
-/* parts[(b,i,j), (p,u,v)] = dy[(b,i,j), q] * w[q, (p,u,v)] for every group; rows of parts are `row` floats apart. */
-static void gani_walk_parts(gani_pass *pass, const gani_conv_call *call, int first, int images, float *parts) {
+/* parts[(b,i,j), (p,u,v)] = dy[(b,i,j), q] * w[q, (p,u,v)] for every group; rows of parts are
+ * `row` floats apart. */
+static void gani_walk_parts(gani_pass *pass, const gani_conv_call *call, int first, int images,
+                            float *parts) {
     const gani_conv *s = &call->s;
     const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
     const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
     for (int g = 0; g < s->groups; g++) {
         gani_product p;
         gani_product_clear(&p);
-        p.m = images * (int)map;
-        p.n = taps;
+        p.m = p.m_all = images * (int)map;
+        p.n = p.n_all = taps;
         p.k = o;
         p.a.base = gani_at(call->in, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
         p.a.row = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
@@ -4955,8 +5068,10 @@ static void gani_finish_plane(const gani_fold_job *job, int channel, float *x, p
 static void gani_fold_parts(const void *arg, int plane) {
     const gani_fold_job *job = (const gani_fold_job *)arg;
     const gani_conv *s = &job->call->s;
-    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, area = (ptrdiff_t)s->kh * s->kw, row = s->c * area;
-    const float *parts = job->from + plane / s->c * (ptrdiff_t)s->oh * s->ow * row + plane % s->c * area;
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, area = (ptrdiff_t)s->kh * s->kw,
+                    row = s->c * area;
+    const float *parts =
+        job->from + plane / s->c * (ptrdiff_t)s->oh * s->ow * row + plane % s->c * area;
     float *dx = job->to + plane * size;
     memset(dx, 0, (size_t)size * sizeof *dx);
     for (int i = 0; i < s->oh; i++) {
@@ -5001,7 +5116,8 @@ static void gani_finish_task(const void *arg, int plane) {
 }
 
 /* Runs a second pass over the planes of some images of dx. */
-static void gani_pass_planes(gani_pass *pass, const gani_conv_call *call, int images, const float *from, float *to,
+static void gani_pass_planes(gani_pass *pass, const gani_conv_call *call, int images,
+                             const float *from, float *to,
                              void (*run)(const void *arg, int plane)) {
     if (pass->scratch) {
         gani_fold_job job;
@@ -5015,8 +5131,9 @@ static void gani_pass_planes(gani_pass *pass, const gani_conv_call *call, int im
 
 /* One window that is the whole image: dx[b, (p,u,v)] is the product of parts itself. */
 static int gani_conv_is_dense(const gani_conv *s) {
-    return s->oh == 1 && s->ow == 1 && s->h == s->kh && s->w == s->kw && s->pad_h == 0 && s->pad_w == 0 &&
-           (s->kh == 1 || s->dilation_h == 1) && (s->kw == 1 || s->dilation_w == 1);
+    return s->oh == 1 && s->ow == 1 && s->h == s->kh && s->w == s->kw && s->pad_h == 0 &&
+           s->pad_w == 0 && (s->kh == 1 || s->dilation_h == 1) &&
+           (s->kw == 1 || s->dilation_w == 1);
 }
 
 /* Zero padding (or none). */
@@ -5042,7 +5159,8 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
     while (gani_set_next(&set, &stage, s->n)) {
-        gani_walk_phases(pass, call, &stage, &set, gani_pass_staged(pass, &stage, call->in, &set, scratch));
+        gani_walk_phases(pass, call, &stage, &set,
+                         gani_pass_staged(pass, &stage, call->in, &set, scratch));
     }
 }
 
@@ -5077,11 +5195,14 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
 
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
-    GANI_WINO_TILES_LEAST = 48,       /* tiles of a task: fewer would cost more in weight transforms than memory saves; */
-    GANI_WINO_TILES_MOST = 96,        /* more would push its result out of the second cache; */
-    GANI_WINO_GRAD_TILES = 192,       /* for input and weight grad, which begin and end a block at some cost, twice as many */
+    GANI_WINO_TILES_LEAST =
+        48, /* tiles of a task: fewer would cost more in weight transforms than memory saves; */
+    GANI_WINO_TILES_MOST = 96, /* more would push its result out of the second cache; */
+    GANI_WINO_GRAD_TILES =
+        192, /* for input and weight grad, which begin and end a block at some cost, twice as many */
     GANI_WINO_CHANNELS_LEAST = 16,
-    GANI_WINO_PITCH = GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* between points of weights: not a power of two */
+    GANI_WINO_PITCH =
+        GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* between points of weights: not a power of two */
 };
 
 /* Which layers: those below with at least GANI_WINO_CHANNELS_LEAST channels on both sides and so many tiles. With fewer
@@ -5118,21 +5239,26 @@ typedef struct gani_wino {
 
 /* The row for a layer, NULL if it is not one for these algorithms. */
 static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_conv *s) {
-    const int64_t tiles = (int64_t)s->n * gani_ceil_div(s->oh, GANI_WINO_TILE) * gani_ceil_div(s->ow, GANI_WINO_TILE);
-    const int plain = s->groups == 1 && s->dilation_h == 1 && s->dilation_w == 1 && s->kh == s->kw && s->stride_h == s->stride_w;
-    if (ctx->direct_conv || !plain || s->c < GANI_WINO_CHANNELS_LEAST || s->o < GANI_WINO_CHANNELS_LEAST) {
+    const int64_t tiles =
+        (int64_t)s->n * gani_ceil_div(s->oh, GANI_WINO_TILE) * gani_ceil_div(s->ow, GANI_WINO_TILE);
+    const int plain = s->groups == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
+                      s->kh == s->kw && s->stride_h == s->stride_w;
+    if (ctx->direct_conv || !plain || s->c < GANI_WINO_CHANNELS_LEAST ||
+        s->o < GANI_WINO_CHANNELS_LEAST) {
         return NULL;
     }
     for (size_t i = 0; i < sizeof gani_wino_rows / sizeof gani_wino_rows[0]; i++) {
         const gani_wino_row *row = &gani_wino_rows[i];
-        if (s->stride_h == row->stride && s->kh == row->taps * row->stride && tiles >= row->tiles_least) {
+        if (s->stride_h == row->stride && s->kh == row->taps * row->stride &&
+            tiles >= row->tiles_least) {
             return row;
         }
     }
     return NULL;
 }
 
-static gani_wino_side gani_wino_side_make(int channels, int h, int w, int stride, int reach, int tw) {
+static gani_wino_side gani_wino_side_make(int channels, int h, int w, int stride, int reach,
+                                          int tw) {
     gani_wino_side side;
     side.channels = channels;
     side.h = h;
@@ -5181,13 +5307,18 @@ static gani_wino gani_wino_make(const gan_context *ctx, const gani_conv *conv, i
         s.task_lines = gani_wino_task_lines(&s, s.x.chunks + s.y.chunks, GANI_WINO_GRAD_TILES);
     } else {
         const int chunks = direction == 0 ? s.y.chunks : s.x.chunks;
-        s.task_lines = gani_wino_task_lines(&s, direction == 0 ? s.x.chunks : s.y.chunks,
-                                            direction == 0 ? GANI_WINO_TILES_MOST : GANI_WINO_GRAD_TILES);
+        s.task_lines =
+            gani_wino_task_lines(&s, direction == 0 ? s.x.chunks : s.y.chunks,
+                                 direction == 0 ? GANI_WINO_TILES_MOST : GANI_WINO_GRAD_TILES);
         if (ctx->threads > 1 && chunks < 2 * ctx->threads) {
-            const int pieces = gani_ceil_div(2 * ctx->threads, chunks), least = direction == 0 ? 1 : 4;
-            const int wanted = gani_ceil_div(s.lines, pieces) > least ? gani_ceil_div(s.lines, pieces) : least;
+            const int pieces = gani_ceil_div(2 * ctx->threads, chunks),
+                      least = direction == 0 ? 1 : 4;
+            const int wanted =
+                gani_ceil_div(s.lines, pieces) > least ? gani_ceil_div(s.lines, pieces) : least;
             s.task_lines = s.task_lines < wanted ? s.task_lines : wanted;
-            s.tasks = gani_ceil_div(s.lines, s.task_lines) < pieces ? gani_ceil_div(s.lines, s.task_lines) : pieces;
+            s.tasks = gani_ceil_div(s.lines, s.task_lines) < pieces
+                          ? gani_ceil_div(s.lines, s.task_lines)
+                          : pieces;
         }
     }
     s.pitch_in = ((ptrdiff_t)s.task_lines * s.tasks + 1) * s.tw * GANI_WINO_CHUNK + 16;
@@ -5224,18 +5355,21 @@ typedef struct gani_wino_job {
 } gani_wino_job;
 
 static size_t gani_wino_stage_floats(const gani_wino *s) {
-    const size_t line = (size_t)(s->x.reach + 1) * (size_t)s->stride * (size_t)s->x.cols * GANI_WINO_LANES;
+    const size_t line =
+        (size_t)(s->x.reach + 1) * (size_t)s->stride * (size_t)s->x.cols * GANI_WINO_LANES;
     const size_t weights = (size_t)(s->s.kh * s->s.kw) * (size_t)s->x.group * GANI_WINO_CHUNK;
     return line > weights ? line : weights;
 }
 
 /* Carves a slot; with base NULL only returns its size, 0 if that overflows. */
-static size_t gani_wino_carve(const gani_wino *s, int direction, unsigned char *base, gani_wino_slot *slot) {
+static size_t gani_wino_carve(const gani_wino *s, int direction, unsigned char *base,
+                              gani_wino_slot *slot) {
     const size_t points = (size_t)s->points;
     const size_t stage = gani_round_up(gani_wino_stage_floats(s) * sizeof(float), GANI_ALIGN);
     const size_t weights = gani_round_up(points * GANI_WINO_PITCH * sizeof(float), GANI_ALIGN);
     const size_t result =
-        direction == 2 ? 0 : gani_round_up(points * (size_t)s->pitch_out * sizeof(float), GANI_ALIGN);
+        direction == 2 ? 0
+                       : gani_round_up(points * (size_t)s->pitch_out * sizeof(float), GANI_ALIGN);
     if (base) {
         slot->stage = (float *)(void *)base;
         slot->weights = (float *)(void *)(base + stage);
@@ -5259,14 +5393,15 @@ static void gani_wino_stage_edge(const gani_wino_side *side, float *out, int fro
         float *pixel = out + (ptrdiff_t)x * GANI_WINO_LANES;
         memset(pixel, 0, GANI_WINO_LANES * sizeof *pixel);
         if (at >= 0) {
-            memcpy(pixel, out + ((ptrdiff_t)at + side->pad_w) * GANI_WINO_LANES, GANI_WINO_LANES * sizeof *pixel);
+            memcpy(pixel, out + ((ptrdiff_t)at + side->pad_w) * GANI_WINO_LANES,
+                   GANI_WINO_LANES * sizeof *pixel);
         }
     }
 }
 
 /* A row of some channels with its padding, out [cols][16]; in is the source row, NULL: zeros. */
-static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_side *side, const float *in, int channels,
-                                float *out) {
+static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_side *side,
+                                const float *in, int channels, float *out) {
     const int first = side->pad_w < side->cols ? side->pad_w : side->cols;
     const int end = first + side->w < side->cols ? first + side->w : side->cols;
     if (!in || channels < GANI_WINO_LANES) {
@@ -5282,33 +5417,39 @@ static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_sid
 }
 
 /* Transforms 16 channels of a line, from `source` to tiles at, at+1, ... of points. */
-static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *side, const gani_wino_slot *slot,
-                             const float *source, float *points, int line, int block) {
+static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *side,
+                             const gani_wino_slot *slot, const float *source, float *points,
+                             int line, int block) {
     const gani_wino *s = job->s;
     const int image = line / s->th, channel = block * GANI_WINO_LANES;
-    const int left = side->channels - channel, channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
+    const int left = side->channels - channel,
+              channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
     const int top = line % s->th * GANI_WINO_TILE * side->stride, rows = side->reach * side->stride;
-    const ptrdiff_t plane = (ptrdiff_t)side->h * side->w, row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
+    const ptrdiff_t plane = (ptrdiff_t)side->h * side->w,
+                    row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
     const ptrdiff_t at = (ptrdiff_t)(line - job->first + job->lead) * s->tw;
     source += ((ptrdiff_t)image * side->channels + channel) * plane;
     for (int r = 0; r < rows; r++) {
         const int row = gani_stage_index(top + r, side->pad_h, side->h, side->reflect);
-        gani_wino_stage_row(job->kernels, side, row >= 0 ? source + (ptrdiff_t)row * side->w : NULL, channels,
-                            slot->stage + r * row_floats);
+        gani_wino_stage_row(job->kernels, side, row >= 0 ? source + (ptrdiff_t)row * side->w : NULL,
+                            channels, slot->stage + r * row_floats);
     }
     for (int phase = 0; phase < side->phases; phase++) {
         const int column = (channel % side->group) * side->phases + phase * GANI_WINO_LANES;
         gani_wino_move move;
-        move.in = slot->stage + phase / side->stride * row_floats + phase % side->stride * GANI_WINO_LANES;
+        move.in = slot->stage + phase / side->stride * row_floats +
+                  phase % side->stride * GANI_WINO_LANES;
         move.in_row = side->stride * row_floats;
         move.in_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
         move.in_step = GANI_WINO_TILE * move.in_col;
-        move.out = points + (ptrdiff_t)(channel / side->group) * s->points * s->pitch_in + at * GANI_WINO_CHUNK + column;
+        move.out = points + (ptrdiff_t)(channel / side->group) * s->points * s->pitch_in +
+                   at * GANI_WINO_CHUNK + column;
         move.out_col = s->pitch_in;
         move.out_row = (s->taps + 3) * s->pitch_in;
         move.out_step = GANI_WINO_CHUNK;
         move.count = s->tw;
-        job->kernels->wino_transform(s->taps, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP, &move);
+        job->kernels->wino_transform(s->taps, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP,
+                                     &move);
     }
 }
 
@@ -5323,7 +5464,8 @@ static void gani_wino_gather_slot(void *arg, int index) {
         if (block < from) {
             gani_wino_gather(job, job->from, &slot, job->call->in, job->from_points, line, block);
         } else {
-            gani_wino_gather(job, job->to, &slot, job->call->with, job->to_points, line, block - from);
+            gani_wino_gather(job, job->to, &slot, job->call->with, job->to_points, line,
+                             block - from);
         }
     }
 }
@@ -5339,7 +5481,8 @@ typedef struct gani_wino_panel {
     int rows_are_x;
 } gani_wino_panel;
 
-static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int y_chunk, int rows_are_x) {
+static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int y_chunk,
+                                            int rows_are_x) {
     const ptrdiff_t area = (ptrdiff_t)s->s.kh * s->s.kw;
     const int c = x_chunk * s->x.group, o = y_chunk * s->y.group;
     const int cs = s->s.c - c < s->x.group ? s->s.c - c : s->x.group;
@@ -5356,19 +5499,23 @@ static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int
 }
 
 /* Staged weights to points or, for the inverse, points to staged weights. */
-static void gani_wino_weights_transform(const gani_wino_job *job, const gani_wino_slot *slot, const gani_wino_panel *p,
-                                        int inverse) {
+static void gani_wino_weights_transform(const gani_wino_job *job, const gani_wino_slot *slot,
+                                        const gani_wino_panel *p, int inverse) {
     const gani_wino *s = job->s;
     const int area = s->s.kh * s->s.kw, phases = s->x.phases;
-    const int row_blocks = gani_ceil_div(p->rows, GANI_WINO_LANES), lane_blocks = p->width / GANI_WINO_LANES;
+    const int row_blocks = gani_ceil_div(p->rows, GANI_WINO_LANES),
+              lane_blocks = p->width / GANI_WINO_LANES;
     for (int i = 0; i < row_blocks * lane_blocks * phases; i++) {
-        const int phase = i % phases, lane_block = i / phases % lane_blocks, row_block = i / phases / lane_blocks;
+        const int phase = i % phases, lane_block = i / phases % lane_blocks,
+                  row_block = i / phases / lane_blocks;
         const int row = p->rows_are_x ? row_block * phases + phase : row_block;
         const int lane = p->rows_are_x ? lane_block : lane_block * phases + phase;
         const int tap = phase / s->stride * s->s.kw + phase % s->stride;
-        float *staged = slot->stage + ((ptrdiff_t)row_block * GANI_WINO_LANES * area + tap) * p->width +
+        float *staged = slot->stage +
+                        ((ptrdiff_t)row_block * GANI_WINO_LANES * area + tap) * p->width +
                         lane_block * GANI_WINO_LANES;
-        float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_LANES * GANI_WINO_CHUNK + lane * GANI_WINO_LANES;
+        float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_LANES * GANI_WINO_CHUNK +
+                        lane * GANI_WINO_LANES;
         gani_wino_move move;
         move.in_col = (ptrdiff_t)s->stride * p->width;
         move.in_row = s->s.kw * move.in_col;
@@ -5390,13 +5537,14 @@ static void gani_wino_weights_transform(const gani_wino_job *job, const gani_win
             move.out_col = forward.in_col;
             move.out_step = forward.in_step;
         }
-        job->kernels->wino_transform(s->taps, inverse ? GANI_WINO_WEIGHT_T : GANI_WINO_WEIGHT, &move);
+        job->kernels->wino_transform(s->taps, inverse ? GANI_WINO_WEIGHT_T : GANI_WINO_WEIGHT,
+                                     &move);
     }
 }
 
 /* Stages a panel of w; zeros where there are no channels, and with w NULL everywhere. */
-static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_slot *slot, const gani_wino_panel *p,
-                                    const float *w) {
+static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_slot *slot,
+                                    const gani_wino_panel *p, const float *w) {
     const int area = job->s->s.kh * job->s->s.kw, rows = w ? p->rows : 0;
     const int padded = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
     const ptrdiff_t row = (ptrdiff_t)area * p->width;
@@ -5406,26 +5554,25 @@ static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_sl
         return;
     }
     if (p->rows_are_x) { /* the taps of its rows are neighbours */
-        job->kernels->wino_transpose(w + p->at, p->lane_step, p->lanes, rows * area, slot->stage, p->width);
+        job->kernels->wino_transpose(w + p->at, p->lane_step, p->lanes, rows * area, slot->stage,
+                                     p->width);
         return;
     }
     for (int i = 0; i < rows; i++) {
-        const float *next = w + p->at + (i + 1) * p->row_step;
-        for (int q = 0; q < p->lanes * area && i + 1 < rows; q += GANI_ALIGN / (int)sizeof *w) {
-            GANI_PREFETCH(next + q);
-        }
-        job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area, slot->stage + i * row,
-                                     p->width);
+        job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area,
+                                     slot->stage + i * row, p->width);
     }
 }
 
 /* --- points to pixels ----------------------------------------------------------- */
 
 /* Writes the finished rows of a line: channels channel ..., rows [count][cols][16]. Changes rows. */
-static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot, int line, int channel, int count) {
+static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot, int line,
+                           int channel, int count) {
     const gani_wino_side *side = job->to;
     const gani_conv_call *call = job->call;
-    const int left = side->channels - channel, channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
+    const int left = side->channels - channel,
+              channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
     const int top = line % job->s->th * GANI_WINO_TILE * side->stride - side->pad_h;
     const ptrdiff_t plane = (ptrdiff_t)side->h * side->w;
     float *out = call->out + ((ptrdiff_t)(line / job->s->th) * side->channels + channel) * plane;
@@ -5439,19 +5586,21 @@ static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot,
             job->kernels->wino_bias(row, side->w, bias);
         }
         if (call->act.kind != GAN_ACT_NONE) {
-            job->kernels->act_inplace(row, (size_t)side->w * GANI_WINO_LANES, call->act.kind, call->act.slope);
+            job->kernels->act_inplace(row, (size_t)side->w * GANI_WINO_LANES, call->act.kind,
+                                      call->act.slope);
         }
         for (int lane = 0; lane < channels; lane += 8) {
-            job->kernels->wino_transpose(row + lane, GANI_WINO_LANES, side->w, channels - lane < 8 ? channels - lane : 8,
-                                         out + lane * plane + (ptrdiff_t)(top + r) * side->w, plane);
+            job->kernels->wino_transpose(
+                row + lane, GANI_WINO_LANES, side->w, channels - lane < 8 ? channels - lane : 8,
+                out + lane * plane + (ptrdiff_t)(top + r) * side->w, plane);
         }
     }
 }
 
 /* Transforms 16 channels of the result back, line by line, and writes them. The stage is a ring: rows that the next
  * line adds to move to its top. */
-static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *slot, int first, int lines, int lead,
-                              int channel) {
+static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *slot, int first,
+                              int lines, int lead, int channel) {
     const gani_wino *s = job->s;
     const gani_wino_side *side = job->to;
     const int rows = (side->reach + 1) * side->stride, step = GANI_WINO_TILE * side->stride;
@@ -5466,43 +5615,52 @@ static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *sl
             move.in_col = s->pitch_out;
             move.in_row = (s->taps + 3) * s->pitch_out;
             move.in_step = GANI_WINO_CHUNK;
-            move.out = slot->stage + phase / side->stride * row_floats + phase % side->stride * GANI_WINO_LANES;
+            move.out = slot->stage + phase / side->stride * row_floats +
+                       phase % side->stride * GANI_WINO_LANES;
             move.out_row = side->stride * row_floats;
             move.out_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
             move.out_step = GANI_WINO_TILE * move.out_col;
             move.count = s->tw;
-            job->kernels->wino_transform(s->taps, side == &s->x ? GANI_WINO_DATA_T : GANI_WINO_MAP_T, &move);
+            job->kernels->wino_transform(s->taps,
+                                         side == &s->x ? GANI_WINO_DATA_T : GANI_WINO_MAP_T, &move);
         }
         if (line >= first) {
             gani_wino_emit(job, slot, line, channel, last ? rows : step);
         }
-        memmove(slot->stage, slot->stage + step * row_floats, (size_t)(kept * row_floats) * sizeof(float));
-        memset(slot->stage + kept * row_floats, 0, (size_t)((rows - kept) * row_floats) * sizeof(float));
+        memmove(slot->stage, slot->stage + step * row_floats,
+                (size_t)(kept * row_floats) * sizeof(float));
+        memset(slot->stage + kept * row_floats, 0,
+               (size_t)((rows - kept) * row_floats) * sizeof(float));
     }
 }
 
 /* --- the passes --------------------------------------------------------------- */
 
 /* One chunk of y or dx, for some lines. */
-static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *slot, int first, int chunk) {
+static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *slot, int first,
+                               int chunk) {
     const gani_wino *s = job->s;
-    const int left = job->first + job->lines - first, lines = left < s->task_lines ? left : s->task_lines;
+    const int left = job->first + job->lines - first,
+              lines = left < s->task_lines ? left : s->task_lines;
     const int lead = job->direction == 1 && first % s->th != 0;
     const int tiles = (lines + lead) * s->tw, width = gani_wino_width(job->to, chunk);
-    const ptrdiff_t at = (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
+    const ptrdiff_t at =
+        (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
     for (int k = 0; k < job->from->chunks; k++) {
         const float *in = job->from_points + (ptrdiff_t)k * s->points * s->pitch_in + at;
-        const gani_wino_panel panel =
-            job->direction == 0 ? gani_wino_panel_make(s, k, chunk, 1) : gani_wino_panel_make(s, chunk, k, 0);
+        const gani_wino_panel panel = job->direction == 0 ? gani_wino_panel_make(s, k, chunk, 1)
+                                                          : gani_wino_panel_make(s, chunk, k, 0);
         gani_wino_weights_stage(job, slot, &panel, job->call->with);
         gani_wino_weights_transform(job, slot, &panel, 0);
         for (int e = 0; e < s->points; e++) {
-            job->kernels->wino_product(tiles, width, gani_wino_width(job->from, k), in + e * s->pitch_in, GANI_WINO_CHUNK, 1,
-                                       slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH, slot->result + e * s->pitch_out,
-                                       k > 0);
+            job->kernels->wino_product(tiles, width, gani_wino_width(job->from, k),
+                                       in + e * s->pitch_in, GANI_WINO_CHUNK, 1,
+                                       slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH,
+                                       slot->result + e * s->pitch_out, k > 0);
         }
     }
-    for (int channel = chunk * job->to->group; channel < job->to->channels && channel < (chunk + 1) * job->to->group;
+    for (int channel = chunk * job->to->group;
+         channel < job->to->channels && channel < (chunk + 1) * job->to->group;
          channel += GANI_WINO_LANES) {
         gani_wino_scatter(job, slot, first, lines, lead, channel);
     }
@@ -5513,28 +5671,33 @@ static void gani_wino_map_slot(void *arg, int index) {
     const gani_wino_slot slot = gani_wino_slot_make(job, index);
     const int pieces = gani_ceil_div(job->lines, job->s->task_lines);
     for (int task = index; task < pieces * job->to->chunks; task += job->slots) {
-        gani_wino_map_task(job, &slot, job->first + task % pieces * job->s->task_lines, task / pieces);
+        gani_wino_map_task(job, &slot, job->first + task % pieces * job->s->task_lines,
+                           task / pieces);
     }
 }
 
 /* One chunk of x by one of y of dw, for the lines at hand. */
-static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *slot, int x_chunk, int y_chunk) {
+static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *slot, int x_chunk,
+                               int y_chunk) {
     const gani_wino *s = job->s;
     const gani_wino_panel panel = gani_wino_panel_make(s, x_chunk, y_chunk, 1);
     const float *x = job->from_points + (ptrdiff_t)x_chunk * s->points * s->pitch_in;
     const float *y = job->to_points + (ptrdiff_t)y_chunk * s->points * s->pitch_in;
     float *dw = job->call->out + panel.at;
     for (int e = 0; e < s->points; e++) {
-        job->kernels->wino_product(gani_wino_width(&s->x, x_chunk), gani_wino_width(&s->y, y_chunk), job->lines * s->tw,
-                                   x + e * s->pitch_in, 1, GANI_WINO_CHUNK, y + e * s->pitch_in,
+        job->kernels->wino_product(gani_wino_width(&s->x, x_chunk), gani_wino_width(&s->y, y_chunk),
+                                   job->lines * s->tw, x + e * s->pitch_in, 1, GANI_WINO_CHUNK,
+                                   y + e * s->pitch_in,
                                    slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH, 0);
     }
     gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
     gani_wino_weights_transform(job, slot, &panel, 1);
-    for (int lane = 0; lane < panel.lanes; lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
-        job->kernels->wino_transpose(slot->stage + lane, panel.width, panel.rows * s->s.kh * s->s.kw,
-                                     panel.lanes - lane < 8 ? panel.lanes - lane : 8, dw + lane * panel.lane_step,
-                                     panel.lane_step);
+    for (int lane = 0; lane < panel.lanes;
+         lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
+        job->kernels->wino_transpose(slot->stage + lane, panel.width,
+                                     panel.rows * s->s.kh * s->s.kw,
+                                     panel.lanes - lane < 8 ? panel.lanes - lane : 8,
+                                     dw + lane * panel.lane_step, panel.lane_step);
     }
 }
 
@@ -5546,8 +5709,10 @@ static void gani_wino_sum_slot(void *arg, int index) {
     }
 }
 
-static float *gani_wino_take_points(gani_pass *pass, const gani_wino *s, const gani_wino_side *side) {
-    const size_t bytes = gani_mul(gani_mul((size_t)side->chunks, (size_t)s->points), gani_mul((size_t)s->pitch_in, sizeof(float)));
+static float *gani_wino_take_points(gani_pass *pass, const gani_wino *s,
+                                    const gani_wino_side *side) {
+    const size_t bytes = gani_mul(gani_mul((size_t)side->chunks, (size_t)s->points),
+                                  gani_mul((size_t)s->pitch_in, sizeof(float)));
     pass->overflow |= bytes == 0;
     return (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
 }
@@ -5573,7 +5738,8 @@ static void gani_walk_wino(gani_pass *pass, const gani_conv_call *call, int dire
         job.lines = s.lines - job.first < most ? s.lines - job.first : most;
         job.lead = direction == 1 && job.first % s.th != 0;
         gani_parallel(pass->ctx, job.slots, gani_wino_gather_slot, &job);
-        gani_parallel(pass->ctx, job.slots, direction == 2 ? gani_wino_sum_slot : gani_wino_map_slot, &job);
+        gani_parallel(pass->ctx, job.slots,
+                      direction == 2 ? gani_wino_sum_slot : gani_wino_map_slot, &job);
     }
 }
 
@@ -5620,7 +5786,8 @@ static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
     one.s.pad_h = one.s.pad_w = one.s.reflect = 0;
     one.bias = NULL;
     one.act.kind = GAN_ACT_NONE;
-    size_t bytes = gani_mul(gani_mul((size_t)one.s.h, (size_t)one.s.w), gani_mul((size_t)s->c, sizeof(float)));
+    size_t bytes =
+        gani_mul(gani_mul((size_t)one.s.h, (size_t)one.s.w), gani_mul((size_t)s->c, sizeof(float)));
     pass->overflow |= bytes == 0;
     float *padded = (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
     one.out = padded;
@@ -5629,7 +5796,8 @@ static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
         pass->used = used;
         one.in = gani_at(call->in, (ptrdiff_t)b * s->o * s->oh * s->ow);
         gani_choose_input_grad_zero(pass->ctx, &one.s)(pass, &one);
-        gani_pass_planes(pass, call, 1, padded, gani_at_out(call->out, (ptrdiff_t)b * s->c * s->h * s->w),
+        gani_pass_planes(pass, call, 1, padded,
+                         gani_at_out(call->out, (ptrdiff_t)b * s->c * s->h * s->w),
                          gani_fold_reflected);
     }
 }
@@ -5652,7 +5820,9 @@ static size_t gani_conv_measure(gan_context *ctx, gani_conv_walk walk, const gan
     memset(&pass, 0, sizeof pass);
     pass.ctx = ctx;
     walk(&pass, call);
-    return pass.overflow ? 0 : gani_sum(pass.used + 1, pass.most + 1); /* 0 would count as an overflow */
+    return pass.overflow
+               ? 0
+               : gani_sum(pass.used + 1, pass.most + 1); /* 0 would count as an overflow */
 }
 
 static size_t gani_conv_workspace(gan_context *ctx, const gani_conv *s, int direction) {
@@ -5678,8 +5848,8 @@ static gan_status gani_conv_run(gan_context *ctx, int direction, const gani_conv
 }
 
 /* x [n,c,h,w]  w [o,c/groups,kh,kw]  bias [o] or NULL  y [n,o,oh,ow] */
-static gan_status gani_conv_forward(gan_context *ctx, const gani_conv *s, const float *x, const float *w,
-                                    const float *bias, gani_act act, float *y) {
+static gan_status gani_conv_forward(gan_context *ctx, const gani_conv *s, const float *x,
+                                    const float *w, const float *bias, gani_act act, float *y) {
     gani_conv_call call;
     call.s = *s;
     call.in = x;
@@ -5690,10 +5860,10 @@ static gan_status gani_conv_forward(gan_context *ctx, const gani_conv *s, const 
     return gani_conv_run(ctx, 0, &call);
 }
 
-/* dy [n,o,oh,ow]  w [o,c/groups,kh,kw]  bias [c] or NULL  dx [n,c,h,w]. Bias and activation are for its use as a transposed
- * convolution, whose weights are [in = o, out = c/groups, kh, kw]. */
-static gan_status gani_conv_input_grad(gan_context *ctx, const gani_conv *s, const float *dy, const float *w,
-                                       const float *bias, gani_act act, float *dx) {
+/* dy [n,o,oh,ow]  w [o,c/groups,kh,kw]  bias [c] or NULL  dx [n,c,h,w]. Bias and activation are
+ * for its use as a transposed convolution, whose weights are [in = o, out = c/groups, kh, kw]. */
+static gan_status gani_conv_input_grad(gan_context *ctx, const gani_conv *s, const float *dy,
+                                       const float *w, const float *bias, gani_act act, float *dx) {
     gani_conv_call call;
     call.s = *s;
     call.in = dy;
@@ -5705,8 +5875,8 @@ static gan_status gani_conv_input_grad(gan_context *ctx, const gani_conv *s, con
 }
 
 /* x [n,c,h,w]  dy [n,o,oh,ow]  dw [o,c/groups,kh,kw] */
-static gan_status gani_conv_weight_grad(gan_context *ctx, const gani_conv *s, const float *x, const float *dy,
-                                        float *dw) {
+static gan_status gani_conv_weight_grad(gan_context *ctx, const gani_conv *s, const float *x,
+                                        const float *dy, float *dw) {
     gani_conv_call call;
     memset(&call, 0, sizeof call);
     call.s = *s;
@@ -5729,27 +5899,31 @@ static int gani_conv_windows(int size, int kernel, int stride, int pad, int dila
 static int gani_conv_fits(const gani_conv *s) {
     const double most = (double)INT_MAX, c = s->c, o = s->o, n = s->n;
     const double padded = ((double)s->h + 2.0 * s->pad_h) * ((double)s->w + 2.0 * s->pad_w);
-    const double map = (double)s->oh * s->ow, area = (double)s->kh * s->kw, address = (double)(PTRDIFF_MAX / 8);
-    return n * padded <= most && n * map <= most && n * c <= most && n * o <= most && c * area <= most &&
-           o * area <= most && (double)s->kh * s->dilation_h <= most / 2 && (double)s->kw * s->dilation_w <= most / 2 &&
-           s->stride_h <= GANI_CONV_STRIDE_MOST && s->stride_w <= GANI_CONV_STRIDE_MOST &&
-           (double)s->stride_h * s->oh <= most / 2 && (double)s->stride_w * s->ow <= most / 2 &&
-           n * c * padded <= address && n * o * map <= address && o * c * area <= address;
+    const double map = (double)s->oh * s->ow, area = (double)s->kh * s->kw,
+                 address = (double)(PTRDIFF_MAX / 8);
+    return n * padded <= most && n * map <= most && n * c <= most && n * o <= most &&
+           c * area <= most && o * area <= most && (double)s->kh * s->dilation_h <= most / 2 &&
+           (double)s->kw * s->dilation_w <= most / 2 && s->stride_h <= GANI_CONV_STRIDE_MOST &&
+           s->stride_w <= GANI_CONV_STRIDE_MOST && (double)s->stride_h * s->oh <= most / 2 &&
+           (double)s->stride_w * s->ow <= most / 2 && n * c * padded <= address &&
+           n * o * map <= address && o * c * area <= address;
 }
 
 /* Geometry from public terms, checked. */
-static gan_status gani_conv_make(gan_context *ctx, const char *name, const gan_conv_shape *shape, const gan_conv_desc *desc,
-                                 gani_conv *s) {
+static gan_status gani_conv_make(gan_context *ctx, const char *name, const gan_conv_shape *shape,
+                                 const gan_conv_desc *desc, gani_conv *s) {
     gan_conv_desc d;
     memset(&d, 0, sizeof d);
     d = desc ? *desc : d;
-    if (!shape || shape->n < 1 || shape->c < 1 || shape->h < 1 || shape->w < 1 || shape->o < 1 || shape->kh < 1 ||
-        shape->kw < 1) {
-        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: a shape whose sizes are at least 1 expected", name);
+    if (!shape || shape->n < 1 || shape->c < 1 || shape->h < 1 || shape->w < 1 || shape->o < 1 ||
+        shape->kh < 1 || shape->kw < 1) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: a shape whose sizes are at least 1 expected",
+                          name);
     }
-    if (d.stride_h < 0 || d.stride_w < 0 || d.pad_h < 0 || d.pad_w < 0 || d.dilation_h < 0 || d.dilation_w < 0 ||
-        d.groups < 0 || d.out_pad_h != 0 || d.out_pad_w != 0) {
-        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: a field of gan_conv_desc is negative, or out_pad is not 0", name);
+    if (d.stride_h < 0 || d.stride_w < 0 || d.pad_h < 0 || d.pad_w < 0 || d.dilation_h < 0 ||
+        d.dilation_w < 0 || d.groups < 0 || d.out_pad_h != 0 || d.out_pad_w != 0) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "%s: a field of gan_conv_desc is negative, or out_pad is not 0", name);
     }
     s->n = shape->n;
     s->c = shape->c;
@@ -5771,9 +5945,12 @@ static gan_status gani_conv_make(gan_context *ctx, const char *name, const gan_c
     if (s->oh == 0 || s->ow == 0 || s->c % s->groups != 0 || s->o % s->groups != 0 ||
         (s->reflect && (s->pad_h >= s->h || s->pad_w >= s->w))) {
         return gani_error(ctx, GAN_ERR_SHAPE,
-                          "%s: image %dx%d, kernel %dx%d, padding %d,%d, channels %d to %d, groups %d: the kernel must fit the "
-                          "padded image, groups divide the channels, and reflecting padding be less than the image",
-                          name, s->h, s->w, s->kh, s->kw, s->pad_h, s->pad_w, s->c, s->o, s->groups);
+                          "%s: image %dx%d, kernel %dx%d, padding %d,%d, channels %d to %d, groups "
+                          "%d: the kernel must fit the "
+                          "padded image, groups divide the channels, and reflecting padding be "
+                          "less than the image",
+                          name, s->h, s->w, s->kh, s->kw, s->pad_h, s->pad_w, s->c, s->o,
+                          s->groups);
     }
     if (!gani_conv_fits(s)) {
         return gani_error(ctx, GAN_ERR_LIMIT, "%s: the sizes' products are too large", name);
@@ -5781,14 +5958,16 @@ static gan_status gani_conv_make(gan_context *ctx, const char *name, const gan_c
     return GAN_OK;
 }
 
-GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc, int *oh, int *ow) {
+GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape,
+                                   const gan_conv_desc *desc, int *oh, int *ow) {
     gani_conv s;
     const gan_status status = gani_conv_make(ctx, "gan_conv2d_size", shape, desc, &s);
     if (status != GAN_OK) {
         return status;
     }
     if (!oh || !ow) {
-        return gani_error(ctx, GAN_ERR_ARGUMENT, "gan_conv2d_size: places for both sizes expected, found NULL");
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_conv2d_size: places for both sizes expected, found NULL");
     }
     *oh = s.oh;
     *ow = s.ow;
@@ -5796,8 +5975,9 @@ GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape
 }
 
 /* Checks and runs one of the three. */
-static gan_status gani_conv_public(gan_context *ctx, const char *name, int direction, const gan_conv_shape *shape,
-                                   const gan_conv_desc *desc, const float *in, const float *with, const float *bias,
+static gan_status gani_conv_public(gan_context *ctx, const char *name, int direction,
+                                   const gan_conv_shape *shape, const gan_conv_desc *desc,
+                                   const float *in, const float *with, const float *bias,
                                    float *out) {
     gani_conv_call call;
     memset(&call, 0, sizeof call);
@@ -5815,18 +5995,21 @@ static gan_status gani_conv_public(gan_context *ctx, const char *name, int direc
     return gani_conv_run(ctx, direction, &call);
 }
 
-GAN_API gan_status gan_conv2d_forward(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
-                                      const float *x, const float *w, const float *bias, float *y) {
+GAN_API gan_status gan_conv2d_forward(gan_context *ctx, const gan_conv_shape *shape,
+                                      const gan_conv_desc *desc, const float *x, const float *w,
+                                      const float *bias, float *y) {
     return gani_conv_public(ctx, "gan_conv2d_forward", 0, shape, desc, x, w, bias, y);
 }
 
-GAN_API gan_status gan_conv2d_input_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
-                                         const float *dy, const float *w, const float *bias, float *dx) {
+GAN_API gan_status gan_conv2d_input_grad(gan_context *ctx, const gan_conv_shape *shape,
+                                         const gan_conv_desc *desc, const float *dy, const float *w,
+                                         const float *bias, float *dx) {
     return gani_conv_public(ctx, "gan_conv2d_input_grad", 1, shape, desc, dy, w, bias, dx);
 }
 
-GAN_API gan_status gan_conv2d_weight_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
-                                          const float *x, const float *dy, float *dw) {
+GAN_API gan_status gan_conv2d_weight_grad(gan_context *ctx, const gan_conv_shape *shape,
+                                          const gan_conv_desc *desc, const float *x,
+                                          const float *dy, float *dw) {
     return gani_conv_public(ctx, "gan_conv2d_weight_grad", 2, shape, desc, x, dy, NULL, dw);
 }
 

@@ -91,24 +91,24 @@ enum { PEAK_ROUNDS = 200000, PEAK_CHAINS = 12 };
 static volatile float peak_sink;
 
 /* PEAK_CHAINS independent chains of multiply-adds, enough to hide their latency; the compiler keeps them in registers. */
-#define PEAK_LOOP(vector, set1, fma, store)                                                                        \
-    vector sum[PEAK_CHAINS];                                                                                       \
-    const vector scale = set1(0.999f), shift = set1(0.001f);                                                       \
-    float out[16];                                                                                                 \
-    GANI_UNROLL                                                                                                    \
-    for (int i = 0; i < PEAK_CHAINS; i++) {                                                                        \
-        sum[i] = set1((float)i);                                                                                   \
-    }                                                                                                              \
-    for (int round = 0; round < PEAK_ROUNDS; round++) {                                                            \
-        GANI_UNROLL                                                                                                \
-        for (int i = 0; i < PEAK_CHAINS; i++) {                                                                    \
-            sum[i] = fma(sum[i], scale, shift);                                                                    \
-        }                                                                                                          \
-    }                                                                                                              \
-    GANI_UNROLL                                                                                                    \
-    for (int i = 0; i < PEAK_CHAINS; i++) {                                                                        \
-        store(out, sum[i]);                                                                                        \
-        peak_sink = out[0];                                                                                        \
+#define PEAK_LOOP(vector, set1, fma, store)                  \
+    vector sum[PEAK_CHAINS];                                 \
+    const vector scale = set1(0.999f), shift = set1(0.001f); \
+    float out[16];                                           \
+    GANI_UNROLL                                              \
+    for (int i = 0; i < PEAK_CHAINS; i++) {                  \
+        sum[i] = set1((float)i);                             \
+    }                                                        \
+    for (int round = 0; round < PEAK_ROUNDS; round++) {      \
+        GANI_UNROLL                                          \
+        for (int i = 0; i < PEAK_CHAINS; i++) {              \
+            sum[i] = fma(sum[i], scale, shift);              \
+        }                                                    \
+    }                                                        \
+    GANI_UNROLL                                              \
+    for (int i = 0; i < PEAK_CHAINS; i++) {                  \
+        store(out, sum[i]);                                  \
+        peak_sink = out[0];                                  \
     }
 
 #if defined(GANI_HAVE_AVX512) && defined(__GNUC__)
@@ -130,9 +130,9 @@ static void peak_neon(void *arg) {
     PEAK_LOOP(float32x4_t, vdupq_n_f32, PEAK_FMA_NEON, vst1q_f32)
 }
 #endif
-#define PEAK_SET1(x) (x)
+#define PEAK_SET1(x)      (x)
 #define PEAK_FMA(a, b, c) ((a) * (b) + (c))
-#define PEAK_STORE(p, a) (*(p) = (a))
+#define PEAK_STORE(p, a)  (*(p) = (a))
 static void peak_scalar(void *arg) {
     (void)arg;
     PEAK_LOOP(float, PEAK_SET1, PEAK_FMA, PEAK_STORE)
@@ -190,7 +190,8 @@ static void measure_triad(void) {
         x[i] = array(TRIAD_COUNT);
     }
     measure(run_triad, x, &best);
-    printf("# triad         %8.1f GB/s a thread\n", 1e-9 * 3.0 * TRIAD_COUNT * sizeof(float) / best);
+    printf("# triad         %8.1f GB/s a thread\n",
+           1e-9 * 3.0 * TRIAD_COUNT * sizeof(float) / best);
     for (int i = 0; i < 3; i++) {
         free(x[i]);
     }
@@ -203,9 +204,10 @@ typedef struct gemm_row {
 } gemm_row;
 
 static const gemm_row gemm_rows[] = {
-    {512, 512, 512, 0},    {1024, 1024, 1024, 0}, {2048, 2048, 2048, 0}, {1024, 1024, 1024, 1}, {64, 16384, 48, 0},
-    {128, 16384, 1024, 0}, {256, 4096, 2048, 0},  {512, 1024, 4096, 0},  {64, 65536, 1024, 0},  {64, 1024, 784, 1},
-    {128, 256, 1024, 1},   {1, 1024, 1024, 1},    {1, 1024, 1024, 0},    {16, 4096, 4096, 1},   {16, 4096, 4096, 0},
+    {512, 512, 512, 0},   {1024, 1024, 1024, 0}, {2048, 2048, 2048, 0}, {1024, 1024, 1024, 1},
+    {64, 16384, 48, 0},   {128, 16384, 1024, 0}, {256, 4096, 2048, 0},  {512, 1024, 4096, 0},
+    {64, 65536, 1024, 0}, {64, 1024, 784, 1},    {128, 256, 1024, 1},   {1, 1024, 1024, 1},
+    {1, 1024, 1024, 0},   {16, 4096, 4096, 1},   {16, 4096, 4096, 0},
 };
 
 static void run_gemm(void *arg) {
@@ -218,7 +220,8 @@ static void bench_gemm(void) {
     for (size_t i = 0; i < sizeof gemm_rows / sizeof gemm_rows[0]; i++) {
         const gemm_row *r = &gemm_rows[i];
         char name[96];
-        snprintf(name, sizeof name, "gemm_%dx%dx%d%s", r->m, r->n, r->k, r->transpose_b ? "_bt" : "");
+        snprintf(name, sizeof name, "gemm_%dx%dx%d%s", r->m, r->n, r->k,
+                 r->transpose_b ? "_bt" : "");
         if (!selected(name)) {
             continue;
         }
@@ -254,19 +257,19 @@ typedef struct conv_row {
 } conv_row;
 
 static const conv_row conv_rows[] = {
-    {"dcgan", 0, 64, 3, 64, 64, 4, 2, 1},   {"dcgan", 0, 64, 64, 128, 32, 4, 2, 1},
+    {"dcgan", 0, 64, 3, 64, 64, 4, 2, 1},    {"dcgan", 0, 64, 64, 128, 32, 4, 2, 1},
     {"dcgan", 0, 64, 128, 256, 16, 4, 2, 1}, {"dcgan", 0, 64, 256, 512, 8, 4, 2, 1},
-    {"dcgan", 0, 64, 512, 1, 4, 4, 1, 0},   {"dcgan", 1, 64, 100, 512, 1, 4, 1, 0},
-    {"dcgan", 1, 64, 512, 256, 4, 4, 2, 1}, {"dcgan", 1, 64, 256, 128, 8, 4, 2, 1},
-    {"dcgan", 1, 64, 128, 64, 16, 4, 2, 1}, {"dcgan", 1, 64, 64, 3, 32, 4, 2, 1},
-    {"unet", 0, 1, 3, 64, 256, 4, 2, 1},    {"unet", 0, 1, 64, 128, 128, 4, 2, 1},
-    {"unet", 0, 1, 128, 256, 64, 4, 2, 1},  {"unet", 0, 1, 256, 512, 32, 4, 2, 1},
-    {"unet", 0, 1, 512, 512, 16, 4, 2, 1},  {"unet", 0, 1, 512, 512, 8, 4, 2, 1},
-    {"unet", 0, 1, 512, 512, 4, 4, 2, 1},   {"unet", 0, 1, 512, 512, 2, 4, 2, 1},
-    {"unet", 1, 1, 512, 512, 1, 4, 2, 1},   {"unet", 1, 1, 1024, 512, 2, 4, 2, 1},
-    {"unet", 1, 1, 1024, 512, 4, 4, 2, 1},  {"unet", 1, 1, 1024, 512, 8, 4, 2, 1},
-    {"unet", 1, 1, 1024, 256, 16, 4, 2, 1}, {"unet", 1, 1, 512, 128, 32, 4, 2, 1},
-    {"unet", 1, 1, 256, 64, 64, 4, 2, 1},   {"unet", 1, 1, 128, 3, 128, 4, 2, 1},
+    {"dcgan", 0, 64, 512, 1, 4, 4, 1, 0},    {"dcgan", 1, 64, 100, 512, 1, 4, 1, 0},
+    {"dcgan", 1, 64, 512, 256, 4, 4, 2, 1},  {"dcgan", 1, 64, 256, 128, 8, 4, 2, 1},
+    {"dcgan", 1, 64, 128, 64, 16, 4, 2, 1},  {"dcgan", 1, 64, 64, 3, 32, 4, 2, 1},
+    {"unet", 0, 1, 3, 64, 256, 4, 2, 1},     {"unet", 0, 1, 64, 128, 128, 4, 2, 1},
+    {"unet", 0, 1, 128, 256, 64, 4, 2, 1},   {"unet", 0, 1, 256, 512, 32, 4, 2, 1},
+    {"unet", 0, 1, 512, 512, 16, 4, 2, 1},   {"unet", 0, 1, 512, 512, 8, 4, 2, 1},
+    {"unet", 0, 1, 512, 512, 4, 4, 2, 1},    {"unet", 0, 1, 512, 512, 2, 4, 2, 1},
+    {"unet", 1, 1, 512, 512, 1, 4, 2, 1},    {"unet", 1, 1, 1024, 512, 2, 4, 2, 1},
+    {"unet", 1, 1, 1024, 512, 4, 4, 2, 1},   {"unet", 1, 1, 1024, 512, 8, 4, 2, 1},
+    {"unet", 1, 1, 1024, 256, 16, 4, 2, 1},  {"unet", 1, 1, 512, 128, 32, 4, 2, 1},
+    {"unet", 1, 1, 256, 64, 64, 4, 2, 1},    {"unet", 1, 1, 128, 3, 128, 4, 2, 1},
 };
 
 typedef struct conv_run {
@@ -307,18 +310,21 @@ static gani_conv conv_geometry(const conv_row *r) {
 }
 
 static void bench_conv(void) {
-    static const char *const direction[2][3] = {{"forward", "input", "weight"}, {"input", "forward", "weight"}};
+    static const char *const direction[2][3] = {{"forward", "input", "weight"},
+                                                {"input", "forward", "weight"}};
     for (size_t i = 0; i < sizeof conv_rows / sizeof conv_rows[0]; i++) {
         const conv_row *r = &conv_rows[i];
         conv_run run;
         run.s = conv_geometry(r);
         const gani_conv *s = &run.s;
-        const double sum = (double)s->c * s->kh * s->kw, multiply_adds = sum * s->n * s->o * s->oh * s->ow;
+        const double sum = (double)s->c * s->kh * s->kw,
+                     multiply_adds = sum * s->n * s->o * s->oh * s->ow;
         run.x = run.w = run.y = NULL;
         for (run.direction = 0; run.direction < 3; run.direction++) {
             char name[96];
-            snprintf(name, sizeof name, "%s_%s_%dto%d_at%d_b%d_%s", r->net, r->transposed ? "convt" : "conv", r->c, r->o,
-                     r->size, r->n, direction[r->transposed][run.direction]);
+            snprintf(name, sizeof name, "%s_%s_%dto%d_at%d_b%d_%s", r->net,
+                     r->transposed ? "convt" : "conv", r->c, r->o, r->size, r->n,
+                     direction[r->transposed][run.direction]);
             if (!selected(name)) {
                 continue;
             }
@@ -397,7 +403,9 @@ static int parse(int argc, char **argv) {
         } else if (value && strcmp(argv[i], "--ms") == 0 && atoi(value) > 0) {
             bench.seconds = 1e-3 * atoi(value);
         } else {
-            fprintf(stderr, "bench: cannot use %s; options: --isa NAME --threads N --filter TEXT --ms N\n", argv[i]);
+            fprintf(stderr,
+                    "bench: cannot use %s; options: --isa NAME --threads N --filter TEXT --ms N\n",
+                    argv[i]);
             return 0;
         }
     }
@@ -413,15 +421,16 @@ int main(int argc, char **argv) {
     desc.isa = bench.isa;
     desc.threads = bench.threads;
     if (gan_context_create(&bench.ctx, &desc) != GAN_OK) {
-        fprintf(stderr, "bench: instruction set %s is not available\n", bench.isa ? bench.isa : "(default)");
+        fprintf(stderr, "bench: instruction set %s is not available\n",
+                bench.isa ? bench.isa : "(default)");
         return 2;
     }
     bench.isa = gan_context_isa(bench.ctx);
     bench.threads = gan_context_threads(bench.ctx);
     measure_peaks();
     measure_triad();
-    printf("# %s, %d thread%s\n# name threads median_ms gflops percent_of_peak\n", bench.isa, bench.threads,
-           bench.threads > 1 ? "s" : "");
+    printf("# %s, %d thread%s\n# name threads median_ms gflops percent_of_peak\n", bench.isa,
+           bench.threads, bench.threads > 1 ? "s" : "");
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         groups[i]();
     }

@@ -498,8 +498,8 @@ static void show_progress(training *t, long step) {
     for (int k = 0; k < t->losses.metrics; k++) {
         printf(" %s %.4f", t->losses.names[k], t->smooth[k]);
     }
-    printf("  %.0f images/s  %ld:%02ld left%s", rate * t->info.batch, left / 60, left % 60,
-           t->terminal ? "\033[K" : "\n");
+    printf("  %.*f images/s  %ld:%02ld left%s", rate * t->info.batch < 10.0 ? 1 : 0,
+           rate * t->info.batch, left / 60, left % 60, t->terminal ? "\033[K" : "\n");
     fflush(stdout);
     t->shown = now();
 }
@@ -884,7 +884,21 @@ static int command_help(void) {
     return OK;
 }
 
+/* OpenMP's threads burn a core while they wait for one another, which on a busy machine can cost
+ * far more than it saves. The runtime reads its environment before main, so the program starts
+ * itself once more with waiting threads asleep, unless the caller has chosen. */
+static void let_threads_sleep(char **argv) {
+#if defined(_OPENMP) && !defined(_WIN32)
+    if (!getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 0) == 0) {
+        execvp(argv[0], argv); /* returns only if it fails: then we go on as we are */
+    }
+#else
+    (void)argv;
+#endif
+}
+
 int main(int argc, char **argv) {
+    let_threads_sleep(argv);
     const char *command = argc > 1 ? argv[1] : "";
     if (strcmp(command, "list") == 0) {
         return command_list();

@@ -171,6 +171,8 @@ awk -v dir="$dir" '
     inside && substr($0, indent) == "}" { inside = 0; close(file) }
 ' gan.h
 check "the manual holds a program" test -f "$dir/manual1.c"
+sed -n '/^#define GAN_IMPLEMENTATION/,$p' examples/smallest.c >"$dir/smallest.c"
+check "the manual's program is examples/smallest.c" diff "$dir/smallest.c" "$dir/manual1.c"
 for program in "$dir"/manual*.c; do
     if [ -f "$program" ]; then
         check "manual program $program" "$cc" -std=c99 -Wall -Wextra -Werror -I. "$program" -o "${program%.c}" -lm

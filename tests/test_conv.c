@@ -31,8 +31,10 @@ static double activate(double x, gani_act act) {
 }
 
 typedef struct case_row {
-    int n, c, h, w, o, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups, reflect;
-    int spare_h, spare_w; /* x is so much larger than the windows need: output padding of the transposed convolution */
+    int n, c, h, w, o, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups,
+        reflect;
+    int spare_h,
+        spare_w; /* x is so much larger than the windows need: output padding of the transposed convolution */
 } case_row;
 
 static const case_row rows[] = {
@@ -46,26 +48,27 @@ static const case_row rows[] = {
     {2, 4, 9, 11, 3, 7, 7, 1, 1, 3, 3, 1, 1, 1, 0, 0, 0},
     {2, 5, 8, 9, 6, 3, 3, 2, 2, 1, 1, 1, 1, 1, 1, 0, 1},
     {3, 2, 7, 5, 3, 3, 2, 1, 2, 2, 1, 1, 1, 1, 1, 0, 0},
-    {2, 16, 4, 4, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0},   /* discriminator's head */
-    {70, 16, 4, 4, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0},  /* the same, larger batch */
-    {5, 33, 4, 4, 10, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0},  /* transposed: generator's first layer */
+    {2, 16, 4, 4, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0},  /* discriminator's head */
+    {70, 16, 4, 4, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0}, /* the same, larger batch */
+    {5, 33, 4, 4, 10, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0}, /* transposed: generator's first layer */
     {2, 6, 2, 2, 9, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
     {1, 20, 4, 4, 30, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
     {1, 20, 8, 8, 30, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
     {90, 4, 2, 2, 3, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
-    {2, 3, 10, 10, 4, 2, 2, 3, 3, 0, 0, 1, 1, 1, 0, 0, 0},  /* stride beyond the kernel */
+    {2, 3, 10, 10, 4, 2, 2, 3, 3, 0, 0, 1, 1, 1, 0, 0, 0}, /* stride beyond the kernel */
     {4, 3, 19, 22, 4, 2, 3, 5, 4, 1, 0, 1, 1, 1, 0, 2, 1},
     {2, 3, 15, 14, 5, 3, 3, 1, 1, 2, 2, 2, 2, 1, 0, 0, 0},
-    {2, 3, 23, 21, 5, 3, 4, 2, 3, 2, 1, 3, 2, 1, 0, 1, 0},  /* stride and dilation with and without common factor */
+    {2, 3, 23, 21, 5, 3, 4, 2, 3, 2, 1, 3, 2, 1, 0, 1,
+     0}, /* stride and dilation with and without common factor */
     {2, 3, 23, 21, 5, 3, 3, 4, 2, 4, 4, 2, 4, 1, 0, 2, 0},
     {2, 6, 12, 12, 4, 3, 3, 1, 1, 1, 1, 1, 1, 2, 0, 0, 0},
     {2, 6, 12, 12, 6, 4, 4, 2, 2, 1, 1, 1, 1, 3, 0, 0, 0},
-    {2, 5, 9, 9, 10, 3, 3, 1, 1, 1, 1, 1, 1, 5, 1, 0, 0},   /* one channel a group */
+    {2, 5, 9, 9, 10, 3, 3, 1, 1, 1, 1, 1, 1, 5, 1, 0, 0}, /* one channel a group */
     {2, 64, 6, 7, 3, 1, 1, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0},
     {3, 7, 5, 6, 11, 1, 1, 2, 2, 0, 0, 1, 1, 1, 0, 0, 1},
     {2, 4, 13, 13, 64, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 1, 1},
     {1, 2, 64, 64, 3, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
-    {1, 3, 5, 40, 1, 5, 3, 1, 1, 4, 4, 1, 1, 1, 0, 0, 0},   /* padding wider than the image needs */
+    {1, 3, 5, 40, 1, 5, 3, 1, 1, 4, 4, 1, 1, 1, 0, 0, 0}, /* padding wider than the image needs */
     {1, 3, 33, 35, 2, 3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0},
     {130, 1, 14, 14, 2, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
 };
@@ -79,6 +82,7 @@ static const case_row big[] = {
     {1, 40, 90, 107, 3, 3, 3, 1, 1, 2, 2, 2, 2, 1, 1, 0, 0},
     {1, 2, 190, 193, 48, 3, 3, 2, 2, 1, 1, 1, 1, 1, 0, 1, 0},
     {2, 3, 200, 60, 40, 2, 2, 3, 1, 0, 0, 1, 1, 1, 0, 1, 0}, /* rows that no tap meets */
+    {1, 256, 50, 50, 3, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0}, /* k long enough to be split */
 };
 enum { BIG = (int)(sizeof big / sizeof big[0]) };
 
@@ -100,7 +104,8 @@ static gani_conv geometry(const case_row *r) {
     s.kw = r->kw;
     s.oh = windows(r->h, r->kh, r->stride_h, r->pad_h, r->dilation_h, &spare_h);
     s.ow = windows(r->w, r->kw, r->stride_w, r->pad_w, r->dilation_w, &spare_w);
-    CHECK(spare_h >= r->spare_h || spare_w >= r->spare_w, "the table says more spare than there is");
+    CHECK(spare_h >= r->spare_h || spare_w >= r->spare_w,
+          "the table says more spare than there is");
     s.stride_h = r->stride_h;
     s.stride_w = r->stride_w;
     s.pad_h = r->pad_h;
@@ -173,22 +178,32 @@ static int source_index(int i, int size, int reflect) {
 }
 
 /* One output place: all its terms, to the sums of one direction. */
-static void reference_place(const problem *p, int direction, sums *out, int b, int q, int i, int j) {
+static void reference_place(const problem *p, int direction, sums *out, int b, int q, int i,
+                            int j) {
     const gani_conv *s = &p->s;
     const int c = s->c / s->groups, g = q / (s->o / s->groups);
-    const size_t y_at = (((size_t)b * (size_t)s->o + (size_t)q) * (size_t)s->oh + (size_t)i) * (size_t)s->ow + (size_t)j;
+    const size_t y_at =
+        (((size_t)b * (size_t)s->o + (size_t)q) * (size_t)s->oh + (size_t)i) * (size_t)s->ow +
+        (size_t)j;
     for (int ch = 0; ch < c; ch++) {
         for (int u = 0; u < s->kh; u++) {
             for (int v = 0; v < s->kw; v++) {
-                const int row = source_index(i * s->stride_h + u * s->dilation_h - s->pad_h, s->h, s->reflect);
-                const int col = source_index(j * s->stride_w + v * s->dilation_w - s->pad_w, s->w, s->reflect);
+                const int row =
+                    source_index(i * s->stride_h + u * s->dilation_h - s->pad_h, s->h, s->reflect);
+                const int col =
+                    source_index(j * s->stride_w + v * s->dilation_w - s->pad_w, s->w, s->reflect);
                 if (row < 0 || col < 0) {
                     continue;
                 }
-                const size_t x_at = (((size_t)b * (size_t)s->c + (size_t)(g * c + ch)) * (size_t)s->h + (size_t)row) *
-                                        (size_t)s->w + (size_t)col;
-                const size_t w_at = (((size_t)q * (size_t)c + (size_t)ch) * (size_t)s->kh + (size_t)u) * (size_t)s->kw +
-                                    (size_t)v;
+                const size_t x_at =
+                    (((size_t)b * (size_t)s->c + (size_t)(g * c + ch)) * (size_t)s->h +
+                     (size_t)row) *
+                        (size_t)s->w +
+                    (size_t)col;
+                const size_t w_at =
+                    (((size_t)q * (size_t)c + (size_t)ch) * (size_t)s->kh + (size_t)u) *
+                        (size_t)s->kw +
+                    (size_t)v;
                 if (direction == 0) {
                     sums_add(out, y_at, p->x[x_at], p->w[w_at]);
                 } else if (direction == 1) {
@@ -216,7 +231,8 @@ static sums reference(const problem *p, int direction) {
     return out;
 }
 
-static gan_status run(gan_context *ctx, const problem *p, int direction, const float *bias, gani_act act, float *out) {
+static gan_status run(gan_context *ctx, const problem *p, int direction, const float *bias,
+                      gani_act act, float *out) {
     switch (direction) {
     case 0:
         return gani_conv_forward(ctx, &p->s, p->x, p->w, bias, act, out);
@@ -241,7 +257,8 @@ static gan_context *context_of(const char *isa, int threads, const gan_parallel 
 }
 
 /* One row, one direction, one instruction set; odd ones with bias, every fourth with another activation. */
-static void check(const problem *p, int direction, const sums *want, const char *isa, int row, int variant) {
+static void check(const problem *p, int direction, const sums *want, const char *isa, int row,
+                  int variant) {
     gan_context *ctx = context_of(isa, 1, NULL);
     const int channels = direction == 0 ? p->s.o : p->s.c;
     const size_t plane = direction == 0 ? (size_t)(p->s.oh * p->s.ow) : (size_t)(p->s.h * p->s.w);
@@ -252,13 +269,16 @@ static void check(const problem *p, int direction, const sums *want, const char 
     const int with_bias = direction != 2 && variant % 2;
     float *out = random_array(want->count);
     CHECK(run(ctx, p, direction, with_bias ? bias : NULL, act, out) == GAN_OK, "run");
-    CHECK(ctx->workspace_bytes == gani_conv_workspace(ctx, &p->s, direction), "workspace is not what the query says");
+    CHECK(ctx->workspace_bytes == gani_conv_workspace(ctx, &p->s, direction),
+          "workspace is not what the query says");
     for (size_t i = 0; i < want->count; i++) {
         const double b = with_bias ? (double)bias[i / plane % (size_t)channels] : 0.0;
         const double value = activate(want->value[i] + b, act);
-        const double bound = (want->terms[i] + 8) * (double)FLT_EPSILON * (want->size[i] + fabs(b) + 1.0);
-        CHECK(fabs((double)out[i] - value) <= bound, "row %d direction %d %s variant %d element %lu: %g, expected %g",
-              row, direction, isa, variant, (unsigned long)i, (double)out[i], value);
+        const double bound =
+            (want->terms[i] + 8) * (double)FLT_EPSILON * (want->size[i] + fabs(b) + 1.0);
+        CHECK(fabs((double)out[i] - value) <= bound,
+              "row %d direction %d %s variant %d element %lu: %g, expected %g", row, direction, isa,
+              variant, (unsigned long)i, (double)out[i], value);
     }
     free(out);
     free(bias);
@@ -310,13 +330,15 @@ static void same_bits_for_any_threads(void) {
     for (int row = 0; row < ROWS + BIG; row++) {
         problem p = problem_make(row < ROWS ? &rows[row] : &big[row - ROWS]);
         for (int direction = 0; direction < 3; direction++) {
-            const size_t count = direction == 0 ? p.y_count : direction == 1 ? p.x_count : p.w_count;
+            const size_t count = direction == 0   ? p.y_count
+                                 : direction == 1 ? p.x_count
+                                                  : p.w_count;
             float *first = random_array(count), *out = random_array(count);
             for (int i = 0; i < 3; i++) {
                 gan_context *ctx = context_of(NULL, threads[i], &backwards);
                 CHECK(run(ctx, &p, direction, NULL, act, i ? out : first) == GAN_OK, "run");
-                CHECK(!i || memcmp(out, first, count * sizeof *out) == 0, "row %d direction %d: %d threads differ", row,
-                      direction, threads[i]);
+                CHECK(!i || memcmp(out, first, count * sizeof *out) == 0,
+                      "row %d direction %d: %d threads differ", row, direction, threads[i]);
                 gan_context_destroy(ctx);
             }
             free(first);
@@ -331,7 +353,7 @@ static void several_sets(void) {
         problem p = problem_make(&big[row]);
         gani_set set = {0, 0, 0, 0};
         int sets[2] = {0, 0};
-        const gani_stage x = gani_stage_x(&p.s, 1), dy = gani_stage_dy(&p.s, 1);
+        const gani_stage x = gani_stage_x(&p.s, 1, 0), dy = gani_stage_dy(&p.s, 1);
         while (gani_set_next(&set, &x, p.s.n)) {
             sets[0]++;
         }
@@ -362,38 +384,46 @@ static void public_functions(void) {
     static const case_row row = {2, 4, 9, 7, 6, 3, 3, 2, 2, 1, 1, 1, 1, 2, 0, 0, 0};
     problem p = problem_make(&row);
     int oh = 0, ow = 0;
-    CHECK(gan_conv2d_size(ctx, &shape, &desc, &oh, &ow) == GAN_OK && oh == 5 && ow == 4, "size %d %d", oh, ow);
+    CHECK(gan_conv2d_size(ctx, &shape, &desc, &oh, &ow) == GAN_OK && oh == 5 && ow == 4,
+          "size %d %d", oh, ow);
     for (int direction = 0; direction < 3; direction++) {
         const size_t count = direction == 0 ? p.y_count : direction == 1 ? p.x_count : p.w_count;
         float *got = random_array(count), *want = random_array(count);
         gani_act none = {GAN_ACT_NONE, 0.0f};
         CHECK(run(ctx, &p, direction, NULL, none, want) == GAN_OK, "driver");
-        const gan_status status = direction == 0   ? gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, got)
-                                  : direction == 1 ? gan_conv2d_input_grad(ctx, &shape, &desc, p.y, p.w, NULL, got)
-                                                   : gan_conv2d_weight_grad(ctx, &shape, &desc, p.x, p.y, got);
-        CHECK(status == GAN_OK && memcmp(got, want, count * sizeof *got) == 0, "direction %d", direction);
+        const gan_status status =
+            direction == 0   ? gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, got)
+            : direction == 1 ? gan_conv2d_input_grad(ctx, &shape, &desc, p.y, p.w, NULL, got)
+                             : gan_conv2d_weight_grad(ctx, &shape, &desc, p.x, p.y, got);
+        CHECK(status == GAN_OK && memcmp(got, want, count * sizeof *got) == 0, "direction %d",
+              direction);
         free(got);
         free(want);
     }
     gan_conv_shape bad = shape;
     bad.kh = 12;
-    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE, "kernel beyond the image");
+    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE,
+          "kernel beyond the image");
     bad = shape;
     bad.o = 5;
     CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE, "groups");
     bad = shape;
     bad.n = 0;
-    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_ARGUMENT, "empty batch");
+    CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_ARGUMENT,
+          "empty batch");
     bad = shape;
     bad.n = INT_MAX;
     CHECK(gan_conv2d_forward(ctx, &bad, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_LIMIT, "too large");
     CHECK(gan_conv2d_forward(ctx, &shape, &desc, NULL, p.w, NULL, p.y) == GAN_ERR_ARGUMENT, "NULL");
     desc.reflect = 1;
     desc.pad_w = 7;
-    CHECK(gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE, "reflection beyond the image");
+    CHECK(gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_SHAPE,
+          "reflection beyond the image");
     desc.pad_w = -1;
-    CHECK(gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_ARGUMENT, "negative padding");
-    CHECK(strstr(gan_context_error(ctx), "gan_conv2d_forward") != NULL, "message names the function");
+    CHECK(gan_conv2d_forward(ctx, &shape, &desc, p.x, p.w, NULL, p.y) == GAN_ERR_ARGUMENT,
+          "negative padding");
+    CHECK(strstr(gan_context_error(ctx), "gan_conv2d_forward") != NULL,
+          "message names the function");
     problem_free(&p);
     gan_context_destroy(ctx);
 }

@@ -35,11 +35,13 @@ static double activate(double x, gani_act act) {
 static double reference(const gani_gemm *g, int i, int j, double old, double *bound) {
     double sum = 0.0, size = 0.0;
     for (int p = 0; p < g->k; p++) {
-        double term = (double)g->a[i * g->a_row + p * g->a_col] * (double)g->b[p * g->b_row + j * g->b_col];
+        double term =
+            (double)g->a[i * g->a_row + p * g->a_col] * (double)g->b[p * g->b_row + j * g->b_col];
         sum += term;
         size += fabs(term);
     }
-    double bias = (g->bias_row ? (double)g->bias_row[i] : 0.0) + (g->bias_col ? (double)g->bias_col[j] : 0.0);
+    double bias =
+        (g->bias_row ? (double)g->bias_row[i] : 0.0) + (g->bias_col ? (double)g->bias_col[j] : 0.0);
     sum = (double)g->alpha * sum + bias;
     size = fabs((double)g->alpha) * size + fabs(bias) + 1.0;
     if (g->beta != 0.0f) {
@@ -135,17 +137,19 @@ static void case_check(gan_context *ctx, gemm_case *t, int variant) {
             }
             double bound;
             const double want = reference(g, i, j, (double)t->old[at], &bound);
-            CHECK(fabs((double)got - want) <= bound, "%s %dx%dx%d variant %d at (%d,%d): %g, expected %g",
-                  gan_context_isa(ctx), g->m, g->n, g->k, variant, i, j, (double)got, want);
+            CHECK(fabs((double)got - want) <= bound,
+                  "%s %dx%dx%d variant %d at (%d,%d): %g, expected %g", gan_context_isa(ctx), g->m,
+                  g->n, g->k, variant, i, j, (double)got, want);
         }
     }
 }
 
 static const int sizes[][3] = {
-    {1, 1, 1},    {1, 1, 300},   {2, 3, 5},      {3, 64, 17},   {4, 96, 33},   {5, 97, 31},  {6, 16, 64},
-    {7, 15, 13},  {8, 48, 100},  {9, 49, 384},   {13, 47, 385}, {16, 130, 70}, {17, 17, 17}, {1, 257, 130},
-    {257, 1, 130}, {64, 3, 401}, {130, 16, 77},  {31, 33, 0},   {50, 70, 40},  {65, 97, 50}, {97, 193, 29},
-    {300, 20, 45}, {20, 500, 45}, {2, 2, 5000},  {23, 29, 2500}, {12, 1000, 9}, {261, 485, 20},
+    {1, 1, 1},      {1, 1, 300},   {2, 3, 5},      {3, 64, 17},   {4, 96, 33},   {5, 97, 31},
+    {6, 16, 64},    {7, 15, 13},   {8, 48, 100},   {9, 49, 384},  {13, 47, 385}, {16, 130, 70},
+    {17, 17, 17},   {1, 257, 130}, {257, 1, 130},  {64, 3, 401},  {130, 16, 77}, {31, 33, 0},
+    {50, 70, 40},   {65, 97, 50},  {97, 193, 29},  {300, 20, 45}, {20, 500, 45}, {2, 2, 5000},
+    {23, 29, 2500}, {12, 1000, 9}, {261, 485, 20},
 };
 enum { SIZES = (int)(sizeof sizes / sizeof sizes[0]) };
 
@@ -155,7 +159,8 @@ static void test_values(const char *isa) {
     }
     gan_context *ctx = context_of(isa, 1, NULL);
     for (int s = 0; s < SIZES; s++) {
-        for (int variant = s % 3; variant < 60; variant += sizes[s][0] * sizes[s][1] > 10000 ? 17 : 7) {
+        for (int variant = s % 3;
+             variant<60; variant += sizes[s][0] * sizes[s][1]> 10000 ? 17 : 7) {
             gemm_case t = case_make(sizes[s][0], sizes[s][1], sizes[s][2], variant);
             case_check(ctx, &t, variant);
             case_free(&t);
@@ -247,8 +252,8 @@ static void same_bits_for_any_threads(void) {
                 if (i == 0) {
                     memcpy(first, t.c, t.c_count * sizeof *first);
                 }
-                CHECK(memcmp(first, t.c, t.c_count * sizeof *first) == 0, "%s size %d: %d threads differ",
-                      available[s], size, threads[i]);
+                CHECK(memcmp(first, t.c, t.c_count * sizeof *first) == 0,
+                      "%s size %d: %d threads differ", available[s], size, threads[i]);
                 gan_context_destroy(ctx);
             }
             free(first);
@@ -289,7 +294,8 @@ static void public_function(void) {
     gan_context *ctx = context_of(NULL, 1, NULL);
     for (int variant = 0; variant < 4; variant++) {
         gemm_case t = case_make(23, 31, 17, variant);
-        const size_t lda = (size_t)(variant & 1 ? t.g.a_col : t.g.a_row), ldb = (size_t)(variant & 2 ? t.g.b_col : t.g.b_row);
+        const size_t lda = (size_t)(variant & 1 ? t.g.a_col : t.g.a_row),
+                     ldb = (size_t)(variant & 2 ? t.g.b_col : t.g.b_row);
         float *want = (float *)malloc(t.c_count * sizeof *want);
         t.g.bias_row = t.g.bias_col = NULL;
         t.g.act.kind = GAN_ACT_NONE;
@@ -297,8 +303,8 @@ static void public_function(void) {
         CHECK(gani_gemm_run(ctx, &t.g) == GAN_OK, "driver");
         memcpy(want, t.c, t.c_count * sizeof *want);
         case_reset(&t);
-        CHECK(gan_sgemm(ctx, variant & 1, variant & 2, 23, 31, 17, t.g.alpha, t.a, lda, t.b, ldb, t.g.beta, t.c,
-                        (size_t)t.g.c_row) == GAN_OK,
+        CHECK(gan_sgemm(ctx, variant & 1, variant & 2, 23, 31, 17, t.g.alpha, t.a, lda, t.b, ldb,
+                        t.g.beta, t.c, (size_t)t.g.c_row) == GAN_OK,
               "status");
         CHECK(memcmp(want, t.c, t.c_count * sizeof *want) == 0, "variant %d", variant);
         free(want);

@@ -14,13 +14,13 @@ typedef struct case_row {
 static const case_row rows[] = {
     /* n  c   h   w   o  k  s  ph pw r */
     {1, 16, 32, 32, 16, 4, 2, 1, 1, 0},
-    {2, 24, 31, 35, 40, 4, 2, 1, 1, 0},  /* sizes and channels that leave rests */
+    {2, 24, 31, 35, 40, 4, 2, 1, 1, 0}, /* sizes and channels that leave rests */
     {3, 17, 18, 26, 33, 4, 2, 1, 1, 1},
-    {16, 32, 8, 8, 64, 4, 2, 1, 1, 0},   /* one tile an image */
-    {20, 19, 4, 6, 21, 4, 2, 1, 1, 0},   /* less than one */
+    {16, 32, 8, 8, 64, 4, 2, 1, 1, 0}, /* one tile an image */
+    {20, 19, 4, 6, 21, 4, 2, 1, 1, 0}, /* less than one */
     {1, 16, 41, 60, 18, 4, 2, 0, 3, 0},
     {1, 16, 39, 37, 70, 4, 2, 3, 2, 1},
-    {2, 20, 35, 36, 16, 4, 2, 0, 0, 0},  /* rows that no window meets */
+    {2, 20, 35, 36, 16, 4, 2, 0, 0, 0}, /* rows that no window meets */
     {1, 65, 32, 32, 66, 4, 2, 1, 1, 0},
     {1, 16, 16, 16, 16, 3, 1, 1, 1, 0},
     {2, 24, 13, 18, 40, 3, 1, 1, 1, 1},
@@ -32,8 +32,9 @@ enum { ROWS = (int)(sizeof rows / sizeof rows[0]) };
 
 /* Layers of the networks: several blocks of lines, long sums. */
 static const case_row large[] = {
-    {8, 64, 64, 64, 128, 4, 2, 1, 1, 0},   {1, 32, 128, 128, 64, 4, 2, 1, 1, 0}, {16, 256, 8, 8, 512, 4, 2, 1, 1, 0},
-    {1, 512, 32, 32, 256, 4, 2, 1, 1, 0},  {1, 128, 64, 64, 128, 3, 1, 1, 1, 1}, {4, 512, 8, 8, 256, 3, 1, 1, 1, 0},
+    {8, 64, 64, 64, 128, 4, 2, 1, 1, 0},  {1, 32, 128, 128, 64, 4, 2, 1, 1, 0},
+    {16, 256, 8, 8, 512, 4, 2, 1, 1, 0},  {1, 512, 32, 32, 256, 4, 2, 1, 1, 0},
+    {1, 128, 64, 64, 128, 3, 1, 1, 1, 1}, {4, 512, 8, 8, 256, 3, 1, 1, 1, 0},
     {1, 16, 130, 420, 16, 4, 2, 1, 1, 0},
 };
 enum { LARGE = (int)(sizeof large / sizeof large[0]) };
@@ -85,7 +86,8 @@ static problem problem_make(const case_row *r, int x_kind, int y_kind) {
     p.count[1] = (size_t)s->o * (size_t)s->c * (size_t)s->kh * (size_t)s->kw;
     p.count[2] = (size_t)s->n * (size_t)s->o * (size_t)s->oh * (size_t)s->ow;
     p.in[0] = array(p.count[0], x_kind, s->w);
-    p.in[1] = array(p.count[1], x_kind == DATA_ONES && y_kind == DATA_ONES ? DATA_ONES : DATA_RANDOM, s->kw);
+    p.in[1] = array(p.count[1],
+                    x_kind == DATA_ONES && y_kind == DATA_ONES ? DATA_ONES : DATA_RANDOM, s->kw);
     p.in[2] = array(p.count[2], y_kind, s->ow);
     return p;
 }
@@ -124,7 +126,8 @@ static ptrdiff_t w_index(const gani_conv *s, int q, int p, int u, int v) {
 static double reference_forward(const problem *t, size_t at) {
     const gani_conv *s = &t->s;
     const int j = (int)(at % (size_t)s->ow), i = (int)(at / (size_t)s->ow % (size_t)s->oh);
-    const int q = (int)(at / (size_t)(s->oh * s->ow) % (size_t)s->o), b = (int)(at / (size_t)(s->oh * s->ow) / (size_t)s->o);
+    const int q = (int)(at / (size_t)(s->oh * s->ow) % (size_t)s->o),
+              b = (int)(at / (size_t)(s->oh * s->ow) / (size_t)s->o);
     double sum = 0.0;
     for (int p = 0; p < s->c; p++) {
         for (int u = 0; u < s->kh; u++) {
@@ -140,7 +143,8 @@ static double reference_forward(const problem *t, size_t at) {
 /* dx at one place: all windows and taps that meet it, also by reflection. */
 static double reference_input(const problem *t, size_t at) {
     const gani_conv *s = &t->s;
-    const int p = (int)(at / (size_t)(s->h * s->w) % (size_t)s->c), b = (int)(at / (size_t)(s->h * s->w) / (size_t)s->c);
+    const int p = (int)(at / (size_t)(s->h * s->w) % (size_t)s->c),
+              b = (int)(at / (size_t)(s->h * s->w) / (size_t)s->c);
     double sum = 0.0;
     for (int i = 0; i < s->oh; i++) {
         for (int u = 0; u < s->kh; u++) {
@@ -154,7 +158,8 @@ static double reference_input(const problem *t, size_t at) {
                         continue;
                     }
                     for (int q = 0; q < s->o; q++) {
-                        sum += (double)t->in[2][y_index(s, b, q, i, j)] * (double)t->in[1][w_index(s, q, p, u, v)];
+                        sum += (double)t->in[2][y_index(s, b, q, i, j)] *
+                               (double)t->in[1][w_index(s, q, p, u, v)];
                     }
                 }
             }
@@ -167,7 +172,8 @@ static double reference_input(const problem *t, size_t at) {
 static double reference_weight(const problem *t, size_t at) {
     const gani_conv *s = &t->s;
     const int v = (int)(at % (size_t)s->kw), u = (int)(at / (size_t)s->kw % (size_t)s->kh);
-    const int p = (int)(at / (size_t)(s->kh * s->kw) % (size_t)s->c), q = (int)(at / (size_t)(s->kh * s->kw) / (size_t)s->c);
+    const int p = (int)(at / (size_t)(s->kh * s->kw) % (size_t)s->c),
+              q = (int)(at / (size_t)(s->kh * s->kw) / (size_t)s->c);
     double sum = 0.0;
     for (int b = 0; b < s->n; b++) {
         for (int i = 0; i < s->oh; i++) {
@@ -180,7 +186,8 @@ static double reference_weight(const problem *t, size_t at) {
     return sum;
 }
 
-static gan_status run(gan_context *ctx, const problem *p, int direction, const float *bias, gani_act act, float *out) {
+static gan_status run(gan_context *ctx, const problem *p, int direction, const float *bias,
+                      gani_act act, float *out) {
     switch (direction) {
     case 0:
         return gani_conv_forward(ctx, &p->s, p->in[0], p->in[1], bias, act, out);
@@ -218,8 +225,10 @@ static gani_act act_make(int kind) {
 }
 
 /* Every `every`-th element of a result against the reference, by the largest of these. */
-static void check(const problem *p, int direction, const char *isa, const char *what, int row, size_t every) {
-    static double (*const references[3])(const problem *, size_t) = {reference_forward, reference_input, reference_weight};
+static void check(const problem *p, int direction, const char *isa, const char *what, int row,
+                  size_t every) {
+    static double (*const references[3])(const problem *, size_t) = {
+        reference_forward, reference_input, reference_weight};
     gan_context *ctx = context_of(isa, 1, 0);
     const size_t count = p->count[results[direction]];
     float *out = array(count, DATA_RANDOM, 1);
@@ -231,9 +240,11 @@ static void check(const problem *p, int direction, const char *isa, const char *
         largest = fabs(want) > largest ? fabs(want) : largest;
         worst = error <= worst ? worst : error; /* NaN is the worst */
     }
-    CHECK(worst <= 5e-6 * largest, "%s row %d direction %d %s: error %g of %g", what, row, direction, isa, worst, largest);
+    CHECK(worst <= 5e-6 * largest, "%s row %d direction %d %s: error %g of %g", what, row,
+          direction, isa, worst, largest);
     if (getenv("GAN_TEST_ERRORS")) {
-        printf("%s row %d direction %d %s: %.2g of the largest\n", what, row, direction, isa, worst / largest);
+        printf("%s row %d direction %d %s: %.2g of the largest\n", what, row, direction, isa,
+               worst / largest);
     }
     free(out);
     gan_context_destroy(ctx);
@@ -243,7 +254,10 @@ static void each_set_and_direction(const problem *p, const char *what, int row) 
     for (int direction = 0; direction < 3; direction++) {
         for (int i = 0; i < 4; i++) {
             if (gan_isa_available(available[i])) {
-                check(p, direction, available[i], what, row, direction == 1 ? 7 : direction == 0 ? 3 : 1);
+                check(p, direction, available[i], what, row,
+                      direction == 1   ? 7
+                      : direction == 0 ? 3
+                                       : 1);
             }
         }
     }
@@ -258,10 +272,11 @@ static void small_layers(void) {
 }
 
 static void unkind_data(void) {
-    static const int kinds[][2] = {{DATA_ONES, DATA_ONES},          {DATA_ONES, DATA_RANDOM},
-                                   {DATA_RANDOM, DATA_ONES},        {DATA_LARGE_MEAN, DATA_RANDOM},
-                                   {DATA_RANDOM, DATA_LARGE_MEAN},  {DATA_LARGE_MEAN, DATA_LARGE_MEAN},
-                                   {DATA_ALTERNATING, DATA_RANDOM}, {DATA_RANDOM, DATA_ALTERNATING}};
+    static const int kinds[][2] = {
+        {DATA_ONES, DATA_ONES},          {DATA_ONES, DATA_RANDOM},
+        {DATA_RANDOM, DATA_ONES},        {DATA_LARGE_MEAN, DATA_RANDOM},
+        {DATA_RANDOM, DATA_LARGE_MEAN},  {DATA_LARGE_MEAN, DATA_LARGE_MEAN},
+        {DATA_ALTERNATING, DATA_RANDOM}, {DATA_RANDOM, DATA_ALTERNATING}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         for (int row = 0; row < ROWS; row += 3) {
             problem p = problem_make(&rows[row], kinds[i][0], kinds[i][1]);
@@ -293,14 +308,18 @@ static void epilogue(void) {
             float *bias = array((size_t)(direction ? p.s.c : p.s.o), DATA_RANDOM, 1);
             float *want = array(count, DATA_RANDOM, 1), *out = array(count, DATA_RANDOM, 1);
             const gani_act act = act_make((row + direction) % 4);
-            const double bound = 1e-5 * sqrt((double)(direction ? p.s.o : p.s.c) * p.s.kh * p.s.kw) * 5.0;
+            const double bound =
+                1e-5 * sqrt((double)(direction ? p.s.o : p.s.c) * p.s.kh * p.s.kw) * 5.0;
             CHECK(gani_wino_find(direct, &p.s) == NULL, "the switch is ignored");
-            CHECK(run(fast, &p, direction, bias, act, out) == GAN_OK && run(direct, &p, direction, bias, act, want) == GAN_OK,
+            CHECK(run(fast, &p, direction, bias, act, out) == GAN_OK &&
+                      run(direct, &p, direction, bias, act, want) == GAN_OK,
                   "run");
-            CHECK(fast->workspace_bytes == gani_conv_workspace(fast, &p.s, direction), "workspace is not what the query says");
+            CHECK(fast->workspace_bytes == gani_conv_workspace(fast, &p.s, direction),
+                  "workspace is not what the query says");
             for (size_t i = 0; i < count; i++) {
-                CHECK(fabs((double)out[i] - (double)want[i]) <= bound, "row %d direction %d element %lu: %g, expected %g", row,
-                      direction, (unsigned long)i, (double)out[i], (double)want[i]);
+                CHECK(fabs((double)out[i] - (double)want[i]) <= bound,
+                      "row %d direction %d element %lu: %g, expected %g", row, direction,
+                      (unsigned long)i, (double)out[i], (double)want[i]);
             }
             free(bias);
             free(want);
@@ -315,15 +334,18 @@ static void epilogue(void) {
 static void same_bits_for_any_threads(void) {
     static const int threads[] = {1, 2, 7};
     for (int row = 0; row < ROWS + LARGE; row++) {
-        problem p = problem_make(row < ROWS ? &rows[row] : &large[row - ROWS], DATA_RANDOM, DATA_RANDOM);
+        problem p =
+            problem_make(row < ROWS ? &rows[row] : &large[row - ROWS], DATA_RANDOM, DATA_RANDOM);
         for (int direction = 0; direction < 3; direction++) {
             const size_t count = p.count[results[direction]];
             float *first = array(count, DATA_RANDOM, 1), *out = array(count, DATA_RANDOM, 1);
             for (int i = 0; i < 3; i++) {
                 gan_context *ctx = context_of(NULL, threads[i], 0);
-                CHECK(run(ctx, &p, direction, NULL, act_make(GAN_ACT_LEAKY_RELU), i ? out : first) == GAN_OK, "run");
-                CHECK(!i || memcmp(out, first, count * sizeof *out) == 0, "row %d direction %d: %d threads differ", row,
-                      direction, threads[i]);
+                CHECK(run(ctx, &p, direction, NULL, act_make(GAN_ACT_LEAKY_RELU),
+                          i ? out : first) == GAN_OK,
+                      "run");
+                CHECK(!i || memcmp(out, first, count * sizeof *out) == 0,
+                      "row %d direction %d: %d threads differ", row, direction, threads[i]);
                 gan_context_destroy(ctx);
             }
             free(first);
