@@ -250,8 +250,9 @@ typedef struct gan_context_desc {
     const char *isa;         /* "scalar", "avx2", "avx512", "neon"; default: environment variable GAN_ISA if set,
                                 else the best the processor has */
     int check_finite;        /* 1: a program stops at the first tensor with a NaN or infinity and names it */
-    int direct_conv;         /* 1: no convolution by fewer multiplications (see >>winograd), whose rounding error is a few
-                                times that of direct sums; default: environment variable GAN_CONV=direct, else 0 */
+    int direct_conv;         /* 1: no convolution by fewer multiplications (see >>winograd), whose rounding
+                                error is up to a few times that of direct sums; default: 0, or 1 if the
+                                environment variable GAN_CONV is "direct" */
 } gan_context_desc;
 
 typedef struct gan_context gan_context;
@@ -2458,24 +2459,26 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
 /* ============================================================================
  * >>kernels-winograd  3.3  TILE TRANSFORMS OF THE WINOGRAD CONVOLUTIONS
  *
- * Winograd 1980; Lavin and Gray 2016 (arXiv:1509.09308). Along one axis, 4 neighbouring outputs of a filter of r taps,
+ * Winograd 1980; Lavin and Gray 2016 (arXiv:1509.09308). Along one axis, 4 neighbouring
+ * outputs of a filter of r taps,
  *
  *     y_k = sum over j  d_{k+j} * g_j,  k < 4,      y = At [(G g) (.) (Bt d)],
  *
- * cost r+3 multiplications instead of 4*r: a filter is a product of polynomials, which is evaluated at r+3 points, and the
- * points are multiplied. In two dimensions each matrix is applied to columns, then to rows. With points p and the
- * polynomial M(x), the product of (x - p) over the finite points,
+ * cost r+3 multiplications instead of 4*r: a filter is a product of polynomials, which is
+ * evaluated at r+3 points, and the points are multiplied. In two dimensions each matrix is applied
+ * to columns, then to rows. With points p and the polynomial M(x), the product of (x - p) over the
+ * finite points,
  *
  *     At[k][p] = p^k,   G[p][j] = p^j / M'(p),   Bt[p][l] = coefficient of x^l in M(x)/(x-p);
  *     at infinity: the last coefficient of y and of g, and M(x) itself.
  *
- * The points are +-3/8, +-5/4, infinity for 2 taps and 0, +-11/16, +-3/2, infinity for 3: of all pairs of sixteenths, those
- * with the least rounding error over the three passes, in its variance for random data and for data all ones (the usual
- * integers double it). A line is an even and an odd part, added and subtracted. Gradients need the transposes of the
- * three matrices.
+ * The points are +-3/8, +-5/4, infinity for 2 taps and 0, +-11/16, +-3/2, infinity for 3: of all
+ * pairs of sixteenths, those with the least rounding error over the three passes, in its variance
+ * for random data and for data all ones (the usual integers double it). A line is an even and an
+ * odd part, added and subtracted. Gradients need the transposes of the three matrices.
  *
- * Layout: GANI_WINO_LANES channels side by side, so that lanes never mix. Points are multiplied by a small product
- * whose rows lie GANI_WINO_CHUNK floats apart.
+ * Layout: GANI_WINO_LANES channels side by side, so that lanes never mix. Points are multiplied by
+ * a small product whose rows lie GANI_WINO_CHUNK floats apart.
  *
  * Holds:  six transforms of two algorithms, the product of points, matrix transposition.
  * Uses:   >>simd        Knows nothing of: shapes, padding, threads.
@@ -2491,7 +2494,7 @@ enum {
     GANI_WINO_TILE = 4    /* outputs of a tile, in rows and in columns */
 };
 
-/* The transforms; those of the second half are the transposes of the first, and add to what is there. */
+/* The transforms; the second half are the transposes of the first, and add to what is there. */
 enum {
     GANI_WINO_DATA,     /* Bt d B,  [r+3][r+3] to points [r+3][r+3] */
     GANI_WINO_MAP,      /* A y At,  [4][4] to points */
@@ -2502,7 +2505,8 @@ enum {
     GANI_WINO_KINDS
 };
 
-/* Some squares of GANI_WINO_LANES floats each, in floats: element (i,j) of square t is at t*step + i*row + j*col. */
+/* Some squares of GANI_WINO_LANES floats each, in floats: element (i,j) of square t is at t*step +
+ * i*row + j*col. */
 typedef struct gani_wino_move {
     const float *in;
     float *out;
@@ -2527,7 +2531,8 @@ typedef struct gani_wino_move {
 
 /* (x^2 - A^2)(x^2 - B^2): u4 - (A^2+B^2) u2 + A^2 B^2 u0 */
 #define GANI_WINO_QUARTIC(u0, u2, u4, A, B)                                                        \
-    vf_fma(vf_set1((A) * (A) * (B) * (B)), (u0), vf_fnma(vf_set1((A) * (A) + (B) * (B)), (u2), (u4)))
+    vf_fma(vf_set1((A) * (A) * (B) * (B)), (u0),                                                   \
+           vf_fnma(vf_set1((A) * (A) + (B) * (B)), (u2), (u4)))
 
 /* Sums and differences of the pairs of points at m[i]. */
 #define GANI_WINO_UNPAIR(m, i)                                                                     \
@@ -2707,8 +2712,8 @@ static void GANI_FN(gani_wino_transform)(int taps, int kind, const gani_wino_mov
     transforms[taps - 2][kind](s);
 }
 
-/* Accumulators of the product of points: GANI_WINO_MR rows by GANI_WINO_NV vectors. Chunks are cut into multiples of 16
- * floats, so only vectors of 16 leave an edge. */
+/* Accumulators of the product of points: GANI_WINO_MR rows by GANI_WINO_NV vectors. Chunks are cut
+ * into multiples of 16 floats, so only vectors of 16 leave an edge. */
 #define GANI_WINO_MR 6
 #if defined(GANI_ISA_AVX2)
 #define GANI_WINO_NV 2
@@ -2716,7 +2721,8 @@ static void GANI_FN(gani_wino_transform)(int taps, int kind, const gani_wino_mov
 #define GANI_WINO_NV 4
 #endif
 
-/* out[i][v] += (add) or = sum over p of a[i*a_row + p*a_col] * b[p][v], for V vectors; rows of b and out are a chunk apart. */
+/* out[i][v] += (add) or = sum over p of a[i*a_row + p*a_col] * b[p][v], for V vectors; rows of b
+ * and out are a chunk apart. */
 #define GANI_DEFINE_WINO_TILE(M, V)                                                                \
     static void GANI_FN(gani_wino_tile_##M##x##V)(int k, const float *a, ptrdiff_t a_row,          \
                                                   ptrdiff_t a_col, const float *b, float *out,     \
@@ -2776,8 +2782,9 @@ typedef void (*GANI_FN(gani_wino_tile_fn))(int k, const float *a, ptrdiff_t a_ro
 
 GANI_WINO_MR_LIST(GANI_DEFINE_WINO_TILES)
 
-/* out[m][n] += (add) or = a * b: element (i,p) of a is at a[i*a_row + p*a_col], b is [k][n]; rows of b and out are
- * GANI_WINO_CHUNK floats apart; n is a multiple of GANI_WINO_LANES. Sums run over p in order, whatever m and n. */
+/* out[m][n] += (add) or = a * b: element (i,p) of a is at a[i*a_row + p*a_col], b is [k][n]; rows
+ * of b and out are GANI_WINO_CHUNK floats apart; n is a multiple of GANI_WINO_LANES. Sums run over
+ * p in order, whatever m and n. */
 static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrdiff_t a_row,
                                        ptrdiff_t a_col, const float *b, float *out, int add) {
     static const GANI_FN(gani_wino_tile_fn)
@@ -5167,27 +5174,33 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
 /* ============================================================================
  * >>winograd  4.3  CONVOLUTIONS WITH FEWER MULTIPLICATIONS
  *
- * A convolution of stride s with a kernel of r*s taps is the sum of s*s convolutions of stride 1 with r taps, one for each phase
- * (pixels with the same row and column modulo s). Each is computed in tiles of 4x4 outputs at (r+3)^2 points by the transforms of
- * >>kernels-winograd; at a point the convolution over channels and phases is a plain product. All three passes
- * share the transforms; with X = Bt d B of x, Y = A dy At of y, W = G w Gt of the weights, at every point e,
+ * A convolution of stride s with a kernel of r*s taps is the sum of s*s convolutions of stride 1
+ * with r taps, one for each phase (pixels with the same row and column modulo s). Each is computed
+ * in tiles of 4x4 outputs at (r+3)^2 points by the transforms of >>kernels-winograd; at a point
+ * the convolution over channels and phases is a plain product. All three passes share the
+ * transforms; with X = Bt d B of x, Y = A dy At of y, W = G w Gt of the weights, at every point e,
  *
- *     forward       y  = At (sum over channels and phases  X W) A          r+3 = 5, stride 2 (4x4 kernel): 25 products for 64
+ *     forward       y  = At (sum over channels and phases  X W) A
  *     input grad    dx = B  (sum over output channels      Y W) Bt, added where tiles overlap
- *     weight grad   dw = Gt (sum over tiles                X Y) G          r+3 = 6, stride 1 (3x3 kernel): 36 for 144
+ *     weight grad   dw = Gt (sum over tiles                X Y) G
+ *
+ * With 2 taps, 4x4 kernels of stride 2, that is 25 products in place of 64; with 3 taps, 3x3
+ * kernels of stride 1, 36 in place of 144.
  *
  * A line is a row of tiles of one image. Some lines at a time are transformed to points,
  *
- *     [chunk][point][tile][64],   a chunk is 64 columns: 16 channels for each of 4 phases, or 64 channels
+ *     [chunk][point][tile][64],   a chunk: 16 channels for each of 4 phases, or 64 channels
  *
- * small enough to stay in the last cache. Then a task takes one chunk of the result: for every chunk that is summed it makes the
- * points of the weights, 64 x 64, on the fly in the second cache (stored points would be six times as large as the
- * weights, and be read from memory), multiplies, and transforms the result back. Sums over channels are kept in chunks,
- * which also halves the rounding error.
+ * small enough to stay in the last cache. Then a task takes one chunk of the result: for every
+ * chunk that is summed it makes the points of the weights, 64 x 64, on the fly in the second cache
+ * (stored points would be six times as large as the weights, and be read from memory), multiplies,
+ * and transforms the result back. Sums over channels are kept chunk by
+ * chunk, which also makes the rounding error several times smaller than one long sum would.
  *
- * Tiles of input grad overlap by r-1 rows of every phase. A task adds them line by line in a ring of rows; if it begins
- * within an image it computes the line before once more. Thus tasks are independent and every pixel has its terms added in
- * one order: same bits for any number of threads.
+ * Tiles of input grad overlap by r-1 rows of every phase. A task adds them line by line in a ring
+ * of rows; if it begins within an image it computes the line before once more. Thus tasks are
+ * independent and every pixel has its terms added in one order: same bits for any number of
+ * threads.
  *
  * Holds:  tiles, points, the three passes.
  * Uses:   >>kernels-winograd  >>gemm  >>conv        Knows nothing of: tensors, graphs.
@@ -5195,18 +5208,18 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
 
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
-    GANI_WINO_TILES_LEAST =
-        48, /* tiles of a task: fewer would cost more in weight transforms than memory saves; */
-    GANI_WINO_TILES_MOST = 96, /* more would push its result out of the second cache; */
-    GANI_WINO_GRAD_TILES =
-        192, /* for input and weight grad, which begin and end a block at some cost, twice as many */
+    /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would push
+     * the result of a forward task out of the second cache. The gradients begin and end a block at
+     * some cost. */
+    GANI_WINO_TILES_LEAST = 48,
+    GANI_WINO_TILES_MOST = 96,
+    GANI_WINO_GRAD_TILES = 192,
     GANI_WINO_CHANNELS_LEAST = 16,
-    GANI_WINO_PITCH =
-        GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* between points of weights: not a power of two */
+    GANI_WINO_PITCH = GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* of weights: no power of two */
 };
 
-/* Which layers: those below with at least GANI_WINO_CHANNELS_LEAST channels on both sides and so many tiles. With fewer
- * tiles the weight transform costs more than is saved (measured: bench/). */
+/* Which layers: those below with at least GANI_WINO_CHANNELS_LEAST channels on both sides and so
+ * many tiles. With fewer the weight transform costs more than is saved (measured: bench/). */
 typedef struct gani_wino_row {
     int taps, stride; /* of a phase; the kernel has taps*stride rows and columns */
     int tiles_least;
@@ -5472,8 +5485,9 @@ static void gani_wino_gather_slot(void *arg, int index) {
 
 /* --- weights ------------------------------------------------------------------ */
 
-/* A chunk of input channels by a chunk of output channels of the weights. Staged it is [row][tap][lane], its points are
- * [point][row][lane]; rows are the side that is summed, lanes the other one. */
+/* A chunk of input channels by a chunk of output channels of the weights. Staged it is
+ * [row][tap][lane], its points are [point][row][lane]; rows are the side that is summed, lanes the
+ * other one. */
 typedef struct gani_wino_panel {
     int rows, lanes; /* channels there are */
     int width;       /* of a staged row, lanes rounded up */
@@ -5566,7 +5580,7 @@ static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_sl
 
 /* --- points to pixels ----------------------------------------------------------- */
 
-/* Writes the finished rows of a line: channels channel ..., rows [count][cols][16]. Changes rows. */
+/* Writes the finished rows of a line: channels channel ..., rows [count][cols][16], changed. */
 static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot, int line,
                            int channel, int count) {
     const gani_wino_side *side = job->to;
@@ -5597,8 +5611,8 @@ static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot,
     }
 }
 
-/* Transforms 16 channels of the result back, line by line, and writes them. The stage is a ring: rows that the next
- * line adds to move to its top. */
+/* Transforms 16 channels of the result back, line by line, and writes them. The stage is a ring:
+ * rows that the next line adds to move to its top. */
 static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *slot, int first,
                               int lines, int lead, int channel) {
     const gani_wino *s = job->s;
@@ -5758,8 +5772,9 @@ static void gani_walk_wino_weight_grad(gani_pass *pass, const gani_conv_call *ca
 /* ============================================================================
  * >>conv-run  4.4  WHICH ALGORITHM; THE DRIVERS
  *
- * A layer for which >>winograd has a row is computed there, unless the context says otherwise; all others by
- * >>conv. Programs and the public functions call the drivers, which ask for scratch, and run.
+ * A layer for which >>winograd has a row is computed there, unless the context says otherwise; all
+ * others by >>conv. Programs and the public functions call the drivers, which ask for scratch, and
+ * run.
  *
  * Holds:  the choice, reflecting padding of input grad, the drivers, public functions.
  * Uses:   >>conv  >>winograd        Knows nothing of: tensors, graphs.
