@@ -80,10 +80,13 @@
  *   2     >>platform      errors, memory, threads, processor features, random numbers
  *   3.1   >>simd          the vector macros of each instruction set
  *   3.2   >>kernels-gemm  register-tiled matrix kernels and packing
- *   3.3   >>kernels-vec   vector maths, elementwise, reductions, norms, optimisers
- *   3.4   >>instances     the two sections above, compiled once for each instruction set
+ *   3.3   >>kernels-winograd  tile transforms of the Winograd convolutions
+ *   3.4   >>kernels-vec   vector maths, elementwise, reductions, norms, optimisers
+ *   3.5   >>instances     the three sections above, compiled once for each instruction set
  *   4.1   >>gemm          matrix product: blocking, threads
- *   4.2   >>conv          the three convolutions
+ *   4.2   >>conv          the three convolutions, directly
+ *   4.3   >>winograd      the same with fewer multiplications
+ *   4.4   >>conv-run      which algorithm; the drivers
  *   5.1   >>nodes         what a graph is made of; parameters
  *   5.2   >>ops           the list of ops; elementwise, reductions, moving: shape, gradient, builder
  *   5.3   >>ops-net       products, convolutions, norms, classes, random, effects: the same
@@ -123,7 +126,8 @@
  *   GAN_MAX_PIXELS        all   largest image that is read; default 67108864
  *   GAN_ALLOW_FAST_MATH   one   compile under -ffast-math although NaN checks are then lost
  *
- *   Environment: GAN_ISA=scalar, avx2, avx512 or neon, for contexts that do not name a set.
+ *   Environment: GAN_ISA=scalar, avx2, avx512 or neon, for contexts that do not name a set;
+ *   GAN_CONV=direct for direct convolutions only (gan_context_desc.direct_conv).
  *
  * MEMORY
  *
@@ -252,6 +256,9 @@ typedef struct gan_context_desc {
     const char *isa;         /* "scalar", "avx2", "avx512", "neon"; default: environment variable GAN_ISA if set,
                                 else the best the processor has */
     int check_finite;        /* 1: a program stops at the first tensor with a NaN or infinity and names it */
+    int direct_conv;         /* 1: no convolution by fewer multiplications (see >>winograd), whose rounding
+                                error is up to a few times that of direct sums; default: 0, or 1 if the
+                                environment variable GAN_CONV is "direct" */
 } gan_context_desc;
 
 typedef struct gan_context gan_context;
@@ -1239,6 +1246,7 @@ struct gan_context {
     gan_parallel parallel;
     int threads;
     int check_finite;
+    int direct_conv;
     const gani_kernels *kernels;
     unsigned char *workspace; /* scratch of the drivers, grows on demand; see gani_workspace */
     size_t workspace_bytes;
@@ -1632,7 +1640,7 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf_select(m,a,b)    m ? a : b, lane by lane
  *   vf_toint            nearest, ties to even
  *   vi_asf, vf_asi      same bits
- *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
+ *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory;  vf_transpose8x8  8 rows of 8
  *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
  *   vf_hsum vf_hmax     over lanes, in a fixed order
  *
@@ -1934,6 +1942,41 @@ static void GANI_FN(gani_transpose8)(const float *r0, const float *r1, const flo
     GANI_FN(gani_transpose4)(r0 + 4, r1 + 4, r2 + 4, r3 + 4, out + 4 * ld, ld);
 #endif
 }
+
+/* out[j*out_ld + i] = in[i*in_ld + j] for 8 rows and 8 columns. */
+static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *out, ptrdiff_t out_ld) {
+#if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
+    GANI_UNROLL
+    for (int c = 0; c < 2; c++) { /* columns 4c ... 4c+3: rows r and r+4 side by side, then 4x4 in each half */
+        __m256 row[4], pair[4], column[4];
+        GANI_UNROLL
+        for (int r = 0; r < 4; r++) {
+            row[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(in + r * in_ld + 4 * c)),
+                                          _mm_loadu_ps(in + (r + 4) * in_ld + 4 * c), 1);
+        }
+        pair[0] = _mm256_unpacklo_ps(row[0], row[1]);
+        pair[1] = _mm256_unpackhi_ps(row[0], row[1]);
+        pair[2] = _mm256_unpacklo_ps(row[2], row[3]);
+        pair[3] = _mm256_unpackhi_ps(row[2], row[3]);
+        column[0] = _mm256_shuffle_ps(pair[0], pair[2], 0x44);
+        column[1] = _mm256_shuffle_ps(pair[0], pair[2], 0xee);
+        column[2] = _mm256_shuffle_ps(pair[1], pair[3], 0x44);
+        column[3] = _mm256_shuffle_ps(pair[1], pair[3], 0xee);
+        GANI_UNROLL
+        for (int r = 0; r < 4; r++) {
+            _mm256_storeu_ps(out + (4 * c + r) * out_ld, column[r]);
+        }
+    }
+#else
+    for (int i = 0; i < 8; i += 4) {
+        for (int j = 0; j < 8; j += 4) {
+            const float *at = in + i * in_ld + j;
+            GANI_FN(gani_transpose4)(at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + i, out_ld);
+        }
+    }
+#endif
+}
+#define vf_transpose8x8(in, in_ld, out, out_ld) GANI_FN(gani_transpose8x8)((in), (in_ld), (out), (out_ld))
 #define vf_transpose8(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose8)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_transpose4(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose4)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_hsum(a) GANI_FN(gani_hsum)(a)
@@ -2424,7 +2467,425 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
 #undef GANI_DEFINE_DOTS
 
 /* ============================================================================
- * >>kernels-vec  3.3  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, OPTIMISERS
+ * >>kernels-winograd  3.3  TILE TRANSFORMS OF THE WINOGRAD CONVOLUTIONS
+ *
+ * Winograd 1980; Lavin and Gray 2016 (arXiv:1509.09308). Along one axis, 4 neighbouring
+ * outputs of a filter of r taps,
+ *
+ *     y_k = sum over j  d_{k+j} * g_j,  k < 4,      y = At [(G g) (.) (Bt d)],
+ *
+ * cost r+3 multiplications instead of 4*r: a filter is a product of polynomials, which is
+ * evaluated at r+3 points, and the points are multiplied. In two dimensions each matrix is applied
+ * to columns, then to rows. With points p and the polynomial M(x), the product of (x - p) over the
+ * finite points,
+ *
+ *     At[k][p] = p^k,   G[p][j] = p^j / M'(p),   Bt[p][l] = coefficient of x^l in M(x)/(x-p);
+ *     at infinity: the last coefficient of y and of g, and M(x) itself.
+ *
+ * The points are +-3/8, +-5/4, infinity for 2 taps and 0, +-11/16, +-3/2, infinity for 3: of all
+ * pairs of sixteenths, those with the least rounding error over the three passes, in its variance
+ * for random data and for data all ones (the usual integers double it). A line is an even and an
+ * odd part, added and subtracted. Gradients need the transposes of the three matrices.
+ *
+ * Layout: GANI_WINO_LANES channels side by side, so that lanes never mix. Points are multiplied by
+ * a small product whose rows lie GANI_WINO_CHUNK floats apart.
+ *
+ * Holds:  six transforms of two algorithms, the product of points, matrix transposition.
+ * Uses:   >>simd        Knows nothing of: shapes, padding, threads.
+ * ========================================================================= */
+#endif /* GANI_INSTANCE */
+
+#if !defined(GANI_INSTANCE) && !defined(GANI_WINO_TYPES)
+#define GANI_WINO_TYPES
+
+enum {
+    GANI_WINO_LANES = 16, /* channels that are transformed together: a multiple of every vector */
+    GANI_WINO_CHUNK = 64, /* floats of a row of points: four times as many */
+    GANI_WINO_TILE = 4    /* outputs of a tile, in rows and in columns */
+};
+
+/* The transforms; the second half are the transposes of the first, and add to what is there. */
+enum {
+    GANI_WINO_DATA,     /* Bt d B,  [r+3][r+3] to points [r+3][r+3] */
+    GANI_WINO_MAP,      /* A y At,  [4][4] to points */
+    GANI_WINO_WEIGHT,   /* G g Gt,  [r][r] to points */
+    GANI_WINO_DATA_T,   /* B m Bt,  points to [r+3][r+3] */
+    GANI_WINO_MAP_T,    /* At m A,  points to [4][4] */
+    GANI_WINO_WEIGHT_T, /* Gt m G,  points to [r][r] */
+    GANI_WINO_KINDS
+};
+
+/* Some squares of GANI_WINO_LANES floats each, in floats: element (i,j) of square t is at t*step +
+ * i*row + j*col. */
+typedef struct gani_wino_move {
+    const float *in;
+    float *out;
+    ptrdiff_t in_row, in_col, in_step, out_row, out_col, out_step;
+    int count;
+} gani_wino_move;
+
+#endif
+
+#ifdef GANI_INSTANCE
+
+/* y[i], y[i+1] = even + p*odd, even - p*odd */
+#define GANI_WINO_PAIR(y, i, even, odd, p)                                                         \
+    do {                                                                                           \
+        const vf pair_even = (even), pair_odd = (odd);                                             \
+        y[i] = vf_fma(vf_set1(p), pair_odd, pair_even);                                            \
+        y[i + 1] = vf_fnma(vf_set1(p), pair_odd, pair_even);                                       \
+    } while (0)
+
+/* s*a + t*b */
+#define GANI_WINO_MIX(s, a, t, b) vf_fma(vf_set1(s), (a), vf_mul(vf_set1(t), (b)))
+
+/* (x^2 - A^2)(x^2 - B^2): u4 - (A^2+B^2) u2 + A^2 B^2 u0 */
+#define GANI_WINO_QUARTIC(u0, u2, u4, A, B)                                                        \
+    vf_fma(vf_set1((A) * (A) * (B) * (B)), (u0),                                                   \
+           vf_fnma(vf_set1((A) * (A) + (B) * (B)), (u2), (u4)))
+
+/* Sums and differences of the pairs of points at m[i]. */
+#define GANI_WINO_UNPAIR(m, i)                                                                     \
+    const vf sum_a = vf_add(m[i], m[i + 1]), dif_a = vf_sub(m[i], m[i + 1]);                       \
+    const vf sum_b = vf_add(m[i + 2], m[i + 3]), dif_b = vf_sub(m[i + 2], m[i + 3])
+
+/* Two taps, points A, -A, B, -B, infinity; 1/M'(+-A) = +-NA. All but the last two are exact. */
+#define GANI_WINO_2A 0.375f
+#define GANI_WINO_2B 1.25f
+#define GANI_WINO_2A2 (GANI_WINO_2A * GANI_WINO_2A)
+#define GANI_WINO_2B2 (GANI_WINO_2B * GANI_WINO_2B)
+#define GANI_WINO_2NA (1.0f / (2.0f * GANI_WINO_2A * (GANI_WINO_2A2 - GANI_WINO_2B2)))
+#define GANI_WINO_2NB (1.0f / (2.0f * GANI_WINO_2B * (GANI_WINO_2B2 - GANI_WINO_2A2)))
+
+#define GANI_WINO_LINE_DATA_2(x, y)                                                                \
+    GANI_WINO_PAIR(y, 0, vf_fnma(vf_set1(GANI_WINO_2B2), x[1], x[3]),                              \
+                   vf_fnma(vf_set1(GANI_WINO_2B2), x[0], x[2]), GANI_WINO_2A);                     \
+    GANI_WINO_PAIR(y, 2, vf_fnma(vf_set1(GANI_WINO_2A2), x[1], x[3]),                              \
+                   vf_fnma(vf_set1(GANI_WINO_2A2), x[0], x[2]), GANI_WINO_2B);                     \
+    y[4] = GANI_WINO_QUARTIC(x[0], x[2], x[4], GANI_WINO_2A, GANI_WINO_2B)
+
+#define GANI_WINO_LINE_MAP_2(x, y)                                                                 \
+    GANI_WINO_PAIR(y, 0, vf_fma(vf_set1(GANI_WINO_2A2), x[2], x[0]),                               \
+                   vf_fma(vf_set1(GANI_WINO_2A2), x[3], x[1]), GANI_WINO_2A);                      \
+    GANI_WINO_PAIR(y, 2, vf_fma(vf_set1(GANI_WINO_2B2), x[2], x[0]),                               \
+                   vf_fma(vf_set1(GANI_WINO_2B2), x[3], x[1]), GANI_WINO_2B);                      \
+    y[4] = x[3]
+
+#define GANI_WINO_LINE_WEIGHT_2(x, y)                                                              \
+    GANI_WINO_PAIR(y, 0, vf_mul(vf_set1(GANI_WINO_2A *GANI_WINO_2NA), x[1]), x[0], GANI_WINO_2NA); \
+    GANI_WINO_PAIR(y, 2, vf_mul(vf_set1(GANI_WINO_2B *GANI_WINO_2NB), x[1]), x[0], GANI_WINO_2NB); \
+    y[4] = x[1]
+
+#define GANI_WINO_LINE_DATA_T_2(x, y)                                                              \
+    GANI_WINO_UNPAIR(x, 0);                                                                        \
+    y[0] = vf_fnma(vf_set1(GANI_WINO_2A *GANI_WINO_2B2), dif_a,                                    \
+                   GANI_WINO_MIX(-GANI_WINO_2B * GANI_WINO_2A2, dif_b,                             \
+                                 GANI_WINO_2A2 *GANI_WINO_2B2, x[4]));                             \
+    y[1] = GANI_WINO_MIX(-GANI_WINO_2B2, sum_a, -GANI_WINO_2A2, sum_b);                            \
+    y[2] = vf_fma(vf_set1(GANI_WINO_2A), dif_a,                                                    \
+                  GANI_WINO_MIX(GANI_WINO_2B, dif_b, -(GANI_WINO_2A2 + GANI_WINO_2B2), x[4]));     \
+    y[3] = vf_add(sum_a, sum_b);                                                                   \
+    y[4] = x[4]
+
+#define GANI_WINO_LINE_MAP_T_2(x, y)                                                               \
+    GANI_WINO_UNPAIR(x, 0);                                                                        \
+    y[0] = vf_add(sum_a, sum_b);                                                                   \
+    y[1] = GANI_WINO_MIX(GANI_WINO_2A, dif_a, GANI_WINO_2B, dif_b);                                \
+    y[2] = GANI_WINO_MIX(GANI_WINO_2A2, sum_a, GANI_WINO_2B2, sum_b);                              \
+    y[3] = vf_fma(vf_set1(GANI_WINO_2A *GANI_WINO_2A2), dif_a,                                     \
+                  vf_fma(vf_set1(GANI_WINO_2B *GANI_WINO_2B2), dif_b, x[4]))
+
+#define GANI_WINO_LINE_WEIGHT_T_2(x, y)                                                            \
+    GANI_WINO_UNPAIR(x, 0);                                                                        \
+    y[0] = GANI_WINO_MIX(GANI_WINO_2NA, dif_a, GANI_WINO_2NB, dif_b);                              \
+    y[1] = vf_fma(vf_set1(GANI_WINO_2A *GANI_WINO_2NA), sum_a,                                     \
+                  vf_fma(vf_set1(GANI_WINO_2B *GANI_WINO_2NB), sum_b, x[4]))
+
+/* Three taps, points 0, A, -A, B, -B, infinity; 1/M'(0) = N0, 1/M'(+-A) = NA. */
+#define GANI_WINO_3A 0.6875f
+#define GANI_WINO_3B 1.5f
+#define GANI_WINO_3A2 (GANI_WINO_3A * GANI_WINO_3A)
+#define GANI_WINO_3B2 (GANI_WINO_3B * GANI_WINO_3B)
+#define GANI_WINO_3N0 (1.0f / (GANI_WINO_3A2 * GANI_WINO_3B2))
+#define GANI_WINO_3NA (1.0f / (2.0f * GANI_WINO_3A2 * (GANI_WINO_3A2 - GANI_WINO_3B2)))
+#define GANI_WINO_3NB (1.0f / (2.0f * GANI_WINO_3B2 * (GANI_WINO_3B2 - GANI_WINO_3A2)))
+
+#define GANI_WINO_LINE_DATA_3(x, y)                                                                \
+    y[0] = GANI_WINO_QUARTIC(x[0], x[2], x[4], GANI_WINO_3A, GANI_WINO_3B);                        \
+    GANI_WINO_PAIR(y, 1, vf_fnma(vf_set1(GANI_WINO_3B2), x[2], x[4]),                              \
+                   vf_fnma(vf_set1(GANI_WINO_3B2), x[1], x[3]), GANI_WINO_3A);                     \
+    GANI_WINO_PAIR(y, 3, vf_fnma(vf_set1(GANI_WINO_3A2), x[2], x[4]),                              \
+                   vf_fnma(vf_set1(GANI_WINO_3A2), x[1], x[3]), GANI_WINO_3B);                     \
+    y[5] = GANI_WINO_QUARTIC(x[1], x[3], x[5], GANI_WINO_3A, GANI_WINO_3B)
+
+#define GANI_WINO_LINE_MAP_3(x, y)                                                                 \
+    y[0] = x[0];                                                                                   \
+    GANI_WINO_PAIR(y, 1, vf_fma(vf_set1(GANI_WINO_3A2), x[2], x[0]),                               \
+                   vf_fma(vf_set1(GANI_WINO_3A2), x[3], x[1]), GANI_WINO_3A);                      \
+    GANI_WINO_PAIR(y, 3, vf_fma(vf_set1(GANI_WINO_3B2), x[2], x[0]),                               \
+                   vf_fma(vf_set1(GANI_WINO_3B2), x[3], x[1]), GANI_WINO_3B);                      \
+    y[5] = x[3]
+
+#define GANI_WINO_LINE_WEIGHT_3(x, y)                                                              \
+    y[0] = vf_mul(vf_set1(GANI_WINO_3N0), x[0]);                                                   \
+    GANI_WINO_PAIR(y, 1, GANI_WINO_MIX(GANI_WINO_3A2 *GANI_WINO_3NA, x[2], GANI_WINO_3NA, x[0]),   \
+                   x[1], GANI_WINO_3A *GANI_WINO_3NA);                                             \
+    GANI_WINO_PAIR(y, 3, GANI_WINO_MIX(GANI_WINO_3B2 *GANI_WINO_3NB, x[2], GANI_WINO_3NB, x[0]),   \
+                   x[1], GANI_WINO_3B *GANI_WINO_3NB);                                             \
+    y[5] = x[2]
+
+#define GANI_WINO_LINE_DATA_T_3(x, y)                                                              \
+    GANI_WINO_UNPAIR(x, 1);                                                                        \
+    y[0] = vf_mul(vf_set1(GANI_WINO_3A2 *GANI_WINO_3B2), x[0]);                                    \
+    y[1] = vf_fnma(vf_set1(GANI_WINO_3A *GANI_WINO_3B2), dif_a,                                    \
+                   GANI_WINO_MIX(-GANI_WINO_3B * GANI_WINO_3A2, dif_b,                             \
+                                 GANI_WINO_3A2 *GANI_WINO_3B2, x[5]));                             \
+    y[2] = vf_fnma(vf_set1(GANI_WINO_3B2), sum_a,                                                  \
+                   GANI_WINO_MIX(-GANI_WINO_3A2, sum_b, -(GANI_WINO_3A2 + GANI_WINO_3B2), x[0]));  \
+    y[3] = vf_fma(vf_set1(GANI_WINO_3A), dif_a,                                                    \
+                  GANI_WINO_MIX(GANI_WINO_3B, dif_b, -(GANI_WINO_3A2 + GANI_WINO_3B2), x[5]));     \
+    y[4] = vf_add(x[0], vf_add(sum_a, sum_b));                                                     \
+    y[5] = x[5]
+
+#define GANI_WINO_LINE_MAP_T_3(x, y)                                                               \
+    GANI_WINO_UNPAIR(x, 1);                                                                        \
+    y[0] = vf_add(x[0], vf_add(sum_a, sum_b));                                                     \
+    y[1] = GANI_WINO_MIX(GANI_WINO_3A, dif_a, GANI_WINO_3B, dif_b);                                \
+    y[2] = GANI_WINO_MIX(GANI_WINO_3A2, sum_a, GANI_WINO_3B2, sum_b);                              \
+    y[3] = vf_fma(vf_set1(GANI_WINO_3A *GANI_WINO_3A2), dif_a,                                     \
+                  vf_fma(vf_set1(GANI_WINO_3B *GANI_WINO_3B2), dif_b, x[5]))
+
+#define GANI_WINO_LINE_WEIGHT_T_3(x, y)                                                            \
+    GANI_WINO_UNPAIR(x, 1);                                                                        \
+    y[0] = vf_fma(vf_set1(GANI_WINO_3N0), x[0],                                                    \
+                  GANI_WINO_MIX(GANI_WINO_3NA, sum_a, GANI_WINO_3NB, sum_b));                      \
+    y[1] = GANI_WINO_MIX(GANI_WINO_3A *GANI_WINO_3NA, dif_a, GANI_WINO_3B *GANI_WINO_3NB, dif_b);  \
+    y[2] = vf_fma(vf_set1(GANI_WINO_3A2 *GANI_WINO_3NA), sum_a,                                    \
+                  vf_fma(vf_set1(GANI_WINO_3B2 *GANI_WINO_3NB), sum_b, x[5]))
+
+#define GANI_WINO_SET(at, value) vf_store((at), (value))
+#define GANI_WINO_ADD(at, value) vf_store((at), vf_add(vf_load(at), (value)))
+
+/* A line of FROM elements to one of TO, applied to the columns of a square, then to its rows. */
+#define GANI_DEFINE_WINO(NAME, FROM, TO, LINE, PUT)                                                \
+    static void GANI_FN(NAME)(const gani_wino_move *s) {                                           \
+        for (int t = 0; t < s->count * GANI_WINO_LANES; t += VW) {                                 \
+            const ptrdiff_t square = t / GANI_WINO_LANES, lane = t % GANI_WINO_LANES;              \
+            const float *in = s->in + square * s->in_step + lane;                                  \
+            float *out = s->out + square * s->out_step + lane;                                     \
+            vf half[TO][FROM];                                                                     \
+            GANI_UNROLL                                                                            \
+            for (int j = 0; j < FROM; j++) {                                                       \
+                vf x[FROM], y[TO];                                                                 \
+                GANI_UNROLL                                                                        \
+                for (int i = 0; i < FROM; i++) {                                                   \
+                    x[i] = vf_load(in + i * s->in_row + j * s->in_col);                            \
+                }                                                                                  \
+                LINE(x, y);                                                                        \
+                GANI_UNROLL                                                                        \
+                for (int i = 0; i < TO; i++) {                                                     \
+                    half[i][j] = y[i];                                                             \
+                }                                                                                  \
+            }                                                                                      \
+            GANI_UNROLL                                                                            \
+            for (int i = 0; i < TO; i++) {                                                         \
+                vf y[TO];                                                                          \
+                LINE(half[i], y);                                                                  \
+                GANI_UNROLL                                                                        \
+                for (int j = 0; j < TO; j++) {                                                     \
+                    PUT(out + i * s->out_row + j * s->out_col, y[j]);                              \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+GANI_DEFINE_WINO(gani_wino_data_2, 5, 5, GANI_WINO_LINE_DATA_2, GANI_WINO_SET)
+GANI_DEFINE_WINO(gani_wino_map_2, 4, 5, GANI_WINO_LINE_MAP_2, GANI_WINO_SET)
+GANI_DEFINE_WINO(gani_wino_weight_2, 2, 5, GANI_WINO_LINE_WEIGHT_2, GANI_WINO_SET)
+GANI_DEFINE_WINO(gani_wino_data_t_2, 5, 5, GANI_WINO_LINE_DATA_T_2, GANI_WINO_ADD)
+GANI_DEFINE_WINO(gani_wino_map_t_2, 5, 4, GANI_WINO_LINE_MAP_T_2, GANI_WINO_ADD)
+GANI_DEFINE_WINO(gani_wino_weight_t_2, 5, 2, GANI_WINO_LINE_WEIGHT_T_2, GANI_WINO_ADD)
+GANI_DEFINE_WINO(gani_wino_data_3, 6, 6, GANI_WINO_LINE_DATA_3, GANI_WINO_SET)
+GANI_DEFINE_WINO(gani_wino_map_3, 4, 6, GANI_WINO_LINE_MAP_3, GANI_WINO_SET)
+GANI_DEFINE_WINO(gani_wino_weight_3, 3, 6, GANI_WINO_LINE_WEIGHT_3, GANI_WINO_SET)
+GANI_DEFINE_WINO(gani_wino_data_t_3, 6, 6, GANI_WINO_LINE_DATA_T_3, GANI_WINO_ADD)
+GANI_DEFINE_WINO(gani_wino_map_t_3, 6, 4, GANI_WINO_LINE_MAP_T_3, GANI_WINO_ADD)
+GANI_DEFINE_WINO(gani_wino_weight_t_3, 6, 3, GANI_WINO_LINE_WEIGHT_T_3, GANI_WINO_ADD)
+
+/* A transform, for filters of 2 or 3 taps. */
+static void GANI_FN(gani_wino_transform)(int taps, int kind, const gani_wino_move *s) {
+    static void (*const transforms[2][GANI_WINO_KINDS])(const gani_wino_move *) = {
+        {GANI_FN(gani_wino_data_2), GANI_FN(gani_wino_map_2), GANI_FN(gani_wino_weight_2),
+         GANI_FN(gani_wino_data_t_2), GANI_FN(gani_wino_map_t_2), GANI_FN(gani_wino_weight_t_2)},
+        {GANI_FN(gani_wino_data_3), GANI_FN(gani_wino_map_3), GANI_FN(gani_wino_weight_3),
+         GANI_FN(gani_wino_data_t_3), GANI_FN(gani_wino_map_t_3), GANI_FN(gani_wino_weight_t_3)}};
+    transforms[taps - 2][kind](s);
+}
+
+/* Accumulators of the product of points: GANI_WINO_MR rows by GANI_WINO_NV vectors. Chunks are cut
+ * into multiples of 16 floats, so only vectors of 16 leave an edge. */
+#define GANI_WINO_MR 6
+#if defined(GANI_ISA_AVX2)
+#define GANI_WINO_NV 2
+#else
+#define GANI_WINO_NV 4
+#endif
+
+/* out[i][v] += (add) or = sum over p of a[i*a_row + p*a_col] * b[p][v], for V vectors; rows of b
+ * and out are a chunk apart. */
+#define GANI_DEFINE_WINO_TILE(M, V)                                                                \
+    static void GANI_FN(gani_wino_tile_##M##x##V)(int k, const float *a, ptrdiff_t a_row,          \
+                                                  ptrdiff_t a_col, const float *b, float *out,     \
+                                                  int add) {                                       \
+        vf sum[M][V];                                                                              \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            GANI_UNROLL                                                                            \
+            for (int v = 0; v < V; v++) {                                                          \
+                sum[i][v] = vf_zero();                                                             \
+            }                                                                                      \
+        }                                                                                          \
+        for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK) {                            \
+            vf row[V];                                                                             \
+            GANI_UNROLL                                                                            \
+            for (int v = 0; v < V; v++) {                                                          \
+                row[v] = vf_load(b + v * VW);                                                      \
+            }                                                                                      \
+            GANI_UNROLL                                                                            \
+            for (int i = 0; i < M; i++) {                                                          \
+                const vf scale = vf_set1(a[i * a_row]);                                            \
+                GANI_UNROLL                                                                        \
+                for (int v = 0; v < V; v++) {                                                      \
+                    sum[i][v] = vf_fma(scale, row[v], sum[i][v]);                                  \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+        GANI_UNROLL                                                                                \
+        for (int i = 0; i < M; i++) {                                                              \
+            GANI_UNROLL                                                                            \
+            for (int v = 0; v < V; v++) {                                                          \
+                float *at = out + i * GANI_WINO_CHUNK + v * VW;                                    \
+                vf_store(at, add ? vf_add(vf_load(at), sum[i][v]) : sum[i][v]);                    \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+typedef void (*GANI_FN(gani_wino_tile_fn))(int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
+                                           const float *b, float *out, int add);
+
+#define GANI_WINO_TILE_NAME(M, V) GANI_FN(gani_wino_tile_##M##x##V)
+#if defined(GANI_ISA_AVX512)
+#define GANI_DEFINE_WINO_TILES(M)                                                                  \
+    GANI_DEFINE_WINO_TILE(M, 1)                                                                    \
+    GANI_DEFINE_WINO_TILE(M, 2) GANI_DEFINE_WINO_TILE(M, 3) GANI_DEFINE_WINO_TILE(M, 4)
+#define GANI_WINO_TILE_ROW(M)                                                                      \
+    {GANI_WINO_TILE_NAME(M, 1), GANI_WINO_TILE_NAME(M, 2), GANI_WINO_TILE_NAME(M, 3),              \
+     GANI_WINO_TILE_NAME(M, 4)},
+#elif defined(GANI_ISA_AVX2)
+#define GANI_DEFINE_WINO_TILES(M) GANI_DEFINE_WINO_TILE(M, 2)
+#define GANI_WINO_TILE_ROW(M) {NULL, GANI_WINO_TILE_NAME(M, 2)},
+#else
+#define GANI_DEFINE_WINO_TILES(M) GANI_DEFINE_WINO_TILE(M, 4)
+#define GANI_WINO_TILE_ROW(M) {NULL, NULL, NULL, GANI_WINO_TILE_NAME(M, 4)},
+#endif
+#define GANI_WINO_MR_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6)
+
+GANI_WINO_MR_LIST(GANI_DEFINE_WINO_TILES)
+
+/* out[m][n] += (add) or = a * b: element (i,p) of a is at a[i*a_row + p*a_col], b is [k][n]; rows
+ * of b and out are GANI_WINO_CHUNK floats apart; n is a multiple of GANI_WINO_LANES. Sums run over
+ * p in order, whatever m and n. */
+static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrdiff_t a_row,
+                                       ptrdiff_t a_col, const float *b, float *out, int add) {
+    static const GANI_FN(gani_wino_tile_fn)
+        tiles[GANI_WINO_MR][GANI_WINO_NV] = {GANI_WINO_MR_LIST(GANI_WINO_TILE_ROW)};
+    for (int j = 0, vectors; j < n; j += vectors * VW) {
+        vectors = (n - j) / VW < GANI_WINO_NV ? (n - j) / VW : GANI_WINO_NV;
+        for (int i = 0, rows; i < m; i += rows) {
+            const int groups = (m - i + GANI_WINO_MR - 1) / GANI_WINO_MR; /* of nearly equal size */
+            rows = (m - i + groups - 1) / groups;
+            tiles[rows - 1][vectors - 1](k, a + i * a_row, a_row, a_col, b + j,
+                                         out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add);
+        }
+    }
+}
+
+/* out[j*out_ld + i] = in[i*in_ld + j], i < rows, j < cols. */
+static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int rows, int cols,
+                                         float *out, ptrdiff_t out_ld) {
+    for (int i = 0, height; i < rows; i += height, in += height * in_ld, out += height) {
+        int j = 0;
+        height = rows - i >= 8 ? 8 : rows - i >= 4 ? 4 : rows - i;
+        for (; height == 8 && j + 8 <= cols; j += 8) {
+            vf_transpose8x8(in + j, in_ld, out + j * out_ld, out_ld);
+        }
+        for (; height >= 4 && j + 4 <= cols; j += 4) {
+            for (int r = 0; r < height; r += 4) {
+                const float *at = in + r * in_ld + j;
+                vf_transpose4(at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + r,
+                              out_ld);
+            }
+        }
+        for (; j < cols; j++) {
+            for (int r = 0; r < height; r++) {
+                out[j * out_ld + r] = in[r * in_ld + j];
+            }
+        }
+    }
+}
+
+/* x[count][GANI_WINO_LANES] += bias[GANI_WINO_LANES] */
+static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
+    for (int v = 0; v < GANI_WINO_LANES; v += VW) {
+        const vf shift = vf_load(bias + v);
+        for (int i = 0; i < count; i++) {
+            GANI_WINO_ADD(x + (ptrdiff_t)i * GANI_WINO_LANES + v, shift);
+        }
+    }
+}
+
+#undef GANI_WINO_PAIR
+#undef GANI_WINO_MIX
+#undef GANI_WINO_QUARTIC
+#undef GANI_WINO_UNPAIR
+#undef GANI_WINO_2A
+#undef GANI_WINO_2B
+#undef GANI_WINO_2A2
+#undef GANI_WINO_2B2
+#undef GANI_WINO_2NA
+#undef GANI_WINO_2NB
+#undef GANI_WINO_LINE_DATA_2
+#undef GANI_WINO_LINE_MAP_2
+#undef GANI_WINO_LINE_WEIGHT_2
+#undef GANI_WINO_LINE_DATA_T_2
+#undef GANI_WINO_LINE_MAP_T_2
+#undef GANI_WINO_LINE_WEIGHT_T_2
+#undef GANI_WINO_3A
+#undef GANI_WINO_3B
+#undef GANI_WINO_3A2
+#undef GANI_WINO_3B2
+#undef GANI_WINO_3N0
+#undef GANI_WINO_3NA
+#undef GANI_WINO_3NB
+#undef GANI_WINO_LINE_DATA_3
+#undef GANI_WINO_LINE_MAP_3
+#undef GANI_WINO_LINE_WEIGHT_3
+#undef GANI_WINO_LINE_DATA_T_3
+#undef GANI_WINO_LINE_MAP_T_3
+#undef GANI_WINO_LINE_WEIGHT_T_3
+#undef GANI_WINO_SET
+#undef GANI_WINO_ADD
+#undef GANI_DEFINE_WINO
+#undef GANI_WINO_MR
+#undef GANI_WINO_NV
+#undef GANI_DEFINE_WINO_TILE
+#undef GANI_WINO_TILE_NAME
+#undef GANI_DEFINE_WINO_TILES
+#undef GANI_WINO_TILE_ROW
+#undef GANI_WINO_MR_LIST
+
+/* ============================================================================
+ * >>kernels-vec  3.4  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, OPTIMISERS
  *
  * Loops over plain arrays, on the calling thread; drivers cut large arrays into blocks of fixed
  * size. Results may depend on the instruction set in the last bits, never on how arrays are cut,
@@ -2964,6 +3425,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     VW,
 #define GANI_KERNEL_ENTRY(ret, name, args) GANI_FN(gani_##name),
     GANI_GEMM_KERNELS(GANI_KERNEL_ENTRY)
+    GANI_WINO_KERNELS(GANI_KERNEL_ENTRY)
     GANI_VEC_KERNELS(GANI_KERNEL_ENTRY)
 #undef GANI_KERNEL_ENTRY
 };
@@ -3010,6 +3472,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vi_sar
 #undef vf_transpose4
 #undef vf_transpose8
+#undef vf_transpose8x8
 #undef vf_even
 #undef vf_hsum
 #undef vf_hmax
@@ -3023,13 +3486,13 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #define GANI_IMPLEMENTED_UPPER
 
 /* ============================================================================
- * >>instances  3.4  THE KERNEL SECTIONS, COMPILED ONCE FOR EACH INSTRUCTION SET
+ * >>instances  3.5  THE KERNEL SECTIONS, COMPILED ONCE FOR EACH INSTRUCTION SET
  *
  * Two lists hold the kernels' names and types; from them come the table type and each instance's table. To
  * add a kernel: a row in a list and a function GANI_FN(gani_name) in the kernel section.
  *
  * Holds:  the kernel lists, the choice at run time, the context.
- * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-vec        Knows nothing of: tensors.
+ * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-winograd  >>kernels-vec        Knows nothing of: tensors.
  * ========================================================================= */
 
 /* X(return type, name, (arguments)) */
@@ -3047,6 +3510,15 @@ static const gani_kernels GANI_FN(gani_kernels) = {
       (const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j, int n))            \
     X(void, gemm_store,                                                                        \
       (const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j, int n))
+
+#define GANI_WINO_KERNELS(X)                                                                   \
+    X(void, wino_transform, (int taps, int kind, const gani_wino_move *s))                     \
+    X(void, wino_product,                                                                      \
+      (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b,  \
+       float *out, int add))                                                                   \
+    X(void, wino_transpose,                                                                    \
+      (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))    \
+    X(void, wino_bias, (float *x, int count, const float *bias))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
  * binary ones up to prelu_slope and the unary ones in the order of their ops (see GANI_OP_LIST). */
@@ -3113,6 +3585,7 @@ struct gani_kernels {
     int width; /* floats in a vector */
 #define GANI_KERNEL_FIELD(ret, name, args) ret(*name) args;
     GANI_GEMM_KERNELS(GANI_KERNEL_FIELD)
+    GANI_WINO_KERNELS(GANI_KERNEL_FIELD)
     GANI_VEC_KERNELS(GANI_KERNEL_FIELD)
 #undef GANI_KERNEL_FIELD
 };
@@ -3238,6 +3711,8 @@ GAN_API gan_status gan_context_create(gan_context **out, const gan_context_desc 
     ctx->parallel = desc->parallel;
     ctx->threads = desc->threads;
     ctx->check_finite = desc->check_finite;
+    const char *conv = getenv("GAN_CONV");
+    ctx->direct_conv = desc->direct_conv || (conv && strcmp(conv, "direct") == 0);
     ctx->kernels = kernels;
 #ifdef _OPENMP
     if (ctx->threads == 0 && !ctx->parallel.run) {
@@ -4012,7 +4487,7 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
 }
 
 /* ============================================================================
- * >>conv  4.2  THE THREE CONVOLUTIONS
+ * >>conv  4.2  THE THREE CONVOLUTIONS, DIRECTLY
  *
  *   forward     y[b,q,i,j]  = sum over p,u,v  x[b,p, i*s+u*d-pad, j*s+v*d-pad] * w[q,p,u,v]
  *   input grad  dx[b,p,i,j] = sum over q,u,v  dy[b,q, (i+pad-u*d)/s, (j+pad-v*d)/s] * w[q,p,u,v]
@@ -4036,7 +4511,7 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
  * tap's contribution, [pixel of dy][p,u,v], reading the weights once in order, and a second pass
  * adds them up.
  *
- * Holds:  geometry, staging, choice of algorithm.
+ * Holds:  geometry, staging, direct algorithms.
  * Uses:   >>gemm        Knows nothing of: tensors, graphs.
  * ========================================================================= */
 
@@ -4706,11 +5181,627 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
     }
 }
 
+/* ============================================================================
+ * >>winograd  4.3  CONVOLUTIONS WITH FEWER MULTIPLICATIONS
+ *
+ * A convolution of stride s with a kernel of r*s taps is the sum of s*s convolutions of stride 1
+ * with r taps, one for each phase (pixels with the same row and column modulo s). Each is computed
+ * in tiles of 4x4 outputs at (r+3)^2 points by the transforms of >>kernels-winograd; at a point
+ * the convolution over channels and phases is a plain product. All three passes share the
+ * transforms; with X = Bt d B of x, Y = A dy At of y, W = G w Gt of the weights, at every point e,
+ *
+ *     forward       y  = At (sum over channels and phases  X W) A
+ *     input grad    dx = B  (sum over output channels      Y W) Bt, added where tiles overlap
+ *     weight grad   dw = Gt (sum over tiles                X Y) G
+ *
+ * With 2 taps, 4x4 kernels of stride 2, that is 25 products in place of 64; with 3 taps, 3x3
+ * kernels of stride 1, 36 in place of 144.
+ *
+ * A line is a row of tiles of one image. Some lines at a time are transformed to points,
+ *
+ *     [chunk][point][tile][64],   a chunk: 16 channels for each of 4 phases, or 64 channels
+ *
+ * small enough to stay in the last cache. Then a task takes one chunk of the result: for every
+ * chunk that is summed it makes the points of the weights, 64 x 64, on the fly in the second cache
+ * (stored points would be six times as large as the weights, and be read from memory), multiplies,
+ * and transforms the result back. Sums over channels are kept chunk by
+ * chunk, which also makes the rounding error several times smaller than one long sum would.
+ *
+ * Tiles of input grad overlap by r-1 rows of every phase. A task adds them line by line in a ring
+ * of rows; if it begins within an image it computes the line before once more. Thus tasks are
+ * independent and every pixel has its terms added in one order: same bits for any number of
+ * threads.
+ *
+ * Holds:  tiles, points, the three passes.
+ * Uses:   >>kernels-winograd  >>gemm  >>conv        Knows nothing of: tensors, graphs.
+ * ========================================================================= */
+
+enum {
+    GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
+    /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would push
+     * the result of a forward task out of the second cache. The gradients begin and end a block at
+     * some cost. */
+    GANI_WINO_TILES_LEAST = 48,
+    GANI_WINO_TILES_MOST = 96,
+    GANI_WINO_GRAD_TILES = 192,
+    GANI_WINO_CHANNELS_LEAST = 16,
+    GANI_WINO_PITCH = GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* of weights: no power of two */
+};
+
+/* Which layers: those below with at least GANI_WINO_CHANNELS_LEAST channels on both sides and so
+ * many tiles. With fewer the weight transform costs more than is saved (measured: bench/). */
+typedef struct gani_wino_row {
+    int taps, stride; /* of a phase; the kernel has taps*stride rows and columns */
+    int tiles_least;
+} gani_wino_row;
+
+static const gani_wino_row gani_wino_rows[] = {
+    {2, 2, 16}, /* 4x4 stride 2 */
+    {3, 1, 4},  /* 3x3 stride 1 */
+};
+
+/* One side of a layer, x or y, as tiles. */
+typedef struct gani_wino_side {
+    int channels, h, w; /* [n][channels][h][w] */
+    int stride, reach;  /* a tile spans `reach` rows of each phase */
+    int pad_h, pad_w, reflect;
+    int phases, group; /* stride*stride; channels of a chunk */
+    int chunks;
+    int cols; /* of a staged line of tiles, all phases, and what the windows leave over */
+} gani_wino_side;
+
+typedef struct gani_wino {
+    gani_conv s;
+    int taps, stride, points; /* points = (taps+3)^2 */
+    int th, tw, lines;        /* lines of an image, tiles of a line, lines of all images */
+    gani_wino_side x, y;
+    int task_lines, tasks; /* lines of a task, and how many such pieces at a time */
+    ptrdiff_t pitch_in;    /* floats between points of what is gathered */
+    ptrdiff_t pitch_out;   /* and of a task's result */
+} gani_wino;
+
+/* The row for a layer, NULL if it is not one for these algorithms. */
+static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_conv *s) {
+    const int64_t tiles =
+        (int64_t)s->n * gani_ceil_div(s->oh, GANI_WINO_TILE) * gani_ceil_div(s->ow, GANI_WINO_TILE);
+    const int plain = s->groups == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
+                      s->kh == s->kw && s->stride_h == s->stride_w;
+    if (ctx->direct_conv || !plain || s->c < GANI_WINO_CHANNELS_LEAST ||
+        s->o < GANI_WINO_CHANNELS_LEAST) {
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof gani_wino_rows / sizeof gani_wino_rows[0]; i++) {
+        const gani_wino_row *row = &gani_wino_rows[i];
+        if (s->stride_h == row->stride && s->kh == row->taps * row->stride &&
+            tiles >= row->tiles_least) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+static gani_wino_side gani_wino_side_make(int channels, int h, int w, int stride, int reach,
+                                          int tw) {
+    gani_wino_side side;
+    side.channels = channels;
+    side.h = h;
+    side.w = w;
+    side.stride = stride;
+    side.reach = reach;
+    side.pad_h = side.pad_w = side.reflect = 0;
+    side.phases = stride * stride;
+    side.group = GANI_WINO_CHUNK / side.phases;
+    side.chunks = gani_ceil_div(channels, side.group);
+    side.cols = (GANI_WINO_TILE * (tw - 1) + reach + 1) * stride;
+    return side;
+}
+
+/* Lines of a task, so that all points of `chunks` chunks fit; whole images if there is room. */
+static int gani_wino_task_lines(const gani_wino *s, int chunks, int most) {
+    const size_t tile = (size_t)chunks * (size_t)s->points * GANI_WINO_CHUNK * sizeof(float);
+    const size_t fit = GANI_WINO_POINT_BYTES / tile;
+    int tiles = fit < (size_t)most ? (int)fit : most;
+    tiles = tiles > GANI_WINO_TILES_LEAST ? tiles : GANI_WINO_TILES_LEAST;
+    int lines = tiles / s->tw > 1 ? tiles / s->tw : 1;
+    if (lines >= s->th) {
+        return gani_piece(s->lines / s->th, lines / s->th, 1) * s->th;
+    }
+    return gani_piece(s->th, lines, 1);
+}
+
+/* Geometry of a layer for which there is a row, for a direction as in gani_conv_workspace. */
+static gani_wino gani_wino_make(const gan_context *ctx, const gani_conv *conv, int direction) {
+    const gani_wino_row *row = gani_wino_find(ctx, conv);
+    gani_wino s;
+    s.s = *conv;
+    s.taps = row->taps;
+    s.stride = row->stride;
+    s.points = (s.taps + 3) * (s.taps + 3);
+    s.th = gani_ceil_div(conv->oh, GANI_WINO_TILE);
+    s.tw = gani_ceil_div(conv->ow, GANI_WINO_TILE);
+    s.lines = conv->n * s.th;
+    s.x = gani_wino_side_make(conv->c, conv->h, conv->w, s.stride, s.taps + 3, s.tw);
+    s.x.pad_h = conv->pad_h;
+    s.x.pad_w = conv->pad_w;
+    s.x.reflect = conv->reflect;
+    s.y = gani_wino_side_make(conv->o, conv->oh, conv->ow, 1, GANI_WINO_TILE, s.tw);
+    s.tasks = 1;
+    if (direction == 2) {
+        s.task_lines = gani_wino_task_lines(&s, s.x.chunks + s.y.chunks, GANI_WINO_GRAD_TILES);
+    } else {
+        const int chunks = direction == 0 ? s.y.chunks : s.x.chunks;
+        s.task_lines =
+            gani_wino_task_lines(&s, direction == 0 ? s.x.chunks : s.y.chunks,
+                                 direction == 0 ? GANI_WINO_TILES_MOST : GANI_WINO_GRAD_TILES);
+        if (ctx->threads > 1 && chunks < 2 * ctx->threads) {
+            const int pieces = gani_ceil_div(2 * ctx->threads, chunks),
+                      least = direction == 0 ? 1 : 4;
+            const int wanted =
+                gani_ceil_div(s.lines, pieces) > least ? gani_ceil_div(s.lines, pieces) : least;
+            s.task_lines = s.task_lines < wanted ? s.task_lines : wanted;
+            s.tasks = gani_ceil_div(s.lines, s.task_lines) < pieces
+                          ? gani_ceil_div(s.lines, s.task_lines)
+                          : pieces;
+        }
+    }
+    s.pitch_in = ((ptrdiff_t)s.task_lines * s.tasks + 1) * s.tw * GANI_WINO_CHUNK + 16;
+    s.pitch_out = ((ptrdiff_t)s.task_lines + 1) * s.tw * GANI_WINO_CHUNK + 16;
+    return s;
+}
+
+/* Used columns of a chunk. */
+static int gani_wino_width(const gani_wino_side *side, int chunk) {
+    const int left = side->channels - chunk * side->group;
+    const int channels = left < side->group ? left : side->group;
+    return gani_ceil_div(channels, GANI_WINO_LANES) * GANI_WINO_LANES * side->phases;
+}
+
+/* Scratch of a thread. */
+typedef struct gani_wino_slot {
+    float *stage;   /* pixels or weights, channels side by side */
+    float *weights; /* points of 64 x 64 weights */
+    float *result;  /* points of a task's result */
+} gani_wino_slot;
+
+/* A pass at work. Only one of the sides is read by the first two, both by the weight grad. */
+typedef struct gani_wino_job {
+    const gani_kernels *kernels;
+    const gani_wino *s;
+    const gani_conv_call *call;
+    int direction;
+    int first, lines, lead; /* the lines that are transformed; lead: and the one before */
+    const gani_wino_side *from, *to;
+    float *from_points, *to_points; /* [chunks][points][tile][64]; to_points: of weight grad */
+    unsigned char *scratch;
+    size_t slot_bytes;
+    int slots;
+} gani_wino_job;
+
+static size_t gani_wino_stage_floats(const gani_wino *s) {
+    const size_t line =
+        (size_t)(s->x.reach + 1) * (size_t)s->stride * (size_t)s->x.cols * GANI_WINO_LANES;
+    const size_t weights = (size_t)(s->s.kh * s->s.kw) * (size_t)s->x.group * GANI_WINO_CHUNK;
+    return line > weights ? line : weights;
+}
+
+/* Carves a slot; with base NULL only returns its size, 0 if that overflows. */
+static size_t gani_wino_carve(const gani_wino *s, int direction, unsigned char *base,
+                              gani_wino_slot *slot) {
+    const size_t points = (size_t)s->points;
+    const size_t stage = gani_round_up(gani_wino_stage_floats(s) * sizeof(float), GANI_ALIGN);
+    const size_t weights = gani_round_up(points * GANI_WINO_PITCH * sizeof(float), GANI_ALIGN);
+    const size_t result =
+        direction == 2 ? 0
+                       : gani_round_up(points * (size_t)s->pitch_out * sizeof(float), GANI_ALIGN);
+    if (base) {
+        slot->stage = (float *)(void *)base;
+        slot->weights = (float *)(void *)(base + stage);
+        slot->result = (float *)(void *)(base + stage + weights);
+    }
+    return stage + weights + result;
+}
+
+static gani_wino_slot gani_wino_slot_make(const gani_wino_job *job, int index) {
+    gani_wino_slot slot;
+    gani_wino_carve(job->s, job->direction, job->scratch + (size_t)index * job->slot_bytes, &slot);
+    return slot;
+}
+
+/* --- pixels to points ----------------------------------------------------------- */
+
+/* Places from ... to-1 of a row that are padding. */
+static void gani_wino_stage_edge(const gani_wino_side *side, float *out, int from, int to) {
+    for (int x = from; x < to; x++) {
+        const int at = gani_stage_index(x, side->pad_w, side->w, side->reflect);
+        float *pixel = out + (ptrdiff_t)x * GANI_WINO_LANES;
+        memset(pixel, 0, GANI_WINO_LANES * sizeof *pixel);
+        if (at >= 0) {
+            memcpy(pixel, out + ((ptrdiff_t)at + side->pad_w) * GANI_WINO_LANES,
+                   GANI_WINO_LANES * sizeof *pixel);
+        }
+    }
+}
+
+/* A row of some channels with its padding, out [cols][16]; in is the source row, NULL: zeros. */
+static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_side *side,
+                                const float *in, int channels, float *out) {
+    const int first = side->pad_w < side->cols ? side->pad_w : side->cols;
+    const int end = first + side->w < side->cols ? first + side->w : side->cols;
+    if (!in || channels < GANI_WINO_LANES) {
+        memset(out, 0, (size_t)side->cols * GANI_WINO_LANES * sizeof *out);
+    }
+    if (!in) {
+        return;
+    }
+    kernels->wino_transpose(in, (ptrdiff_t)side->h * side->w, channels, end - first,
+                            out + (ptrdiff_t)first * GANI_WINO_LANES, GANI_WINO_LANES);
+    gani_wino_stage_edge(side, out, 0, first);
+    gani_wino_stage_edge(side, out, end, side->cols);
+}
+
+/* Transforms 16 channels of a line, from `source` to tiles at, at+1, ... of points. */
+static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *side,
+                             const gani_wino_slot *slot, const float *source, float *points,
+                             int line, int block) {
+    const gani_wino *s = job->s;
+    const int image = line / s->th, channel = block * GANI_WINO_LANES;
+    const int left = side->channels - channel,
+              channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
+    const int top = line % s->th * GANI_WINO_TILE * side->stride, rows = side->reach * side->stride;
+    const ptrdiff_t plane = (ptrdiff_t)side->h * side->w,
+                    row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
+    const ptrdiff_t at = (ptrdiff_t)(line - job->first + job->lead) * s->tw;
+    source += ((ptrdiff_t)image * side->channels + channel) * plane;
+    for (int r = 0; r < rows; r++) {
+        const int row = gani_stage_index(top + r, side->pad_h, side->h, side->reflect);
+        gani_wino_stage_row(job->kernels, side, row >= 0 ? source + (ptrdiff_t)row * side->w : NULL,
+                            channels, slot->stage + r * row_floats);
+    }
+    for (int phase = 0; phase < side->phases; phase++) {
+        const int column = (channel % side->group) * side->phases + phase * GANI_WINO_LANES;
+        gani_wino_move move;
+        move.in = slot->stage + phase / side->stride * row_floats +
+                  phase % side->stride * GANI_WINO_LANES;
+        move.in_row = side->stride * row_floats;
+        move.in_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
+        move.in_step = GANI_WINO_TILE * move.in_col;
+        move.out = points + (ptrdiff_t)(channel / side->group) * s->points * s->pitch_in +
+                   at * GANI_WINO_CHUNK + column;
+        move.out_col = s->pitch_in;
+        move.out_row = (s->taps + 3) * s->pitch_in;
+        move.out_step = GANI_WINO_CHUNK;
+        move.count = s->tw;
+        job->kernels->wino_transform(s->taps, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP,
+                                     &move);
+    }
+}
+
+static void gani_wino_gather_slot(void *arg, int index) {
+    const gani_wino_job *job = (const gani_wino_job *)arg;
+    const gani_wino_slot slot = gani_wino_slot_make(job, index);
+    const int from = gani_ceil_div(job->from->channels, GANI_WINO_LANES);
+    const int to = job->to_points ? gani_ceil_div(job->to->channels, GANI_WINO_LANES) : 0;
+    const int items = (job->lines + job->lead) * (from + to);
+    for (int item = index; item < items; item += job->slots) {
+        const int line = job->first - job->lead + item / (from + to), block = item % (from + to);
+        if (block < from) {
+            gani_wino_gather(job, job->from, &slot, job->call->in, job->from_points, line, block);
+        } else {
+            gani_wino_gather(job, job->to, &slot, job->call->with, job->to_points, line,
+                             block - from);
+        }
+    }
+}
+
+/* --- weights ------------------------------------------------------------------ */
+
+/* A chunk of input channels by a chunk of output channels of the weights. Staged it is
+ * [row][tap][lane], its points are [point][row][lane]; rows are the side that is summed, lanes the
+ * other one. */
+typedef struct gani_wino_panel {
+    int rows, lanes; /* channels there are */
+    int width;       /* of a staged row, lanes rounded up */
+    ptrdiff_t at, row_step, lane_step;
+    int rows_are_x;
+} gani_wino_panel;
+
+static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int y_chunk,
+                                            int rows_are_x) {
+    const ptrdiff_t area = (ptrdiff_t)s->s.kh * s->s.kw;
+    const int c = x_chunk * s->x.group, o = y_chunk * s->y.group;
+    const int cs = s->s.c - c < s->x.group ? s->s.c - c : s->x.group;
+    const int os = s->s.o - o < s->y.group ? s->s.o - o : s->y.group;
+    gani_wino_panel p;
+    p.rows = rows_are_x ? cs : os;
+    p.lanes = rows_are_x ? os : cs;
+    p.width = gani_ceil_div(p.lanes, GANI_WINO_LANES) * GANI_WINO_LANES;
+    p.at = ((ptrdiff_t)o * s->s.c + c) * area;
+    p.row_step = rows_are_x ? area : s->s.c * area;
+    p.lane_step = rows_are_x ? s->s.c * area : area;
+    p.rows_are_x = rows_are_x;
+    return p;
+}
+
+/* Staged weights to points or, for the inverse, points to staged weights. */
+static void gani_wino_weights_transform(const gani_wino_job *job, const gani_wino_slot *slot,
+                                        const gani_wino_panel *p, int inverse) {
+    const gani_wino *s = job->s;
+    const int area = s->s.kh * s->s.kw, phases = s->x.phases;
+    const int row_blocks = gani_ceil_div(p->rows, GANI_WINO_LANES),
+              lane_blocks = p->width / GANI_WINO_LANES;
+    for (int i = 0; i < row_blocks * lane_blocks * phases; i++) {
+        const int phase = i % phases, lane_block = i / phases % lane_blocks,
+                  row_block = i / phases / lane_blocks;
+        const int row = p->rows_are_x ? row_block * phases + phase : row_block;
+        const int lane = p->rows_are_x ? lane_block : lane_block * phases + phase;
+        const int tap = phase / s->stride * s->s.kw + phase % s->stride;
+        float *staged = slot->stage +
+                        ((ptrdiff_t)row_block * GANI_WINO_LANES * area + tap) * p->width +
+                        lane_block * GANI_WINO_LANES;
+        float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_LANES * GANI_WINO_CHUNK +
+                        lane * GANI_WINO_LANES;
+        gani_wino_move move;
+        move.in_col = (ptrdiff_t)s->stride * p->width;
+        move.in_row = s->s.kw * move.in_col;
+        move.in_step = (ptrdiff_t)area * p->width;
+        move.out_col = GANI_WINO_PITCH;
+        move.out_row = (ptrdiff_t)(s->taps + 3) * GANI_WINO_PITCH;
+        move.out_step = GANI_WINO_CHUNK;
+        move.in = staged;
+        move.out = points;
+        move.count = GANI_WINO_LANES;
+        if (inverse) {
+            const gani_wino_move forward = move;
+            move.in = points;
+            move.in_row = forward.out_row;
+            move.in_col = forward.out_col;
+            move.in_step = forward.out_step;
+            move.out = staged;
+            move.out_row = forward.in_row;
+            move.out_col = forward.in_col;
+            move.out_step = forward.in_step;
+        }
+        job->kernels->wino_transform(s->taps, inverse ? GANI_WINO_WEIGHT_T : GANI_WINO_WEIGHT,
+                                     &move);
+    }
+}
+
+/* Stages a panel of w; zeros where there are no channels, and with w NULL everywhere. */
+static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_slot *slot,
+                                    const gani_wino_panel *p, const float *w) {
+    const int area = job->s->s.kh * job->s->s.kw, rows = w ? p->rows : 0;
+    const int padded = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
+    const ptrdiff_t row = (ptrdiff_t)area * p->width;
+    const int clear = p->lanes < p->width ? 0 : rows; /* rows from here on */
+    memset(slot->stage + clear * row, 0, (size_t)(padded - clear) * (size_t)row * sizeof(float));
+    if (!w) {
+        return;
+    }
+    if (p->rows_are_x) { /* the taps of its rows are neighbours */
+        job->kernels->wino_transpose(w + p->at, p->lane_step, p->lanes, rows * area, slot->stage,
+                                     p->width);
+        return;
+    }
+    for (int i = 0; i < rows; i++) {
+        job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area,
+                                     slot->stage + i * row, p->width);
+    }
+}
+
+/* --- points to pixels ----------------------------------------------------------- */
+
+/* Writes the finished rows of a line: channels channel ..., rows [count][cols][16], changed. */
+static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot, int line,
+                           int channel, int count) {
+    const gani_wino_side *side = job->to;
+    const gani_conv_call *call = job->call;
+    const int left = side->channels - channel,
+              channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
+    const int top = line % job->s->th * GANI_WINO_TILE * side->stride - side->pad_h;
+    const ptrdiff_t plane = (ptrdiff_t)side->h * side->w;
+    float *out = call->out + ((ptrdiff_t)(line / job->s->th) * side->channels + channel) * plane;
+    float bias[GANI_WINO_LANES] = {0.0f};
+    if (call->bias) {
+        memcpy(bias, call->bias + channel, (size_t)channels * sizeof *bias);
+    }
+    for (int r = top < 0 ? -top : 0; r < count && top + r < side->h; r++) {
+        float *row = slot->stage + ((ptrdiff_t)r * side->cols + side->pad_w) * GANI_WINO_LANES;
+        if (call->bias) {
+            job->kernels->wino_bias(row, side->w, bias);
+        }
+        if (call->act.kind != GAN_ACT_NONE) {
+            job->kernels->act_inplace(row, (size_t)side->w * GANI_WINO_LANES, call->act.kind,
+                                      call->act.slope);
+        }
+        for (int lane = 0; lane < channels; lane += 8) {
+            job->kernels->wino_transpose(
+                row + lane, GANI_WINO_LANES, side->w, channels - lane < 8 ? channels - lane : 8,
+                out + lane * plane + (ptrdiff_t)(top + r) * side->w, plane);
+        }
+    }
+}
+
+/* Transforms 16 channels of the result back, line by line, and writes them. The stage is a ring:
+ * rows that the next line adds to move to its top. */
+static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *slot, int first,
+                              int lines, int lead, int channel) {
+    const gani_wino *s = job->s;
+    const gani_wino_side *side = job->to;
+    const int rows = (side->reach + 1) * side->stride, step = GANI_WINO_TILE * side->stride;
+    const ptrdiff_t row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
+    memset(slot->stage, 0, (size_t)(rows * row_floats) * sizeof(float));
+    for (int line = first - lead; line < first + lines; line++) {
+        const int last = line % s->th == s->th - 1, kept = last ? 0 : rows - step;
+        for (int phase = 0; phase < side->phases; phase++) {
+            gani_wino_move move;
+            move.in = slot->result + (ptrdiff_t)(line - first + lead) * s->tw * GANI_WINO_CHUNK +
+                      channel % side->group * side->phases + phase * GANI_WINO_LANES;
+            move.in_col = s->pitch_out;
+            move.in_row = (s->taps + 3) * s->pitch_out;
+            move.in_step = GANI_WINO_CHUNK;
+            move.out = slot->stage + phase / side->stride * row_floats +
+                       phase % side->stride * GANI_WINO_LANES;
+            move.out_row = side->stride * row_floats;
+            move.out_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
+            move.out_step = GANI_WINO_TILE * move.out_col;
+            move.count = s->tw;
+            job->kernels->wino_transform(s->taps,
+                                         side == &s->x ? GANI_WINO_DATA_T : GANI_WINO_MAP_T, &move);
+        }
+        if (line >= first) {
+            gani_wino_emit(job, slot, line, channel, last ? rows : step);
+        }
+        memmove(slot->stage, slot->stage + step * row_floats,
+                (size_t)(kept * row_floats) * sizeof(float));
+        memset(slot->stage + kept * row_floats, 0,
+               (size_t)((rows - kept) * row_floats) * sizeof(float));
+    }
+}
+
+/* --- the passes --------------------------------------------------------------- */
+
+/* One chunk of y or dx, for some lines. */
+static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *slot, int first,
+                               int chunk) {
+    const gani_wino *s = job->s;
+    const int left = job->first + job->lines - first,
+              lines = left < s->task_lines ? left : s->task_lines;
+    const int lead = job->direction == 1 && first % s->th != 0;
+    const int tiles = (lines + lead) * s->tw, width = gani_wino_width(job->to, chunk);
+    const ptrdiff_t at =
+        (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
+    for (int k = 0; k < job->from->chunks; k++) {
+        const float *in = job->from_points + (ptrdiff_t)k * s->points * s->pitch_in + at;
+        const gani_wino_panel panel = job->direction == 0 ? gani_wino_panel_make(s, k, chunk, 1)
+                                                          : gani_wino_panel_make(s, chunk, k, 0);
+        gani_wino_weights_stage(job, slot, &panel, job->call->with);
+        gani_wino_weights_transform(job, slot, &panel, 0);
+        for (int e = 0; e < s->points; e++) {
+            job->kernels->wino_product(tiles, width, gani_wino_width(job->from, k),
+                                       in + e * s->pitch_in, GANI_WINO_CHUNK, 1,
+                                       slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH,
+                                       slot->result + e * s->pitch_out, k > 0);
+        }
+    }
+    for (int channel = chunk * job->to->group;
+         channel < job->to->channels && channel < (chunk + 1) * job->to->group;
+         channel += GANI_WINO_LANES) {
+        gani_wino_scatter(job, slot, first, lines, lead, channel);
+    }
+}
+
+static void gani_wino_map_slot(void *arg, int index) {
+    const gani_wino_job *job = (const gani_wino_job *)arg;
+    const gani_wino_slot slot = gani_wino_slot_make(job, index);
+    const int pieces = gani_ceil_div(job->lines, job->s->task_lines);
+    for (int task = index; task < pieces * job->to->chunks; task += job->slots) {
+        gani_wino_map_task(job, &slot, job->first + task % pieces * job->s->task_lines,
+                           task / pieces);
+    }
+}
+
+/* One chunk of x by one of y of dw, for the lines at hand. */
+static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *slot, int x_chunk,
+                               int y_chunk) {
+    const gani_wino *s = job->s;
+    const gani_wino_panel panel = gani_wino_panel_make(s, x_chunk, y_chunk, 1);
+    const float *x = job->from_points + (ptrdiff_t)x_chunk * s->points * s->pitch_in;
+    const float *y = job->to_points + (ptrdiff_t)y_chunk * s->points * s->pitch_in;
+    float *dw = job->call->out + panel.at;
+    for (int e = 0; e < s->points; e++) {
+        job->kernels->wino_product(gani_wino_width(&s->x, x_chunk), gani_wino_width(&s->y, y_chunk),
+                                   job->lines * s->tw, x + e * s->pitch_in, 1, GANI_WINO_CHUNK,
+                                   y + e * s->pitch_in,
+                                   slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH, 0);
+    }
+    gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
+    gani_wino_weights_transform(job, slot, &panel, 1);
+    for (int lane = 0; lane < panel.lanes;
+         lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
+        job->kernels->wino_transpose(slot->stage + lane, panel.width,
+                                     panel.rows * s->s.kh * s->s.kw,
+                                     panel.lanes - lane < 8 ? panel.lanes - lane : 8,
+                                     dw + lane * panel.lane_step, panel.lane_step);
+    }
+}
+
+static void gani_wino_sum_slot(void *arg, int index) {
+    const gani_wino_job *job = (const gani_wino_job *)arg;
+    const gani_wino_slot slot = gani_wino_slot_make(job, index);
+    for (int task = index; task < job->from->chunks * job->to->chunks; task += job->slots) {
+        gani_wino_sum_task(job, &slot, task % job->from->chunks, task / job->from->chunks);
+    }
+}
+
+static float *gani_wino_take_points(gani_pass *pass, const gani_wino *s,
+                                    const gani_wino_side *side) {
+    const size_t bytes = gani_mul(gani_mul((size_t)side->chunks, (size_t)s->points),
+                                  gani_mul((size_t)s->pitch_in, sizeof(float)));
+    pass->overflow |= bytes == 0;
+    return (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
+}
+
+static void gani_walk_wino(gani_pass *pass, const gani_conv_call *call, int direction) {
+    const gani_wino s = gani_wino_make(pass->ctx, &call->s, direction);
+    gani_wino_job job;
+    job.kernels = pass->ctx->kernels;
+    job.s = &s;
+    job.call = call;
+    job.direction = direction;
+    job.from = direction == 1 ? &s.y : &s.x;
+    job.to = direction == 1 ? &s.x : &s.y;
+    job.from_points = gani_wino_take_points(pass, &s, job.from);
+    job.to_points = direction == 2 ? gani_wino_take_points(pass, &s, job.to) : NULL;
+    job.slots = pass->ctx->threads;
+    job.slot_bytes = gani_wino_carve(&s, direction, NULL, NULL);
+    const size_t bytes = gani_mul(job.slot_bytes, (size_t)job.slots);
+    pass->overflow |= bytes == 0;
+    job.scratch = gani_pass_take(pass, bytes);
+    for (job.first = 0; job.first < s.lines && pass->scratch; job.first += job.lines) {
+        const int most = s.task_lines * s.tasks;
+        job.lines = s.lines - job.first < most ? s.lines - job.first : most;
+        job.lead = direction == 1 && job.first % s.th != 0;
+        gani_parallel(pass->ctx, job.slots, gani_wino_gather_slot, &job);
+        gani_parallel(pass->ctx, job.slots,
+                      direction == 2 ? gani_wino_sum_slot : gani_wino_map_slot, &job);
+    }
+}
+
+static void gani_walk_wino_forward(gani_pass *pass, const gani_conv_call *call) {
+    gani_walk_wino(pass, call, 0);
+}
+
+static void gani_walk_wino_input_grad(gani_pass *pass, const gani_conv_call *call) {
+    gani_walk_wino(pass, call, 1);
+}
+
+static void gani_walk_wino_weight_grad(gani_pass *pass, const gani_conv_call *call) {
+    gani_walk_wino(pass, call, 2);
+}
+
+/* ============================================================================
+ * >>conv-run  4.4  WHICH ALGORITHM; THE DRIVERS
+ *
+ * A layer for which >>winograd has a row is computed there, unless the context says otherwise; all
+ * others by >>conv. Programs and the public functions call the drivers, which ask for scratch, and
+ * run.
+ *
+ * Holds:  the choice, reflecting padding of input grad, the drivers, public functions.
+ * Uses:   >>conv  >>winograd        Knows nothing of: tensors, graphs.
+ * ========================================================================= */
+
+typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
+
+/* Input grad with zero padding or none. */
+static gani_conv_walk gani_choose_input_grad_zero(const gan_context *ctx, const gani_conv *s) {
+    return gani_wino_find(ctx, s) ? gani_walk_wino_input_grad : gani_walk_input_grad_zero;
+}
+
 /* Reflecting padding: the gradient in the padded image, then folded, one image at a time. */
 static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     if (!s->reflect || (s->pad_h == 0 && s->pad_w == 0)) {
-        gani_walk_input_grad_zero(pass, call);
+        gani_choose_input_grad_zero(pass->ctx, s)(pass, call);
         return;
     }
     gani_conv_call one = *call;
@@ -4729,23 +5820,23 @@ static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
     for (int b = 0; b < s->n && (b == 0 || pass->scratch); b++) {
         pass->used = used;
         one.in = gani_at(call->in, (ptrdiff_t)b * s->o * s->oh * s->ow);
-        gani_walk_input_grad_zero(pass, &one);
+        gani_choose_input_grad_zero(pass->ctx, &one.s)(pass, &one);
         gani_pass_planes(pass, call, 1, padded,
                          gani_at_out(call->out, (ptrdiff_t)b * s->c * s->h * s->w),
                          gani_fold_reflected);
     }
 }
 
-/* --- drivers ---------------------------------------------------------------- */
-
-typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
-
-/* Directions. Other algorithms are to be chosen here, by geometry. */
-static gani_conv_walk gani_conv_choose(const gani_conv *s, int direction) {
-    (void)s;
-    return direction == 0   ? gani_walk_forward
-           : direction == 1 ? gani_walk_input_grad
-                            : gani_walk_weight_grad;
+/* By direction: 0 forward, 1 input grad, 2 weight grad. */
+static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *s, int direction) {
+    const int wino = gani_wino_find(ctx, s) != NULL;
+    if (direction == 1) {
+        return gani_walk_input_grad;
+    }
+    if (direction == 0) {
+        return wino ? gani_walk_wino_forward : gani_walk_forward;
+    }
+    return wino ? gani_walk_wino_weight_grad : gani_walk_weight_grad;
 }
 
 /* Scratch of a driver in bytes; 0 if that overflows. */
@@ -4754,18 +5845,20 @@ static size_t gani_conv_measure(gan_context *ctx, gani_conv_walk walk, const gan
     memset(&pass, 0, sizeof pass);
     pass.ctx = ctx;
     walk(&pass, call);
-    return pass.overflow ? 0 : gani_sum(pass.used + 1, pass.most);
+    return pass.overflow
+               ? 0
+               : gani_sum(pass.used + 1, pass.most + 1); /* 0 would count as an overflow */
 }
 
 static size_t gani_conv_workspace(gan_context *ctx, const gani_conv *s, int direction) {
     gani_conv_call call;
     memset(&call, 0, sizeof call);
     call.s = *s;
-    return gani_conv_measure(ctx, gani_conv_choose(s, direction), &call);
+    return gani_conv_measure(ctx, gani_conv_choose(ctx, s, direction), &call);
 }
 
 static gan_status gani_conv_run(gan_context *ctx, int direction, const gani_conv_call *call) {
-    gani_conv_walk walk = gani_conv_choose(&call->s, direction);
+    gani_conv_walk walk = gani_conv_choose(ctx, &call->s, direction);
     gani_pass pass;
     memset(&pass, 0, sizeof pass);
     pass.ctx = ctx;
