@@ -20,44 +20,44 @@
  *
  * A WHOLE PROGRAM
  *
- *   trains DCGAN on drawn digits and writes a picture of what it has learnt. The name of a folder of
- *   images in place of "digits" trains it on those.
+ *   trains DCGAN on drawn digits and writes a picture of what it has learnt. The name of a folder
+ *   of images in place of "digits" trains it on those.
  *
- *     #define GAN_IMPLEMENTATION
- *     #include "gan.h"
+ *   #define GAN_IMPLEMENTATION
+ *   #include "gan.h"
  *
- *     static float images[64 * 32 * 32];
+ *   static float images[64 * 32 * 32];
  *
- *     int main(void) {
- *         gan_context *ctx = NULL;
- *         gan_dataset *data = NULL;
- *         gan_model *model = NULL;
- *         gan_model_desc desc = gan_model_defaults("dcgan");
- *         desc.height = desc.width = 32;
- *         desc.channels = 1;
- *         gan_dataset_desc size = {.height = 32, .width = 32, .channels = 1};
- *         desc.options = "ngf=24 ndf=12 lr=0.0005";
- *
- *         int failed = gan_context_create(&ctx, NULL) || gan_dataset_open(&data, ctx, "digits", &size) ||
- *                      gan_model_create(&model, ctx, &desc);
- *         for (int step = 1; step <= 1000 && !failed; step++) {
- *             failed = gan_model_train(model, data) != GAN_OK;
- *             if (step % 100 == 0) {
- *                 printf("%d: loss of D %.3f, of G %.3f\n", step,
- *                        (double)gan_model_metric(model, 0).value,
- *                        (double)gan_model_metric(model, 1).value);
- *             }
- *         }
- *         failed = failed || gan_model_sample(model, images, 64, NULL, 1) ||
- *                  gan_image_write_grid(ctx, "digits.png", images, 64, 1, 32, 32, 8, -1.0f, 1.0f);
- *         if (failed) {
- *             fprintf(stderr, "%s\n", ctx ? gan_context_error(ctx) : "no context");
- *         }
- *         gan_model_destroy(model);
- *         gan_dataset_close(data);
- *         gan_context_destroy(ctx);
- *         return failed;
- *     }
+ *   int main(void) {
+ *       gan_context *ctx = NULL;
+ *       gan_dataset *data = NULL;
+ *       gan_model *model = NULL;
+ *       gan_model_desc desc = gan_model_defaults("dcgan");
+ *       desc.height = desc.width = 32;
+ *       desc.channels = 1;
+ *       gan_dataset_desc size = {.height = 32, .width = 32, .channels = 1};
+ *       desc.options = "ngf=24 ndf=12 lr=0.0005";
+ *       int failed = gan_context_create(&ctx, NULL) ||
+ *                    gan_dataset_open(&data, ctx, "digits", &size) ||
+ *                    gan_model_create(&model, ctx, &desc);
+ *       for (int step = 1; step <= 1000 && !failed; step++) {
+ *           failed = gan_model_train(model, data) != GAN_OK;
+ *           if (step % 100 == 0) {
+ *               printf("%d: loss of D %.3f, of G %.3f\n", step,
+ *                      (double)gan_model_metric(model, 0).value,
+ *                      (double)gan_model_metric(model, 1).value);
+ *           }
+ *       }
+ *       failed = failed || gan_model_sample(model, images, 64, NULL, 1) ||
+ *                gan_image_write_grid(ctx, "digits.png", images, 64, 1, 32, 32, 8, -1.0f, 1.0f);
+ *       if (failed) {
+ *           fprintf(stderr, "%s\n", ctx ? gan_context_error(ctx) : "no context");
+ *       }
+ *       gan_model_destroy(model);
+ *       gan_dataset_close(data);
+ *       gan_context_destroy(ctx);
+ *       return failed;
+ *   }
  *
  * WHAT IT DOES NOT DO
  *
@@ -70,7 +70,7 @@
  *
  * CONTENTS (search for the tag)
  *
- *   0     >>manual        what it is, quick start, limits, options, memory, threads, errors, formats
+ *   0     >>manual        what it is, quick start, limits, options, threads, errors, formats
  *   1.1   >>api-core      statuses, context, hooks, random numbers
  *   1.2   >>api-kernels   instruction sets, matrix product, convolutions, on plain arrays
  *   1.3   >>api-graph     tensors, ops, gradients, programs, parameters
@@ -88,7 +88,7 @@
  *   4.3   >>winograd      the same with fewer multiplications
  *   4.4   >>conv-run      which algorithm; the drivers
  *   5.1   >>nodes         what a graph is made of; parameters
- *   5.2   >>ops           the list of ops; elementwise, reductions, moving: shape, gradient, builder
+ *   5.2   >>ops           the list; elementwise, reductions, moving: shape, gradient, builder
  *   5.3   >>ops-net       products, convolutions, norms, classes, random, effects: the same
  *   5.4   >>ops-run       running each op; the table
  *   5.5   >>graph         building, gradients
@@ -118,7 +118,7 @@
  *   GAN_STATIC            all   every public function is static: a copy for one source file
  *   GAN_API               all   storage class of public functions; default extern, or as GAN_STATIC
  *   GAN_SELF              one   name under which the file includes itself; default "gan.h"
- *   GAN_MALLOC, GAN_FREE  one   default allocator (size) and (pointer); both or none; default malloc
+ *   GAN_MALLOC, GAN_FREE  one   default allocator: (size), (pointer); both or none; default malloc
  *   GAN_ASSERT            one   check of what only a mistake in this file can break; default assert
  *   GAN_NO_SIMD           one   scalar kernels only
  *   GAN_NO_AVX512, GAN_NO_AVX2, GAN_NO_NEON   one   leaves that instance out
@@ -143,8 +143,9 @@
  *   several contexts may run in several threads. Inside a call, work is spread over
  *   gan_context_desc.threads by OpenMP or by your own parallel-for. How work is cut depends on the
  *   problem alone, and random numbers are counter-based, so a training run gives the same bits for
- *   any number of threads, and after a save and a load. Bits do differ between instruction sets, and
- *   between C libraries (noise is made with their log, cos and sin).
+ *   any number of threads, and after a save and a load. Bits do differ between instruction sets,
+ *   and between C libraries (noise is made with their log, cos and sin).
+ *
  *   On a machine with other work set the environment variable OMP_WAIT_POLICY=passive: else GNU
  *   OpenMP's threads spin while they wait, and steal the time they wait for.
  *
@@ -157,8 +158,8 @@
  *
  * FILE FORMATS
  *
- *   Images    reads PBM, PGM, PPM and PAM (P1 to P7, 8 and 16 bit), writes PGM, PPM and PNG (8 bit).
- *   Datasets  folders of those, lists of files, IDX (MNIST's format, unpacked); see gan_dataset_open.
+ *   Images    reads PBM, PGM, PPM, PAM (P1 to P7, 8 and 16 bit), writes PGM, PPM, PNG (8 bit).
+ *   Datasets  folders of those, lists of files, IDX (MNIST's format, unpacked): gan_dataset_open.
  *   Models    safetensors: parameters, running statistics, optimiser state; system, sizes, options,
  *             seed and step as texts. The layout is described in >>checkpoints.
  *   Readers check every size against the file and the limits before they allocate; they are fuzzed.
@@ -172,8 +173,8 @@
  *   a kernel:  a row in a list in >>instances and the function in >>kernels-vec or >>kernels-gemm.
  */
 
-/* While a kernel instance is compiled (>>instances), this file includes itself with GANI_INSTANCE defined, and
- * everything but the kernel sections is skipped. */
+/* While a kernel instance is compiled (>>instances), this file includes itself with GANI_INSTANCE
+ * defined, and everything but the kernel sections is skipped. */
 #ifndef GANI_INSTANCE
 #ifndef GAN_H
 #define GAN_H
@@ -225,8 +226,8 @@ typedef enum gan_status {
 /* The fixed text of a status; never NULL, also for values outside the list. */
 GAN_API const char *gan_status_text(gan_status status);
 
-/* Memory hook. alloc returns at least size_bytes or NULL; any alignment of malloc will do. free gets the
- * size that was asked for. Both NULL: GAN_MALLOC and GAN_FREE. */
+/* Memory hook. alloc returns at least size_bytes or NULL; any alignment of malloc will do. free
+ * gets the size that was asked for. Both NULL: GAN_MALLOC and GAN_FREE. */
 typedef struct gan_allocator {
     void *(*alloc)(void *user, size_t size_bytes);
     void (*free)(void *user, void *ptr, size_t size_bytes);
@@ -239,8 +240,9 @@ typedef struct gan_logger {
     void *user;
 } gan_logger;
 
-/* Parallel-for hook: must call task(arg, i) exactly once for every i in [0,count), in any order and on any
- * threads, and return when all are done. NULL: OpenMP where compiled with it, else one thread. */
+/* Parallel-for hook: must call task(arg, i) exactly once for every i in [0,count), in any order and
+ * on any threads, and return when all are done. NULL: OpenMP where compiled with it, else one
+ * thread. */
 typedef struct gan_parallel {
     void (*run)(void *user, int count, void (*task)(void *arg, int index), void *arg);
     void *user;
@@ -251,21 +253,22 @@ typedef struct gan_context_desc {
     gan_allocator allocator; /* default: GAN_MALLOC, GAN_FREE */
     gan_logger logger;       /* default: silent */
     gan_parallel parallel;   /* default: OpenMP if compiled with it, else none */
-    int threads;             /* at most so many tasks at once, 1 to 256; default: all processors with OpenMP, else 1.
-                                Results do not depend on it, bit for bit. */
-    const char *isa;         /* "scalar", "avx2", "avx512", "neon"; default: environment variable GAN_ISA if set,
-                                else the best the processor has */
-    int check_finite;        /* 1: a program stops at the first tensor with a NaN or infinity and names it */
-    int direct_conv;         /* 1: no convolution by fewer multiplications (see >>winograd), whose rounding
-                                error is up to a few times that of direct sums; default: 0, or 1 if the
-                                environment variable GAN_CONV is "direct" */
+    int threads;             /* at most so many tasks at once, 1 to 256; default: all processors
+                                with OpenMP, else 1. Results do not depend on it, bit for bit. */
+    const char *isa;         /* "scalar", "avx2", "avx512", "neon"; default: environment variable
+                                GAN_ISA if set, else the best the processor has */
+    int check_finite;        /* 1: a program stops at the first tensor with a NaN or infinity and
+                                names it */
+    int direct_conv;         /* 1: no convolution by fewer multiplications (see >>winograd), whose
+                                rounding error is up to a few times that of direct sums; default:
+                                0, or 1 if the environment variable GAN_CONV is "direct" */
 } gan_context_desc;
 
 typedef struct gan_context gan_context;
 
-/* Creates a context; desc may be NULL (all defaults). *out is NULL after a failure, so that only the fixed text
- * of the status is left to show. GAN_ERR_ARGUMENT: threads out of range; GAN_ERR_UNSUPPORTED: an instruction set that is not
- * compiled in or that the processor lacks. */
+/* Creates a context; desc may be NULL (all defaults). *out is NULL after a failure, so that only
+ * the fixed text of the status is left to show. GAN_ERR_ARGUMENT: threads out of range;
+ * GAN_ERR_UNSUPPORTED: an instruction set that is not compiled in or that the processor lacks. */
 GAN_API gan_status gan_context_create(gan_context **out, const gan_context_desc *desc);
 
 /* Frees the context; NULL is allowed. Everything created from it must be destroyed before. */
@@ -280,16 +283,20 @@ GAN_API const char *gan_context_error(const gan_context *ctx);
 GAN_API const char *gan_context_isa(const gan_context *ctx);
 GAN_API int gan_context_threads(const gan_context *ctx);
 
-/* Instruction sets compiled in, best first; NULL past the end. gan_isa_available: 1 if this processor runs it. */
+/* Instruction sets compiled in, best first; NULL past the end. gan_isa_available: 1 if this
+ * processor runs it. */
 GAN_API const char *gan_isa_name(int index);
 GAN_API int gan_isa_available(const char *name);
 
-/* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011). Element i of a stream is a
- * pure function of (seed, stream, i), so a sequence may be drawn in any order and by any number of threads.
- * Writes elements first ... first+count-1 to out. uniform: [0,1), multiples of 2^-24. normal: mean 0, variance 1
- * (Box and Muller 1958), |x| < 6.7. permutation: of 0 ... count-1, each equally likely. */
-GAN_API void gan_random_uniform(uint64_t seed, uint64_t stream, uint64_t first, float *out, size_t count);
-GAN_API void gan_random_normal(uint64_t seed, uint64_t stream, uint64_t first, float *out, size_t count);
+/* Counter-based random numbers: Philox4x32-10 (Salmon, Moraes, Dror, Shaw, SC 2011). Element i of a
+ * stream is a pure function of (seed, stream, i), so a sequence may be drawn in any order and by
+ * any number of threads. Writes elements first ... first+count-1 to out. uniform: [0,1), multiples
+ * of 2^-24. normal: mean 0, variance 1 (Box and Muller 1958), |x| < 6.7. permutation: of 0 ...
+ * count-1, each equally likely. */
+GAN_API void gan_random_uniform(uint64_t seed, uint64_t stream, uint64_t first, float *out,
+                                size_t count);
+GAN_API void gan_random_normal(uint64_t seed, uint64_t stream, uint64_t first, float *out,
+                               size_t count);
 GAN_API void gan_random_permutation(uint64_t seed, uint64_t stream, uint32_t *out, uint32_t count);
 
 /* Activations that can be fused into the op before them. */
@@ -305,9 +312,10 @@ typedef struct gan_conv_desc {
     int stride_h, stride_w;     /* [1] */
     int pad_h, pad_w;           /* [0] on both sides */
     int dilation_h, dilation_w; /* [1] */
-    int out_pad_h, out_pad_w;   /* [0] transposed only: extra rows below, columns at the right; < stride */
+    int out_pad_h,
+        out_pad_w; /* [0] transposed only: extra rows below, columns at the right; < stride */
     int groups;                 /* [1] */
-    int reflect;                /* [0] 1: padding mirrors the image without repeating the edge; pad < size */
+    int reflect; /* [0] 1: padding mirrors the image without repeating the edge; pad < size */
 } gan_conv_desc;
 
 /* ============================================================================
@@ -318,9 +326,9 @@ typedef struct gan_conv_desc {
  * context and is kept for the next call. The bits of a result do not depend on the number of
  * threads; they may differ between instruction sets.
  *
- * Returned: GAN_OK; GAN_ERR_ARGUMENT (a NULL array, a size or stride out of range); GAN_ERR_SHAPE (sizes that
- * do not fit together); GAN_ERR_LIMIT (sizes whose products do not fit an int or the address space, strides beyond 1024);
- * GAN_ERR_MEMORY. After an error nothing has been written.
+ * Returned: GAN_OK; GAN_ERR_ARGUMENT (a NULL array, a size or stride out of range); GAN_ERR_SHAPE
+ * (sizes that do not fit together); GAN_ERR_LIMIT (sizes whose products do not fit an int or the
+ * address space, strides beyond 1024); GAN_ERR_MEMORY. After an error nothing has been written.
  * ========================================================================= */
 
 /* gan_sgemm: c = alpha * op(a) * op(b) + beta * c.
@@ -331,11 +339,12 @@ typedef struct gan_conv_desc {
  *   lda ldb ldc   floats from one row of the array as stored to the next, at least its row's length
  *   m n k         at least 1
  *
- * A sum over k is added up in order of k, in pieces whose length depends on m, n and k only. Source of the interface:
- * Dongarra, Du Croz, Hammarling, Duff 1990, level 3 BLAS.
+ * A sum over k is added up in order of k, in pieces whose length depends on m, n and k only. Source
+ * of the interface: Dongarra, Du Croz, Hammarling, Duff 1990, level 3 BLAS.
  */
-GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b, int m, int n, int k, float alpha,
-                             const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc);
+GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b, int m, int n,
+                             int k, float alpha, const float *a, size_t lda, const float *b,
+                             size_t ldb, float beta, float *c, size_t ldc);
 
 /* Sizes of a convolution: x [n,c,h,w], w [o,c/groups,kh,kw], y [n,o,oh,ow]. */
 typedef struct gan_conv_shape {
@@ -343,11 +352,12 @@ typedef struct gan_conv_shape {
     int o, kh, kw;
 } gan_conv_shape;
 
-/* gan_conv2d_size: oh = (h + 2*pad_h - dilation_h*(kh - 1) - 1)/stride_h + 1, rounded down, and ow likewise. desc NULL:
- * all defaults. out_pad must be 0 here and below: the sizes of a transposed convolution's result are those of x, given
- * by shape.
+/* gan_conv2d_size: oh = (h + 2*pad_h - dilation_h*(kh - 1) - 1)/stride_h + 1, rounded down, and ow
+ * likewise. desc NULL: all defaults. out_pad must be 0 here and below: the sizes of a transposed
+ * convolution's result are those of x, given by shape.
  */
-GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc, int *oh, int *ow);
+GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape,
+                                   const gan_conv_desc *desc, int *oh, int *ow);
 
 /* gan_conv2d_forward: 2-D cross-correlation.
  *
@@ -355,24 +365,29 @@ GAN_API gan_status gan_conv2d_size(gan_context *ctx, const gan_conv_shape *shape
  *   w     [o,c/groups,kh,kw]   weights in PyTorch's order, read only
  *   bias  [o] or NULL          read only
  *   y     [n,o,oh,ow]          written
- *   y[b,q,i,j] = bias[q] + sum over p,u,v of  x[b,p, i*stride+u*dilation-pad, j*stride+v*dilation-pad] * w[q,p,u,v]
+ *   y[b,q,i,j] = bias[q] + sum over p,u,v of
+ *                x[b,p, i*stride+u*dilation-pad, j*stride+v*dilation-pad] * w[q,p,u,v]
  *
- * p runs over the channels of q's group. Outside of x stand zeros, or with desc->reflect the image mirrored without its
- * edge (then pad < size). Source: Dumoulin and Visin 2016, arXiv:1603.07285, relationship 6.
+ * p runs over the channels of q's group. Outside of x stand zeros, or with desc->reflect the image
+ * mirrored without its edge (then pad < size). Source: Dumoulin and Visin 2016, arXiv:1603.07285,
+ * relationship 6.
  */
-GAN_API gan_status gan_conv2d_forward(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
-                                      const float *x, const float *w, const float *bias, float *y);
+GAN_API gan_status gan_conv2d_forward(gan_context *ctx, const gan_conv_shape *shape,
+                                      const gan_conv_desc *desc, const float *x, const float *w,
+                                      const float *bias, float *y);
 
-/* gan_conv2d_input_grad: the gradient in x of sum(y * dy); also the transposed convolution of dy with w, which then is
- * [channels in, channels out / groups, kh, kw], and x's sizes are those of its result.
+/* gan_conv2d_input_grad: the gradient in x of sum(y * dy); also the transposed convolution of dy
+ * with w, which then is [channels in, channels out / groups, kh, kw], and x's sizes are those of
+ * its result.
  *
  *   dy    [n,o,oh,ow]          read only
  *   w     [o,c/groups,kh,kw]   read only
  *   bias  [c] or NULL          read only; added to dx, for transposed convolutions
  *   dx    [n,c,h,w]            written
  */
-GAN_API gan_status gan_conv2d_input_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
-                                         const float *dy, const float *w, const float *bias, float *dx);
+GAN_API gan_status gan_conv2d_input_grad(gan_context *ctx, const gan_conv_shape *shape,
+                                         const gan_conv_desc *desc, const float *dy, const float *w,
+                                         const float *bias, float *dx);
 
 /* gan_conv2d_weight_grad: the gradient in w of sum(y * dy).
  *
@@ -380,8 +395,9 @@ GAN_API gan_status gan_conv2d_input_grad(gan_context *ctx, const gan_conv_shape 
  *   dy    [n,o,oh,ow]          read only
  *   dw    [o,c/groups,kh,kw]   written
  */
-GAN_API gan_status gan_conv2d_weight_grad(gan_context *ctx, const gan_conv_shape *shape, const gan_conv_desc *desc,
-                                          const float *x, const float *dy, float *dw);
+GAN_API gan_status gan_conv2d_weight_grad(gan_context *ctx, const gan_conv_shape *shape,
+                                          const gan_conv_desc *desc, const float *x,
+                                          const float *dy, float *dw);
 
 /* ============================================================================
  * >>api-graph  1.3  TENSORS, OPS, GRADIENTS, PROGRAMS, PARAMETERS
@@ -1144,7 +1160,7 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #define GANI_IMPLEMENTED
 
 #if defined(__FAST_MATH__) && !defined(GAN_ALLOW_FAST_MATH)
-#error "gan.h relies on NaN and infinity; do not compile it with -ffast-math (or define GAN_ALLOW_FAST_MATH)"
+#error "gan.h needs NaN and infinity: no -ffast-math (or define GAN_ALLOW_FAST_MATH)"
 #endif
 
 #include <errno.h>
@@ -1177,11 +1193,13 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #define GAN_ASSERT(condition) assert(condition)
 #endif
 
-/* Instruction sets. x86-64 gets AVX2 and AVX-512 by target pragmas, whatever the compiler's -march. */
+/* Instruction sets. x86-64 gets AVX2 and AVX-512 by target pragmas, whatever the compiler's -march.
+ */
 #if !defined(GAN_NO_SIMD) && (defined(__x86_64__) || defined(_M_X64)) && \
     (defined(__GNUC__) || defined(__clang__) || defined(_MSC_VER))
 #define GANI_X86 1
-/* g++ up to 12 warns of its own avx512fintrin.h, where _mm512_undefined_ps starts a variable with itself. */
+/* g++ up to 12 warns of its own avx512fintrin.h, where _mm512_undefined_ps starts a variable with
+ * itself. */
 #if defined(__cplusplus) && defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
@@ -1213,7 +1231,8 @@ GAN_API gan_params *gan_model_params(gan_model *model);
 #define GANI_RESTRICT
 #endif
 
-/* In front of a loop over an array of vectors, whose length is known: unrolled whole, so that the array becomes registers. */
+/* In front of a loop over an array of vectors, whose length is known: unrolled whole, so that the
+ * array becomes registers. */
 #if defined(__clang__)
 #define GANI_UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
@@ -1238,7 +1257,8 @@ typedef struct gani_act {
 #define GANI_ALIGN 64 /* bytes: a cache line, and the widest vector */
 #define GANI_MAX_THREADS 256
 
-typedef struct gani_kernels gani_kernels; /* the function table of an instruction set, see >>instances */
+typedef struct gani_kernels
+    gani_kernels; /* the function table of an instruction set, see >>instances */
 
 struct gan_context {
     gan_allocator allocator;
@@ -1271,7 +1291,8 @@ GAN_API const char *gan_status_text(gan_status status) {
 #define GANI_PRINTF(format_index, first)
 #endif
 
-/* Keeps status and message in the context and returns the status, for `return gani_error(ctx, ...)`. */
+/* Keeps status and message in the context and returns the status, for `return gani_error(ctx,
+ * ...)`. */
 GANI_PRINTF(3, 4)
 static gan_status gani_error(gan_context *ctx, gan_status status, const char *format, ...) {
     va_list args;
@@ -1296,7 +1317,8 @@ static void gani_log(const gan_context *ctx, const char *format, ...) {
 
 /* --- sizes and memory ------------------------------------------------------ */
 
-/* a * b, or 0 where that overflows; 0 is never a valid size here, so one check at the end of a chain is enough. */
+/* a * b, or 0 where that overflows; 0 is never a valid size here, so one check at the end of a
+ * chain is enough. */
 static size_t gani_mul(size_t a, size_t b) {
     return b != 0 && a > SIZE_MAX / b ? 0 : a * b;
 }
@@ -1321,9 +1343,9 @@ static void gani_default_free(void *user, void *ptr, size_t size_bytes) {
     GAN_FREE(ptr);
 }
 
-/* Memory is aligned here, so the hook need not: the block starts with padding, and the bytes right before the pointer
- * returned hold the distance back and the size. Contents are not cleared. NULL on failure (also for size 0, which is
- * what overflowed arithmetic gives), with the error set. */
+/* Memory is aligned here, so the hook need not: the block starts with padding, and the bytes right
+ * before the pointer returned hold the distance back and the size. Contents are not cleared. NULL
+ * on failure (also for size 0, which is what overflowed arithmetic gives), with the error set. */
 static void *gani_alloc(gan_context *ctx, size_t size_bytes) {
     const size_t extra = GANI_ALIGN + 2 * sizeof(size_t);
     unsigned char *raw = NULL;
@@ -1331,7 +1353,8 @@ static void *gani_alloc(gan_context *ctx, size_t size_bytes) {
         raw = (unsigned char *)ctx->allocator.alloc(ctx->allocator.user, size_bytes + extra);
     }
     if (!raw) {
-        gani_error(ctx, GAN_ERR_MEMORY, "out of memory: %lu bytes asked for", (unsigned long)size_bytes);
+        gani_error(ctx, GAN_ERR_MEMORY, "out of memory: %lu bytes asked for",
+                   (unsigned long)size_bytes);
         return NULL;
     }
     size_t head = 2 * sizeof(size_t);
@@ -1360,8 +1383,8 @@ static void gani_free(gan_context *ctx, void *ptr) {
     }
 }
 
-/* Makes room for at least `need` items in a growing array; keeps the old contents. 1 on success; on failure the array
- * is as before and the error is set. */
+/* Makes room for at least `need` items in a growing array; keeps the old contents. 1 on success; on
+ * failure the array is as before and the error is set. */
 static int gani_grow(gan_context *ctx, void **items, int *capacity, int need, size_t item_bytes) {
     if (need <= *capacity) {
         return 1;
@@ -1390,11 +1413,13 @@ static char *gani_strdup(gan_context *ctx, const char *text) {
     return copy;
 }
 
-/* Scratch memory of the drivers: one block a context, valid until the next call. Programs reserve the largest need when
- * they are created, so running them allocates nothing. NULL on failure, error set. */
+/* Scratch memory of the drivers: one block a context, valid until the next call. Programs reserve
+ * the largest need when they are created, so running them allocates nothing. NULL on failure, error
+ * set. */
 static void *gani_workspace(gan_context *ctx, size_t size_bytes) {
     if (size_bytes > ctx->workspace_bytes || !ctx->workspace) {
-        unsigned char *block = (unsigned char *)gani_alloc(ctx, size_bytes ? size_bytes : GANI_ALIGN);
+        unsigned char *block =
+            (unsigned char *)gani_alloc(ctx, size_bytes ? size_bytes : GANI_ALIGN);
         if (!block) {
             return NULL;
         }
@@ -1407,8 +1432,8 @@ static void *gani_workspace(gan_context *ctx, size_t size_bytes) {
 
 /* --- threads --------------------------------------------------------------- */
 
-/* Kernels run with denormals flushed to zero (they can cost a hundred times a normal operation, and carry nothing a
- * network needs); the caller's mode is put back. */
+/* Kernels run with denormals flushed to zero (they can cost a hundred times a normal operation, and
+ * carry nothing a network needs); the caller's mode is put back. */
 #if defined(GANI_X86)
 typedef unsigned gani_float_mode;
 static gani_float_mode gani_flush_denormals(void) {
@@ -1452,10 +1477,12 @@ static void gani_run_task(void *arg, int index) {
     gani_restore_float_mode(mode);
 }
 
-/* Calls run(arg, i) for every i in [0,count), on up to ctx->threads threads. How work is cut into items must depend on the
- * problem alone, never on the number of threads, so that results are the same bits for any number. A driver that needs
- * scratch per thread makes count = ctx->threads "slots", and each slot walks items slot, slot + count, ... */
-static void gani_parallel(gan_context *ctx, int count, void (*run)(void *arg, int index), void *arg) {
+/* Calls run(arg, i) for every i in [0,count), on up to ctx->threads threads. How work is cut into
+ * items must depend on the problem alone, never on the number of threads, so that results are the
+ * same bits for any number. A driver that needs scratch per thread makes count = ctx->threads
+ * "slots", and each slot walks items slot, slot + count, ... */
+static void gani_parallel(gan_context *ctx, int count, void (*run)(void *arg, int index),
+                          void *arg) {
     gani_task task;
     task.run = run;
     task.arg = arg;
@@ -1505,7 +1532,8 @@ static unsigned gani_xcr0(void) {
 #endif
 }
 
-/* Level 2: AVX2 and FMA; 3: AVX-512 F, DQ, BW and VL as well; the operating system must support them too. */
+/* Level 2: AVX2 and FMA; 3: AVX-512 F, DQ, BW and VL as well; the operating system must support
+ * them too. */
 static int gani_x86_level(void) {
     unsigned r[4];
     gani_cpuid(0, 0, r);
@@ -1529,8 +1557,10 @@ static int gani_x86_level(void) {
 
 /* --- random numbers -------------------------------------------------------- */
 
-/* Philox4x32-10: ten rounds of two 32x32->64 multiplications; see gan_random_uniform for the paper. */
-static void gani_philox(uint64_t key, uint64_t counter_high, uint64_t counter_low, uint32_t out[4]) {
+/* Philox4x32-10: ten rounds of two 32x32->64 multiplications; see gan_random_uniform for the paper.
+ */
+static void gani_philox(uint64_t key, uint64_t counter_high, uint64_t counter_low,
+                        uint32_t out[4]) {
     uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
     uint32_t c0 = (uint32_t)counter_low, c1 = (uint32_t)(counter_low >> 32);
     uint32_t c2 = (uint32_t)counter_high, c3 = (uint32_t)(counter_high >> 32);
@@ -1566,7 +1596,8 @@ static void gani_box_muller(uint32_t a, uint32_t b, float out[2]) {
 }
 
 /* Four elements of a stream: 4*block ... 4*block+3. */
-static void gani_random_block(uint64_t seed, uint64_t stream, uint64_t block, int normal, float out[4]) {
+static void gani_random_block(uint64_t seed, uint64_t stream, uint64_t block, int normal,
+                              float out[4]) {
     uint32_t bits[4];
     gani_philox(seed, stream, block, bits);
     if (normal) {
@@ -1579,7 +1610,8 @@ static void gani_random_block(uint64_t seed, uint64_t stream, uint64_t block, in
     }
 }
 
-static void gani_random_fill(uint64_t seed, uint64_t stream, uint64_t first, float *out, size_t count, int normal) {
+static void gani_random_fill(uint64_t seed, uint64_t stream, uint64_t first, float *out,
+                             size_t count, int normal) {
     float four[4];
     for (size_t i = 0; i < count;) {
         unsigned lane = (unsigned)((first + i) & 3u);
@@ -1590,11 +1622,13 @@ static void gani_random_fill(uint64_t seed, uint64_t stream, uint64_t first, flo
     }
 }
 
-GAN_API void gan_random_uniform(uint64_t seed, uint64_t stream, uint64_t first, float *out, size_t count) {
+GAN_API void gan_random_uniform(uint64_t seed, uint64_t stream, uint64_t first, float *out,
+                                size_t count) {
     gani_random_fill(seed, stream, first, out, count, 0);
 }
 
-GAN_API void gan_random_normal(uint64_t seed, uint64_t stream, uint64_t first, float *out, size_t count) {
+GAN_API void gan_random_normal(uint64_t seed, uint64_t stream, uint64_t first, float *out,
+                               size_t count) {
     gani_random_fill(seed, stream, first, out, count, 1);
 }
 
@@ -1602,7 +1636,8 @@ GAN_API void gan_random_permutation(uint64_t seed, uint64_t stream, uint32_t *ou
     for (uint32_t i = 0; i < count; i++) {
         out[i] = i;
     }
-    for (uint32_t i = count; i > 1; i--) { /* Fisher and Yates; the bias of 64-bit multiply-shift is below 2^-32 */
+    for (uint32_t i = count; i > 1;
+         i--) { /* Fisher and Yates; the bias of 64-bit multiply-shift is below 2^-32 */
         uint32_t bits[4];
         gani_philox(seed, stream, i, bits);
         uint64_t wide = ((uint64_t)bits[0] << 32) | bits[1];
@@ -1630,17 +1665,19 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  * >>simd  3.1  VECTOR MACROS
  *
  * Kernels are written once over these macros. While GANI_INSTANCE is defined, exactly one of
- * GANI_ISA_SCALAR, GANI_ISA_AVX2, GANI_ISA_AVX512, GANI_ISA_NEON is, and names made with GANI_FN(name) end in the set's name.
+ * GANI_ISA_SCALAR, GANI_ISA_AVX2, GANI_ISA_AVX512, GANI_ISA_NEON is, and names made with
+ * GANI_FN(name) end in the set's name.
  *
  *   vf, vi, vm          vectors of VW floats, of VW 32-bit integers; masks (result of a comparison)
- *   vf_load vf_store    unaligned;  vf_loadn vf_storen  the first n lanes, 0 <= n <= VW, others load as 0, memory
- *                       beyond is neither read nor written
+ *   vf_load vf_store    unaligned;  vf_loadn vf_storen  the first n lanes, 0 <= n <= VW, others
+ *                       load as 0, memory beyond is neither read nor written
  *   vf_fma(a,b,c)       a*b + c, rounded once (scalar: twice);  vf_fnma(a,b,c)  c - a*b
  *   vf_max(a,b)         as maxps: b if either is NaN;  vf_min likewise
  *   vf_select(m,a,b)    m ? a : b, lane by lane
  *   vf_toint            nearest, ties to even
  *   vi_asf, vf_asi      same bits
- *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory;  vf_transpose8x8  8 rows of 8
+ *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
+ *   vf_transpose8x8     8 rows of 8
  *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
  *   vf_hsum vf_hmax     over lanes, in a fixed order
  *
@@ -1708,7 +1745,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vm __m256
 #define vf_load(p) _mm256_loadu_ps(p)
 #define vf_store(p, a) _mm256_storeu_ps((p), (a))
-#define vf_lanes(n) _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+#define vf_lanes(n) \
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 #define vf_loadn(p, n) _mm256_maskload_ps((p), vf_lanes(n))
 #define vf_storen(p, n, a) _mm256_maskstore_ps((p), vf_lanes(n), (a))
 #define vf_set1(x) _mm256_set1_ps(x)
@@ -1740,8 +1778,9 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_shl(a, n) _mm256_slli_epi32((a), (n))
 #define vi_shr(a, n) _mm256_srli_epi32((a), (n))
 #define vi_sar(a, n) _mm256_srai_epi32((a), (n))
-#define vf_even(a, b)                                                                              \
-    _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps((a), (b), 0x88)), 0xd8))
+#define vf_even(a, b) \
+    _mm256_castpd_ps( \
+        _mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps((a), (b), 0x88)), 0xd8))
 
 #elif defined(GANI_ISA_NEON)
 
@@ -1892,10 +1931,11 @@ static float GANI_FN(gani_hmax)(vf a) {
     return best;
 }
 /* out[j*ld + i] = row i [j] for 4 rows and 4 columns. */
-static void GANI_FN(gani_transpose4)(const float *r0, const float *r1, const float *r2, const float *r3,
-                                     float *out, ptrdiff_t ld) {
+static void GANI_FN(gani_transpose4)(const float *r0, const float *r1, const float *r2,
+                                     const float *r3, float *out, ptrdiff_t ld) {
 #if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
-    const __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
+    const __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2),
+                 d = _mm_loadu_ps(r3);
     const __m128 ab = _mm_unpacklo_ps(a, b), cd = _mm_unpacklo_ps(c, d);
     const __m128 ab2 = _mm_unpackhi_ps(a, b), cd2 = _mm_unpackhi_ps(c, d);
     _mm_storeu_ps(out, _mm_movelh_ps(ab, cd));
@@ -1920,8 +1960,8 @@ static void GANI_FN(gani_transpose4)(const float *r0, const float *r1, const flo
 }
 
 /* The same for 4 rows and 8 columns. */
-static void GANI_FN(gani_transpose8)(const float *r0, const float *r1, const float *r2, const float *r3,
-                                     float *out, ptrdiff_t ld) {
+static void GANI_FN(gani_transpose8)(const float *r0, const float *r1, const float *r2,
+                                     const float *r3, float *out, ptrdiff_t ld) {
 #if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
     const __m256 a = _mm256_loadu_ps(r0), b = _mm256_loadu_ps(r1);
     const __m256 c = _mm256_loadu_ps(r2), d = _mm256_loadu_ps(r3);
@@ -1944,15 +1984,18 @@ static void GANI_FN(gani_transpose8)(const float *r0, const float *r1, const flo
 }
 
 /* out[j*out_ld + i] = in[i*in_ld + j] for 8 rows and 8 columns. */
-static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *out, ptrdiff_t out_ld) {
+static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *out,
+                                       ptrdiff_t out_ld) {
 #if defined(GANI_ISA_AVX2) || defined(GANI_ISA_AVX512)
     GANI_UNROLL
-    for (int c = 0; c < 2; c++) { /* columns 4c ... 4c+3: rows r and r+4 side by side, then 4x4 in each half */
+    for (int c = 0; c < 2;
+         c++) { /* columns 4c ... 4c+3: rows r and r+4 side by side, then 4x4 in each half */
         __m256 row[4], pair[4], column[4];
         GANI_UNROLL
         for (int r = 0; r < 4; r++) {
-            row[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(in + r * in_ld + 4 * c)),
-                                          _mm_loadu_ps(in + (r + 4) * in_ld + 4 * c), 1);
+            row[r] =
+                _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(in + r * in_ld + 4 * c)),
+                                     _mm_loadu_ps(in + (r + 4) * in_ld + 4 * c), 1);
         }
         pair[0] = _mm256_unpacklo_ps(row[0], row[1]);
         pair[1] = _mm256_unpackhi_ps(row[0], row[1]);
@@ -1971,14 +2014,18 @@ static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *
     for (int i = 0; i < 8; i += 4) {
         for (int j = 0; j < 8; j += 4) {
             const float *at = in + i * in_ld + j;
-            GANI_FN(gani_transpose4)(at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + i, out_ld);
+            GANI_FN(gani_transpose4)
+            (at, at + in_ld, at + 2 * in_ld, at + 3 * in_ld, out + j * out_ld + i, out_ld);
         }
     }
 #endif
 }
-#define vf_transpose8x8(in, in_ld, out, out_ld) GANI_FN(gani_transpose8x8)((in), (in_ld), (out), (out_ld))
-#define vf_transpose8(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose8)((r0), (r1), (r2), (r3), (out), (ld))
-#define vf_transpose4(r0, r1, r2, r3, out, ld) GANI_FN(gani_transpose4)((r0), (r1), (r2), (r3), (out), (ld))
+#define vf_transpose8x8(in, in_ld, out, out_ld) \
+    GANI_FN(gani_transpose8x8)((in), (in_ld), (out), (out_ld))
+#define vf_transpose8(r0, r1, r2, r3, out, ld) \
+    GANI_FN(gani_transpose8)((r0), (r1), (r2), (r3), (out), (ld))
+#define vf_transpose4(r0, r1, r2, r3, out, ld) \
+    GANI_FN(gani_transpose4)((r0), (r1), (r2), (r3), (out), (ld))
 #define vf_hsum(a) GANI_FN(gani_hsum)(a)
 #define vf_hmax(a) GANI_FN(gani_hmax)(a)
 
@@ -3488,12 +3535,12 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 /* ============================================================================
  * >>instances  3.5  THE KERNEL SECTIONS, COMPILED ONCE FOR EACH INSTRUCTION SET
  *
- * Two lists hold the kernels' names and types; from them come the table type and each instance's table. To
- * add a kernel: a row in a list and a function GANI_FN(gani_name) in the kernel section.
+ * Two lists hold the kernels' names and types; from them come the table type and each instance's
+ * table. To add a kernel: a row in a list and a function GANI_FN(gani_name) in the kernel section.
  *
  * Holds:  the kernel lists, the choice at run time, the context.
- * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-winograd  >>kernels-vec        Knows nothing of: tensors.
- * ========================================================================= */
+ * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-winograd  >>kernels-vec        Knows
+ * nothing of: tensors. ========================================================================= */
 
 /* X(return type, name, (arguments)) */
 #define GANI_GEMM_KERNELS(X)                                                                   \
@@ -3615,7 +3662,8 @@ struct gani_kernels {
 #ifdef GANI_HAVE_AVX512
 #define GANI_ISA_AVX512
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma"))), apply_to = function)
 #elif defined(__GNUC__)
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
@@ -3660,7 +3708,8 @@ GAN_API const char *gan_isa_name(int index) {
     return index >= 0 && index < GANI_ISA_COUNT ? gani_isa_rows[index].kernels->isa : NULL;
 }
 
-/* The best instance the processor runs if name is NULL, else the named one; NULL if there is none. */
+/* The best instance the processor runs if name is NULL, else the named one; NULL if there is none.
+ */
 static const gani_kernels *gani_find_kernels(const char *name) {
 #ifdef GANI_X86
     const int level = gani_x86_level();
@@ -3688,7 +3737,8 @@ GAN_API gan_status gan_context_create(gan_context **out, const gan_context_desc 
         return GAN_ERR_ARGUMENT;
     }
     *out = NULL;
-    if (desc->threads < 0 || desc->threads > GANI_MAX_THREADS || !desc->allocator.alloc != !desc->allocator.free) {
+    if (desc->threads < 0 || desc->threads > GANI_MAX_THREADS ||
+        !desc->allocator.alloc != !desc->allocator.free) {
         return GAN_ERR_ARGUMENT;
     }
     const char *isa = desc->isa ? desc->isa : getenv("GAN_ISA");
@@ -3716,7 +3766,8 @@ GAN_API gan_status gan_context_create(gan_context **out, const gan_context_desc 
     ctx->kernels = kernels;
 #ifdef _OPENMP
     if (ctx->threads == 0 && !ctx->parallel.run) {
-        ctx->threads = omp_get_max_threads() < GANI_MAX_THREADS ? omp_get_max_threads() : GANI_MAX_THREADS;
+        ctx->threads =
+            omp_get_max_threads() < GANI_MAX_THREADS ? omp_get_max_threads() : GANI_MAX_THREADS;
     }
 #else
     if (!ctx->parallel.run) {
@@ -5218,9 +5269,9 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
 
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
-    /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would push
-     * the result of a forward task out of the second cache. The gradients begin and end a block at
-     * some cost. */
+    /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would
+     * push the result of a forward task out of the second cache. The gradients begin and end a
+     * block at some cost. */
     GANI_WINO_TILES_LEAST = 48,
     GANI_WINO_TILES_MOST = 96,
     GANI_WINO_GRAD_TILES = 192,
@@ -8454,9 +8505,9 @@ static void gani_adam_op(gan_graph *graph, gan_tensor param, gan_tensor grad, ga
 /* ============================================================================
  * >>ops-run  5.4  RUNNING EACH OP; THE TABLE
  *
- * A run function cuts its op into tasks for gani_parallel and calls kernels or drivers. How it is cut
- * depends on sizes alone, so that results are the same bits for any number of threads; what is small
- * is one task, on the calling thread.
+ * A run function cuts its op into tasks for gani_parallel and calls kernels or drivers. How it is
+ * cut depends on sizes alone, so that results are the same bits for any number of threads; what is
+ * small is one task, on the calling thread.
  *
  * Holds:  run, workspace and counting functions; gani_ops.
  * Uses:   >>platform  >>instances  >>gemm  >>conv  >>nodes  >>ops  >>ops-net
@@ -16539,8 +16590,8 @@ static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor image
 /* From noise to images, or from images to scores. */
 typedef gan_tensor gani_network(gani_recipe *recipe, gan_tensor input);
 
-/* What the two networks play for: D is to give `real` for real images and `fake` for generated ones,
- * G wants D to give `wanted`. */
+/* What the two networks play for: D is to give `real` for real images and `fake` for generated
+ * ones, G wants D to give `wanted`. */
 typedef struct gani_goal {
     gan_tensor (*loss)(gan_graph *graph, gan_tensor score, float target);
     float fake, real, wanted;
@@ -16681,9 +16732,10 @@ static const gani_system gani_lsgan = {
  *     loss_g = -mean D(G(z))    in every n-critic-th step, after the critic's, on noise of its own
  *
  * That is algorithm 1 of the paper; a step is one update of the critic. Networks as in >>lsgan, no
- * sigmoid. Batch norm in the critic of dcgan is the authors' choice (martinarjovsky/WassersteinGAN);
- * norm=none or layer leaves it out. Only trained parameters are clipped, norms' scales among them,
- * running statistics are not. Differs from the authors' code: no phases of 100 critic steps.
+ * sigmoid. Batch norm in the critic of dcgan is the authors' choice
+ * (martinarjovsky/WassersteinGAN); norm=none or layer leaves it out. Only trained parameters are
+ * clipped, norms' scales among them, running statistics are not. Differs from the authors' code: no
+ * phases of 100 critic steps.
  * ========================================================================= */
 
 static gan_tensor gani_wgan_critic(gani_recipe *recipe, gan_tensor images,
@@ -16993,8 +17045,8 @@ static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor image
  *
  * with S and C the heads of D, w = aux-fake. Networks and order of eriklindernoren/PyTorch-GAN,
  * implementations/acgan/acgan.py: those of >>upsampling, the noise multiplied with an embedding of
- * the class; G first, then D on the same images. Differs from it: the cross-entropy is one of logits
- * (there a softmax is applied twice). aux=k+1 adds a class "generated", as in an earlier
+ * the class; G first, then D on the same images. Differs from it: the cross-entropy is one of
+ * logits (there a softmax is applied twice). aux=k+1 adds a class "generated", as in an earlier
  * eriklindernoren/Keras-GAN: D is to put G's images into it, G wants them in the class asked for.
  * ========================================================================= */
 
@@ -17230,16 +17282,18 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
  *
  * Copyright (c) 2026 the gan.h authors
  *
- * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
- * documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
- * rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
- * permit persons to whom the Software is furnished to do so, subject to the following conditions:
+ * Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+ * associated documentation files (the "Software"), to deal in the Software without restriction,
+ * including without limitation the rights to use, copy, modify, merge, publish, distribute,
+ * sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
  *
- * The above copyright notice and this permission notice shall be included in all copies or substantial portions of
- * the Software.
+ * The above copyright notice and this permission notice shall be included in all copies or
+ * substantial portions of the Software.
  *
- * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
- * WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS
- * OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
- * OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+ * NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+ * NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+ * DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
  */

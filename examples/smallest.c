@@ -16,8 +16,8 @@ int main(void) {
     desc.channels = 1;
     gan_dataset_desc size = {.height = 32, .width = 32, .channels = 1};
     desc.options = "ngf=24 ndf=12 lr=0.0005";
-
-    int failed = gan_context_create(&ctx, NULL) || gan_dataset_open(&data, ctx, "digits", &size) ||
+    int failed = gan_context_create(&ctx, NULL) ||
+                 gan_dataset_open(&data, ctx, "digits", &size) ||
                  gan_model_create(&model, ctx, &desc);
     for (int step = 1; step <= 1000 && !failed; step++) {
         failed = gan_model_train(model, data) != GAN_OK;

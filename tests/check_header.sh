@@ -186,6 +186,11 @@ other_bytes() {
 }
 check "ASCII without tabs" empty other_bytes
 
+long_lines() {
+    awk 'length > 100 { print FILENAME ":" FNR ": more than 100 columns" }' gan.h
+}
+check "lines of at most 100 columns" empty long_lines
+
 unfinished_marks() {
     grep -nE 'TO''DO|FIX''ME|X''XX|HA''CK' gan.h
 }
