@@ -5194,8 +5194,8 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
  * small enough to stay in the last cache. Then a task takes one chunk of the result: for every
  * chunk that is summed it makes the points of the weights, 64 x 64, on the fly in the second cache
  * (stored points would be six times as large as the weights, and be read from memory), multiplies,
- * and transforms the result back. Sums over channels are kept chunk by
- * chunk, which also makes the rounding error several times smaller than one long sum would.
+ * and transforms the result back. Sums over channels are made chunk by chunk, which also keeps the
+ * rounding error several times smaller than one long sum would.
  *
  * Tiles of input grad overlap by r-1 rows of every phase. A task adds them line by line in a ring
  * of rows; if it begins within an image it computes the line before once more. Thus tasks are
@@ -5208,9 +5208,9 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
 
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
-    /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would push
-     * the result of a forward task out of the second cache. The gradients begin and end a block at
-     * some cost. */
+    /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would
+     * push the result of a forward task out of the second cache. The gradients begin and end a
+     * block at some cost. */
     GANI_WINO_TILES_LEAST = 48,
     GANI_WINO_TILES_MOST = 96,
     GANI_WINO_GRAD_TILES = 192,
