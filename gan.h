@@ -102,7 +102,13 @@
  *   8.1   >>models        how a system says what it is; training, sampling, saving
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
- *   8.4   >>systems       the table of systems; creating and loading models
+ *   8.4   >>lsgan         Mao et al. 2016
+ *   8.5   >>wgan          Arjovsky, Chintala, Bottou 2017
+ *   8.6   >>wgan-gp       Gulrajani et al. 2017
+ *   8.7   >>cgan          Mirza and Osindero 2014
+ *   8.8   >>upsampling    networks that systems below share
+ *   8.9   >>acgan         Odena, Olah, Shlens 2016
+ *   8.10  >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -1024,8 +1030,9 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  *     gan_model_save(model, "dcgan.safetensors");
  *
  * (every call returns a status). Images are [n,channels,height,width] in [-1,1] for every system. A
- * training step is one batch of data: a pure function of the parameters, the seed and the number
- * of the step, so that a run that was stopped and loaded again gives the same bits.
+ * training step is one batch of data, and where a critic is updated more often than the generator,
+ * one update of the critic: a pure function of the parameters, the seed and the number of the step,
+ * so that a run that was stopped and loaded again gives the same bits.
  * ========================================================================= */
 
 /* An option of a system, a number or (choices not NULL) one of several words. */
@@ -1075,8 +1082,9 @@ GAN_API void gan_model_destroy(gan_model *model);
 
 /* One training step: gan_model_fill and gan_model_step. Allocates nothing after the first call. */
 GAN_API gan_status gan_model_train(gan_model *model, gan_dataset *data);
-/* Fills the inputs of the next step: noise, rates, and images from data (NULL: images are left as
- * they are). GAN_ERR_SHAPE: images of data have another size than the model's. */
+/* Fills the inputs of the next step: noise, rates, and images with their labels from data (NULL:
+ * these are left as they are). GAN_ERR_SHAPE: images of data have another size than the model's.
+ * GAN_ERR_ARGUMENT: the model wants labels, and data has none or another number of classes. */
 GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data);
 /* Runs a step on inputs as they are, and counts it. GAN_ERR_NUMERIC if a metric is no longer
  * finite. */
@@ -1094,7 +1102,8 @@ GAN_API gan_metric gan_model_metric(const gan_model *model, int index);
 
 /* Draws n images [n,channels,height,width] in [-1,1]. Image i depends on the weights, the seed and
  * i. inputs: "name=value ..." for inputs of the generator that shall have one value for all images
- * instead of a random one (labels, codes); NULL: none. */
+ * instead of a random one ("label=3"); NULL: none. Labels that are not given go through all classes
+ * again and again, so that a grid with as many columns as there are classes has one in each. */
 GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
                                     uint64_t seed);
 
@@ -1112,6 +1121,7 @@ typedef struct gan_model_info {
     int height, width, channels, batch;
     uint64_t seed, step;
     const char *options;         /* all of them, written as in gan_model_desc; owned by the model */
+    int classes;                 /* that "label" can ask for when sampling; 0: has no such input */
     size_t train_bytes;          /* all memory of a training step; 0 if training is disabled */
     size_t sample_bytes;         /* of sampling one image */
     double train_multiply_adds;  /* of one step */
@@ -15441,7 +15451,7 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  *
  * A system is a row (gani_system) with two functions that fill a recipe: one for training, one for
  * sampling. A recipe is a graph together with
- *   feeds    inputs and what fills them before each step (images, noise, a learning rate),
+ *   feeds    inputs and what fills them before each step (images, labels, noise, a learning rate),
  *   phases   programs that a step runs in order, each in every step or in every k-th,
  *   metrics  scalars that a phase computes and the step reports.
  * Everything that differs between systems is in their recipes; the functions that train, sample and
@@ -15466,6 +15476,9 @@ enum {
 
 typedef enum gani_feed_kind {
     GANI_FEED_IMAGES,  /* from the dataset */
+    GANI_FEED_LABELS,  /* classes of these images, from 0 to a-1 */
+    GANI_FEED_CLASSES, /* drawn: whole numbers from 0 to a-1 */
+    GANI_FEED_CYCLE,   /* 0, 1, ... a-1 by the number of the image, again and again */
     GANI_FEED_NORMAL,  /* N(0,1) */
     GANI_FEED_UNIFORM, /* in [a,b) */
     GANI_FEED_RATE     /* max(a * b^step, c) */
@@ -15523,15 +15536,21 @@ struct gan_model {
 
 /* --- what a system's functions call ---------------------------------------- */
 
-/* Value of an option; the name is one of the system's own. */
-static double gani_option(const gani_recipe *recipe, const char *name) {
-    const gan_system *system = &recipe->model->system->info;
+/* Index of an option in the system's list, option_count if it has none of that name. */
+static int gani_option_index(const gan_system *system, const char *name) {
     int i = 0;
     while (i < system->option_count && strcmp(system->options[i].name, name) != 0) {
         i++;
     }
-    GAN_ASSERT(i < system->option_count);
-    return recipe->model->options[i];
+    return i;
+}
+
+/* Value of an option; the name is one of the system's own. */
+static double gani_option(const gani_recipe *recipe, const char *name) {
+    const gan_system *system = &recipe->model->system->info;
+    const int index = gani_option_index(system, name);
+    GAN_ASSERT(index < system->option_count);
+    return recipe->model->options[index];
 }
 
 static gan_tensor gani_add_feed(gani_recipe *recipe, const char *name, gani_feed_kind kind,
@@ -15556,6 +15575,24 @@ static gan_tensor gani_feed_images(gani_recipe *recipe, const char *name) {
     const gan_model *model = recipe->model;
     const gan_shape shape = gan_shape4(recipe->batch, model->channels, model->height, model->width);
     return gani_add_feed(recipe, name, GANI_FEED_IMAGES, shape, 0.0, 0.0, 0.0);
+}
+
+/* Classes of those images [batch], 0 ... classes-1. */
+static gan_tensor gani_feed_labels(gani_recipe *recipe, const char *name, int classes) {
+    return gani_add_feed(recipe, name, GANI_FEED_LABELS, gan_shape1(recipe->batch), classes, 0.0,
+                         0.0);
+}
+
+/* Classes to generate [batch], drawn anew for every step. */
+static gan_tensor gani_feed_classes(gani_recipe *recipe, const char *name, int classes) {
+    return gani_add_feed(recipe, name, GANI_FEED_CLASSES, gan_shape1(recipe->batch), classes, 0.0,
+                         0.0);
+}
+
+/* Classes to sample [batch], one after the other, or the one that the caller asks for. */
+static gan_tensor gani_feed_cycle(gani_recipe *recipe, const char *name, int classes) {
+    return gani_add_feed(recipe, name, GANI_FEED_CYCLE, gan_shape1(recipe->batch), classes, 0.0,
+                         0.0);
 }
 
 /* Noise drawn anew for every step (training) or by the number of the image (sampling): axis 0 of
@@ -15676,6 +15713,18 @@ static uint64_t gani_feed_stream(const gani_feed *feed) {
 static void gani_fill_feed(gani_feed *feed, uint64_t seed, uint64_t step, uint64_t first) {
     switch (feed->kind) {
     case GANI_FEED_IMAGES:
+    case GANI_FEED_LABELS:
+        break;
+    case GANI_FEED_CLASSES:
+        gan_random_uniform(seed, gani_feed_stream(feed), first, feed->data, feed->count);
+        for (size_t i = 0; i < feed->count; i++) {
+            feed->data[i] = (float)floor(feed->a * (double)feed->data[i]);
+        }
+        break;
+    case GANI_FEED_CYCLE:
+        for (size_t i = 0; i < feed->count; i++) {
+            feed->data[i] = (float)((first + i) % (uint64_t)feed->a);
+        }
         break;
     case GANI_FEED_NORMAL:
         gan_random_normal(seed, gani_feed_stream(feed), first, feed->data, feed->count);
@@ -15983,22 +16032,43 @@ static gan_status gani_check_data(const gan_model *model, const gan_dataset *dat
     return GAN_OK;
 }
 
+/* Images of a step, and their labels where the recipe has a feed for them. */
+static gan_status gani_fill_data(gani_recipe *recipe, gan_dataset *data, uint64_t seed,
+                                 uint64_t step) {
+    gani_feed *labels = NULL;
+    gan_status status = gani_check_data(recipe->model, data);
+    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
+        gani_feed *feed = &recipe->feeds[i];
+        if (feed->kind == GANI_FEED_LABELS) {
+            labels = feed;
+            const int found = gan_dataset_classes(data);
+            if (found != (int)feed->a) {
+                status = gani_error(recipe->model->ctx, GAN_ERR_ARGUMENT,
+                                    "data: expected labels of %d classes (option classes), found "
+                                    "%d%s",
+                                    (int)feed->a, found, found ? "" : ", images without labels");
+            }
+        }
+    }
+    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
+        if (recipe->feeds[i].kind == GANI_FEED_IMAGES) {
+            status = gan_dataset_batch(data, seed, step, recipe->batch, recipe->feeds[i].data,
+                                       labels ? labels->data : NULL);
+        }
+    }
+    return status;
+}
+
 GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data) {
     gani_recipe *recipe = model->train;
     if (!recipe) {
         return gani_error(model->ctx, GAN_ERR_STATE, "the model was made without training");
     }
     const uint64_t seed = gan_params_seed(model->params), step = gan_params_step(model->params);
-    gan_status status = data ? gani_check_data(model, data) : GAN_OK;
-    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
-        gani_feed *feed = &recipe->feeds[i];
-        if (feed->kind != GANI_FEED_IMAGES) {
-            gani_fill_feed(feed, seed, step, step * feed->count);
-        } else if (data) {
-            status = gan_dataset_batch(data, seed, step, recipe->batch, feed->data, NULL);
-        }
+    for (int i = 0; i < recipe->feed_count; i++) {
+        gani_fill_feed(&recipe->feeds[i], seed, step, step * recipe->feeds[i].count);
     }
-    return status;
+    return data ? gani_fill_data(recipe, data, seed, step) : GAN_OK;
 }
 
 /* Runs one phase and takes over what it reports. */
@@ -16067,6 +16137,12 @@ static gan_status gani_set_inputs(gan_context *ctx, gani_recipe *recipe, const c
                               "sampling: input %s: expected a number, found \"%.*s\"", feed->name,
                               pair.value_length, pair.value);
         }
+        if (feed->kind == GANI_FEED_CYCLE &&
+            (value < 0.0 || value >= feed->a || value != floor(value))) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT,
+                              "sampling: input %s: expected a whole number from 0 to %d, found %g",
+                              feed->name, (int)feed->a - 1, value);
+        }
         for (size_t i = 0; i < feed->count; i++) {
             feed->data[i] = (float)value;
         }
@@ -16115,6 +16191,8 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
     info->seed = gan_params_seed(model->params);
     info->step = gan_params_step(model->params);
     info->options = model->options_text;
+    const int classes = gani_option_index(info->system, "classes");
+    info->classes = classes < info->system->option_count ? (int)model->options[classes] : 0;
     info->sample_bytes = gani_recipe_bytes(model->sample) +
                          gan_program_get_info(model->sample->phases[0].program).param_bytes;
     info->sample_multiply_adds = gani_recipe_work(model->sample);
@@ -16175,16 +16253,33 @@ static int gani_gan_is_paper(const gani_recipe *recipe) {
     return gani_option(recipe, "preset") == 1.0;
 }
 
-/* z ~ N(0,1) [batch,z]; paper: uniform of variance 1. */
+/* z ~ N(0,1) [batch,z]. */
+static gan_tensor gani_feed_z(gani_recipe *recipe, const char *name) {
+    return gani_feed_normal(recipe, name, gan_shape2(recipe->batch, (int)gani_option(recipe, "z")));
+}
+
+/* The same; paper: uniform of variance 1. */
 static gan_tensor gani_gan_noise(gani_recipe *recipe) {
     const gan_shape shape = gan_shape2(recipe->batch, (int)gani_option(recipe, "z"));
     const double root3 = 1.7320508075688772;
     return gani_gan_is_paper(recipe) ? gani_feed_uniform(recipe, "z", shape, -root3, root3)
-                                     : gani_feed_normal(recipe, "z", shape);
+                                     : gani_feed_z(recipe, "z");
 }
 
-/* z 100 - 128 - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU 0.2; tanh. */
-static gan_tensor gani_gan_generator_adam(gani_recipe *recipe, gan_tensor x, int pixels) {
+static int gani_pixels(const gani_recipe *recipe) {
+    return recipe->model->channels * recipe->model->height * recipe->model->width;
+}
+
+/* [batch,pixels] to [batch,c,h,w]. */
+static gan_tensor gani_as_images(gani_recipe *recipe, gan_tensor x) {
+    const gan_model *model = recipe->model;
+    return gan_reshape(recipe->graph, x,
+                       gan_shape4(recipe->batch, model->channels, model->height, model->width));
+}
+
+/* Images from z: 100 - 128 - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU
+ * 0.2; tanh. */
+static gan_tensor gani_mlp_generator(gani_recipe *recipe, gan_tensor z) {
     static const struct {
         const char *linear, *norm;
         int units;
@@ -16193,19 +16288,35 @@ static gan_tensor gani_gan_generator_adam(gani_recipe *recipe, gan_tensor x, int
                 {"model.5", "model.6", 512},
                 {"model.8", "model.9", 1024}};
     gan_graph *g = recipe->graph;
+    gan_tensor x = z;
     gan_norm_desc norm;
     memset(&norm, 0, sizeof norm);
     norm.eps = (float)gani_option(recipe, "eps");
+    gan_graph_push(g, "generator");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         x = gan_layer_linear(g, rows[i].linear, x, rows[i].units, NULL);
         x = rows[i].norm ? gan_layer_batch_norm(g, rows[i].norm, x, &norm) : x;
         x = gan_leaky_relu(g, x, 0.2f);
     }
-    return gan_tanh(g, gan_layer_linear(g, "model.11", x, pixels, NULL));
+    x = gan_tanh(g, gan_layer_linear(g, "model.11", x, gani_pixels(recipe), NULL));
+    gan_graph_pop(g);
+    return gani_as_images(recipe, x);
+}
+
+/* Scores [batch,1], here logits: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
+static gan_tensor gani_mlp_discriminator(gani_recipe *recipe, gan_tensor images) {
+    gan_graph *g = recipe->graph;
+    gan_tensor x = gan_reshape(g, images, gan_shape2(recipe->batch, gani_pixels(recipe)));
+    gan_graph_push(g, "discriminator");
+    x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
+    x = gan_leaky_relu(g, gan_layer_linear(g, "model.2", x, 256, NULL), 0.2f);
+    x = gan_layer_linear(g, "model.4", x, 1, NULL);
+    gan_graph_pop(g);
+    return x;
 }
 
 /* z 100 - 1200 - 1200 - pixels, ReLU; sigmoid, from [0,1] to [-1,1]. */
-static gan_tensor gani_gan_generator_paper(gani_recipe *recipe, gan_tensor x, int pixels) {
+static gan_tensor gani_paper_generator(gani_recipe *recipe, gan_tensor z) {
     const gan_init weight = {GAN_INIT_UNIFORM, -0.05f, 0.05f},
                    zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_graph *g = recipe->graph;
@@ -16213,53 +16324,41 @@ static gan_tensor gani_gan_generator_paper(gani_recipe *recipe, gan_tensor x, in
     memset(&desc, 0, sizeof desc);
     desc.weight_init = &weight;
     desc.bias_init = &zero;
-    x = gan_relu(g, gan_layer_linear(g, "h0", x, 1200, &desc));
+    gan_graph_push(g, "generator");
+    gan_tensor x = gan_relu(g, gan_layer_linear(g, "h0", z, 1200, &desc));
     x = gan_relu(g, gan_layer_linear(g, "h1", x, 1200, &desc));
-    return gan_affine(g, gan_sigmoid(g, gan_layer_linear(g, "y", x, pixels, &desc)), 2.0f, -1.0f);
+    x = gan_sigmoid(g, gan_layer_linear(g, "y", x, gani_pixels(recipe), &desc));
+    gan_graph_pop(g);
+    return gani_as_images(recipe, gan_affine(g, x, 2.0f, -1.0f));
 }
 
-/* Images [batch,c,h,w] from noise. */
-static gan_tensor gani_gan_generator(gani_recipe *recipe, gan_tensor z) {
-    const gan_model *model = recipe->model;
-    const int pixels = model->channels * model->height * model->width;
-    gan_graph_push(recipe->graph, "generator");
-    gan_tensor x = gani_gan_is_paper(recipe) ? gani_gan_generator_paper(recipe, z, pixels)
-                                             : gani_gan_generator_adam(recipe, z, pixels);
-    gan_graph_pop(recipe->graph);
-    return gan_reshape(recipe->graph, x,
-                       gan_shape4(recipe->batch, model->channels, model->height, model->width));
-}
-
-/* pixels - maxout 240 x 5 - maxout 240 x 5 - 1, dropout on the input of each. */
-static gan_tensor gani_gan_discriminator_paper(gan_graph *g, gan_tensor x) {
+/* Pixels - maxout 240 x 5 - maxout 240 x 5 - 1, dropout on the input of each. */
+static gan_tensor gani_paper_discriminator(gani_recipe *recipe, gan_tensor images) {
     const gan_init weight = {GAN_INIT_UNIFORM, -0.005f, 0.005f},
                    zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    gan_graph *g = recipe->graph;
+    gan_tensor x = gan_reshape(g, images, gan_shape2(recipe->batch, gani_pixels(recipe)));
     gan_layer_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.weight_init = &weight;
     desc.bias_init = &zero;
+    gan_graph_push(g, "discriminator");
     x = gan_layer_dropout(g, gan_affine(g, x, 0.5f, 0.5f), 0.2f, 0);
     x = gan_layer_dropout(g, gan_layer_maxout(g, "h0", x, 240, 5, &desc), 0.5f, 0);
     x = gan_layer_dropout(g, gan_layer_maxout(g, "h1", x, 240, 5, &desc), 0.5f, 0);
-    return gan_layer_linear(g, "y", x, 1, &desc);
-}
-
-/* Logits [batch,1]: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
-static gan_tensor gani_gan_discriminator(gani_recipe *recipe, gan_tensor images) {
-    const gan_model *model = recipe->model;
-    gan_graph *g = recipe->graph;
-    gan_tensor x = gan_reshape(
-        g, images, gan_shape2(recipe->batch, model->channels * model->height * model->width));
-    gan_graph_push(g, "discriminator");
-    if (gani_gan_is_paper(recipe)) {
-        x = gani_gan_discriminator_paper(g, x);
-    } else {
-        x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
-        x = gan_leaky_relu(g, gan_layer_linear(g, "model.2", x, 256, NULL), 0.2f);
-        x = gan_layer_linear(g, "model.4", x, 1, NULL);
-    }
+    x = gan_layer_linear(g, "y", x, 1, &desc);
     gan_graph_pop(g);
     return x;
+}
+
+static gan_tensor gani_gan_generator(gani_recipe *recipe, gan_tensor z) {
+    return gani_gan_is_paper(recipe) ? gani_paper_generator(recipe, z)
+                                     : gani_mlp_generator(recipe, z);
+}
+
+static gan_tensor gani_gan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    return gani_gan_is_paper(recipe) ? gani_paper_discriminator(recipe, images)
+                                     : gani_mlp_discriminator(recipe, images);
 }
 
 static void gani_gan_train(gani_recipe *recipe) {
@@ -16371,13 +16470,14 @@ static const char *gani_dcgan_main(char name[GANI_LAYER_NAME], int index) {
     return name;
 }
 
-/* Images [batch,c,h,w] from z [batch,z,1,1]: base x base, then doublings. main.0, 3, 6 ... are
+/* Images [batch,c,h,w] from z [batch,k]: base x base, then doublings. main.0, 3, 6 ... are
  * convolutions, main.1, 4, 7 ... norms. */
 static gan_tensor gani_dcgan_generator(gani_recipe *recipe, gan_tensor z) {
     const gani_dcgan_stages stages = gani_dcgan_count(recipe);
     const int ngf = (int)gani_option(recipe, "ngf");
     gan_graph *g = recipe->graph;
-    gan_tensor x = z;
+    gan_tensor x =
+        gan_reshape(g, z, gan_shape4(recipe->batch, gan_tensor_shape(g, z).dim[1], 1, 1));
     char name[GANI_LAYER_NAME];
     gan_graph_push(g, "generator");
     for (int i = 0; i < stages.count; i++) {
@@ -16394,58 +16494,105 @@ static gan_tensor gani_dcgan_generator(gani_recipe *recipe, gan_tensor z) {
     return gan_tanh(g, x);
 }
 
-/* Logits [batch,1,1,1]: halvings down to base x base, then one convolution over all of it. main.0,
- * 2, 5, 8 ... are convolutions, main.3, 6, 9 ... norms (none behind the first convolution). */
-static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor images) {
+typedef enum gani_dcgan_norm_kind {
+    GANI_DCGAN_BATCH,
+    GANI_DCGAN_LAYER,
+    GANI_DCGAN_NONE
+} gani_dcgan_norm_kind;
+
+/* Scores [batch,1,1,1], here logits: halvings down to base x base, then one convolution over all of
+ * it. main.0, 2, 5, 8 ... are convolutions, main.3, 6, 9 ... norms (none behind the first
+ * convolution). Without norms the convolutions have biases, 0 at first. */
+static gan_tensor gani_dcgan_critic(gani_recipe *recipe, gan_tensor images,
+                                    gani_dcgan_norm_kind kind) {
     const gani_dcgan_stages stages = gani_dcgan_count(recipe);
     const int ndf = (int)gani_option(recipe, "ndf");
+    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_graph *g = recipe->graph;
     gan_tensor x = images;
+    gan_layer_desc conv = gani_dcgan_conv;
     char name[GANI_LAYER_NAME];
+    conv.no_bias = kind != GANI_DCGAN_NONE;
+    conv.bias_init = &zero;
     gan_graph_push(g, "discriminator");
     for (int i = 0; i < stages.count; i++) {
-        const int index = i == 0 ? 0 : 3 * i - 1;
-        x = gan_layer_conv(g, gani_dcgan_main(name, index), x, gani_dcgan_channels(ndf, i), 4, 2, 1,
-                           &gani_dcgan_conv);
-        x = i == 0 ? x
-                   : gan_layer_batch_norm(g, gani_dcgan_main(name, index + 1), x, &gani_dcgan_norm);
+        const int index = i == 0 ? 0 : 3 * i - 1, channels = gani_dcgan_channels(ndf, i);
+        x = gan_layer_conv(g, gani_dcgan_main(name, index), x, channels, 4, 2, 1, &conv);
+        gani_dcgan_main(name, index + 1);
+        if (i > 0 && kind == GANI_DCGAN_BATCH) {
+            x = gan_layer_batch_norm(g, name, x, &gani_dcgan_norm);
+        } else if (i > 0 && kind == GANI_DCGAN_LAYER) {
+            x = gan_layer_layer_norm(g, name, x, &gani_dcgan_norm);
+        }
         x = gan_leaky_relu(g, x, 0.2f);
     }
     x = gan_layer_conv(g, gani_dcgan_main(name, 3 * stages.count - 1), x, 1, stages.base, 1, 0,
-                       &gani_dcgan_conv);
+                       &conv);
     gan_graph_pop(g);
     return x;
 }
 
-static gan_tensor gani_dcgan_noise(gani_recipe *recipe) {
-    return gani_feed_normal(recipe, "z",
-                            gan_shape4(recipe->batch, (int)gani_option(recipe, "z"), 1, 1));
+static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    return gani_dcgan_critic(recipe, images, GANI_DCGAN_BATCH);
 }
 
-static void gani_dcgan_train(gani_recipe *recipe) {
+/* From noise to images, or from images to scores. */
+typedef gan_tensor gani_network(gani_recipe *recipe, gan_tensor input);
+
+/* What the two networks play for: D is to give `real` for real images and `fake` for generated ones,
+ * G wants D to give `wanted`. */
+typedef struct gani_goal {
+    gan_tensor (*loss)(gan_graph *graph, gan_tensor score, float target);
+    float fake, real, wanted;
+} gani_goal;
+
+/* loss_d = (loss(D(x), real) + loss(D(G(z)), fake)) / 2 */
+static gan_tensor gani_loss_d(gan_graph *g, const gani_goal *goal, gan_tensor d_real,
+                              gan_tensor d_fake) {
+    gan_tensor loss =
+        gan_add(g, goal->loss(g, d_real, goal->real), goal->loss(g, d_fake, goal->fake));
+    return gan_affine(g, loss, 0.5f, 0.0f);
+}
+
+/* Adam as the options "beta1" and "beta2" say. */
+static gan_optimiser gani_adam(const gani_recipe *recipe) {
+    return gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+}
+
+/* The scalar "lr", the same for every step. */
+static gan_tensor gani_feed_lr(gani_recipe *recipe) {
+    return gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
+}
+
+/* A training step: D, and then G against the new D. */
+static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network *discriminator,
+                      const gani_goal *goal) {
     gan_graph *g = recipe->graph;
     gan_tensor real = gani_feed_images(recipe, "real");
-    gan_tensor z = gani_dcgan_noise(recipe);
-    gan_tensor rate = gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
-    const gan_optimiser adam =
-        gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor rate = gani_feed_lr(recipe);
+    const gan_optimiser adam = gani_adam(recipe);
 
-    gan_tensor fake = gani_dcgan_generator(recipe, z);
-    gan_tensor d_real = gani_dcgan_discriminator(recipe, real);
-    gan_tensor d_fake = gani_dcgan_discriminator(recipe, gan_detach(g, fake));
-    gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
-    loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
+    gan_tensor fake = generator(recipe, z);
+    gan_tensor d_real = discriminator(recipe, real);
+    gan_tensor d_fake = discriminator(recipe, gan_detach(g, fake));
+    gan_tensor loss_d = gani_loss_d(g, goal, d_real, d_fake);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
 
-    gan_tensor loss_g = gan_loss_bce(g, gani_dcgan_discriminator(recipe, fake), 1.0f);
+    gan_tensor loss_g = goal->loss(g, discriminator(recipe, fake), goal->wanted);
     gan_minimise(g, loss_g, "generator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_end_phase(recipe, "train", 1);
 }
 
+static void gani_dcgan_train(gani_recipe *recipe) {
+    static const gani_goal goal = {gan_loss_bce, 0.0f, 1.0f, 1.0f};
+    gani_play(recipe, gani_dcgan_generator, gani_dcgan_discriminator, &goal);
+}
+
 static void gani_dcgan_sample(gani_recipe *recipe) {
-    gani_images(recipe, gani_dcgan_generator(recipe, gani_dcgan_noise(recipe)));
+    gani_images(recipe, gani_dcgan_generator(recipe, gani_feed_z(recipe, "z")));
 }
 
 static const gani_system gani_dcgan = {
@@ -16455,13 +16602,502 @@ static const gani_system gani_dcgan = {
     gani_dcgan_sample};
 
 /* ============================================================================
- * >>systems  8.4  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>lsgan  8.4  LEAST SQUARES GAN (Mao et al. 2016, arXiv:1611.04076)
+ *
+ * The networks of DCGAN (network=dcgan) or of GAN (network=mlp), their scores left as they are, no
+ * sigmoid, and drawn towards numbers: D towards a for generated images and b for real ones, G
+ * towards c. Samples far from where D decides keep a gradient, also on the right side.
+ *
+ *     loss_d = (mean (D(x) - b)^2 + mean (D(G(z)) - a)^2) / 2
+ *     loss_g = mean (D(G(z)) - c)^2
+ *
+ * a=0 b=1 c=1 is equation 9 of the paper; a=-1 b=1 c=0 is equation 8 and minimises Pearson's chi
+ * square. Differs from the paper: loss_g without its factor 1/2, as in eriklindernoren/PyTorch-GAN
+ * (Adam does not see it but for eps).
+ * ========================================================================= */
+
+/* For systems that take their networks from above; standard: 0 dcgan, 1 mlp. */
+/* clang-format off */
+#define GANI_NETWORK_OPTIONS(standard)                                                             \
+    {"network", "networks of the system dcgan or of gan", "dcgan mlp", standard, 0, 1, 1},         \
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},                                         \
+    {"ngf", "dcgan: channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},           \
+    {"ndf", "dcgan: channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},       \
+    {"eps", "mlp: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0}
+/* clang-format on */
+
+static int gani_network_is_mlp(const gani_recipe *recipe) {
+    return gani_option(recipe, "network") == 1.0;
+}
+
+static gan_tensor gani_network_generator(gani_recipe *recipe, gan_tensor z) {
+    return gani_network_is_mlp(recipe) ? gani_mlp_generator(recipe, z)
+                                       : gani_dcgan_generator(recipe, z);
+}
+
+static gan_tensor gani_network_discriminator(gani_recipe *recipe, gan_tensor images) {
+    return gani_network_is_mlp(recipe) ? gani_mlp_discriminator(recipe, images)
+                                       : gani_dcgan_discriminator(recipe, images);
+}
+
+static void gani_network_sample(gani_recipe *recipe) {
+    gani_images(recipe, gani_network_generator(recipe, gani_feed_z(recipe, "z")));
+}
+
+static const gan_option gani_lsgan_options[] = {
+    GANI_NETWORK_OPTIONS(0),
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"a", "D's target for generated images", NULL, 0, -100, 100, 0},
+    {"b", "D's target for real images", NULL, 1, -100, 100, 0},
+    {"c", "what G wants D to give", NULL, 1, -100, 100, 0},
+};
+
+static void gani_lsgan_train(gani_recipe *recipe) {
+    gani_goal goal;
+    goal.loss = gan_loss_least_squares;
+    goal.fake = (float)gani_option(recipe, "a");
+    goal.real = (float)gani_option(recipe, "b");
+    goal.wanted = (float)gani_option(recipe, "c");
+    gani_play(recipe, gani_network_generator, gani_network_discriminator, &goal);
+}
+
+static const gani_system gani_lsgan = {
+    {"lsgan", "Least Squares GAN", "Mao et al. 2016, arXiv:1611.04076", 64, 64, 3, 64,
+     gani_lsgan_options, sizeof gani_lsgan_options / sizeof gani_lsgan_options[0]},
+    gani_lsgan_train,
+    gani_network_sample};
+
+/* ============================================================================
+ * >>wgan  8.5  WASSERSTEIN GAN (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875)
+ *
+ * D, the critic, gives scores without bounds that are to be high for real images and low for
+ * generated ones; kept from being steep, their difference estimates how far apart the two
+ * distributions are (Wasserstein-1, up to a factor). Here weights are clipped to +-clip.
+ *
+ *     distance = mean D(x) - mean D(G(z))
+ *     loss_d = -distance        in every step, on new images and noise
+ *     loss_g = -mean D(G(z))    in every n-critic-th step, after the critic's, on noise of its own
+ *
+ * That is algorithm 1 of the paper; a step is one update of the critic. Networks as in >>lsgan, no
+ * sigmoid. Batch norm in the critic of dcgan is the authors' choice (martinarjovsky/WassersteinGAN);
+ * norm=none or layer leaves it out. Only trained parameters are clipped, norms' scales among them,
+ * running statistics are not. Differs from the authors' code: no phases of 100 critic steps.
+ * ========================================================================= */
+
+static gan_tensor gani_wgan_critic(gani_recipe *recipe, gan_tensor images,
+                                   gani_dcgan_norm_kind norm) {
+    return gani_network_is_mlp(recipe) ? gani_mlp_discriminator(recipe, images)
+                                       : gani_dcgan_critic(recipe, images, norm);
+}
+
+/* Appends both scores and reports the distance: mean D(real) - mean D(fake). */
+static gan_tensor gani_wgan_distance(gani_recipe *recipe, gan_tensor real, gan_tensor fake,
+                                     gani_dcgan_norm_kind norm) {
+    gan_graph *g = recipe->graph;
+    gan_tensor d_real = gan_loss_wasserstein(g, gani_wgan_critic(recipe, real, norm), 0);
+    gan_tensor d_fake = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 0);
+    gan_tensor distance = gan_sub(g, d_real, d_fake);
+    gani_report(recipe, "distance", distance);
+    return distance;
+}
+
+/* The phases, once the critic's loss is known: the critic in every step, the generator in some. */
+static void gani_wgan_phases(gani_recipe *recipe, gan_tensor loss_d, gani_dcgan_norm_kind norm,
+                             const gan_optimiser *critic, const gan_optimiser *generator) {
+    gan_graph *g = recipe->graph;
+    gan_tensor rate = gani_feed_lr(recipe);
+    gan_minimise(g, loss_d, "discriminator.", rate, critic);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_end_phase(recipe, "critic", 1);
+
+    gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z_g"));
+    gan_tensor loss_g = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 1);
+    gan_minimise(g, loss_g, "generator.", rate, generator);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_end_phase(recipe, "generator", (int)gani_option(recipe, "n-critic"));
+}
+
+static const gan_option gani_wgan_options[] = {
+    GANI_NETWORK_OPTIONS(0),
+    {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
+    {"norm", "dcgan: what the critic's stages end in", "batch layer none", 0, 0, 2, 1},
+    {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
+    {"alpha", "RMSprop: decay of the mean square", NULL, 0.99, 0, 0.999999, 0},
+    {"clip", "the critic's weights stay within +-this", NULL, 0.01, 1e-9, 1000, 0},
+};
+
+static void gani_wgan_train(gani_recipe *recipe) {
+    const gani_dcgan_norm_kind norm = (gani_dcgan_norm_kind)(int)gani_option(recipe, "norm");
+    const gan_optimiser rmsprop = gan_rmsprop((float)gani_option(recipe, "alpha"));
+    gan_optimiser clipped = rmsprop;
+    clipped.clip_weights = (float)gani_option(recipe, "clip");
+
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z"));
+    gan_tensor distance = gani_wgan_distance(recipe, real, gan_detach(recipe->graph, fake), norm);
+    gan_tensor loss_d = gan_affine(recipe->graph, distance, -1.0f, 0.0f);
+    gani_wgan_phases(recipe, loss_d, norm, &clipped, &rmsprop);
+}
+
+static const gani_system gani_wgan = {{"wgan", "Wasserstein GAN, weights clipped",
+                                       "Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875", 64, 64,
+                                       3, 64, gani_wgan_options,
+                                       sizeof gani_wgan_options / sizeof gani_wgan_options[0]},
+                                      gani_wgan_train,
+                                      gani_network_sample};
+
+/* ============================================================================
+ * >>wgan-gp  8.6  WASSERSTEIN GAN WITH GRADIENT PENALTY (Gulrajani et al. 2017, arXiv:1704.00028)
+ *
+ * As >>wgan, but instead of clipping weights the critic pays where its gradient in the image has
+ * another length than 1, at points between real and generated images:
+ *
+ *     m = epsilon x + (1 - epsilon) G(z), epsilon uniform in [0,1), one for each image
+ *     loss_d = -distance + lambda * mean (|dD(m)/dm|_2 - 1)^2
+ *
+ * whose gradient in the critic's weights is a second derivative; the graph takes it like any other.
+ * The penalty is a matter of single images, so the critic has no batch norm. Adam with beta1 0.5,
+ * beta2 0.9 is what the authors' code has for small images (igul222/improved_wgan_training).
+ * ========================================================================= */
+
+static const gan_option gani_wgan_gp_options[] = {
+    GANI_NETWORK_OPTIONS(0),
+    {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
+    {"norm", "dcgan: what the critic's stages end in", "none layer", 0, 0, 1, 1},
+    {"lr", "learning rate", NULL, 1e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.9, 0, 0.999999, 0},
+    {"lambda", "weight of the penalty", NULL, 10, 0, 1e6, 0},
+};
+
+static void gani_wgan_gp_train(gani_recipe *recipe) {
+    const gani_dcgan_norm_kind norm =
+        gani_option(recipe, "norm") == 1.0 ? GANI_DCGAN_LAYER : GANI_DCGAN_NONE;
+    const gan_optimiser adam = gani_adam(recipe);
+    const float lambda = (float)gani_option(recipe, "lambda");
+    gan_graph *g = recipe->graph;
+
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor fake = gan_detach(g, gani_network_generator(recipe, gani_feed_z(recipe, "z")));
+    gan_tensor epsilon =
+        gani_feed_uniform(recipe, "epsilon", gan_shape4(recipe->batch, 1, 1, 1), 0.0, 1.0);
+    gan_tensor between = gan_add(g, fake, gan_mul(g, epsilon, gan_sub(g, real, fake)));
+
+    gan_tensor distance = gani_wgan_distance(recipe, real, fake, norm);
+    gan_tensor penalty =
+        gan_loss_gradient_penalty(g, gani_wgan_critic(recipe, between, norm), between);
+    gan_tensor loss_d = gan_sub(g, gan_affine(g, penalty, lambda, 0.0f), distance);
+    gani_wgan_phases(recipe, loss_d, norm, &adam, &adam);
+}
+
+static const gani_system gani_wgan_gp = {
+    {"wgan-gp", "Wasserstein GAN with gradient penalty", "Gulrajani et al. 2017, arXiv:1704.00028",
+     64, 64, 3, 64, gani_wgan_gp_options,
+     sizeof gani_wgan_gp_options / sizeof gani_wgan_gp_options[0]},
+    gani_wgan_gp_train,
+    gani_network_sample};
+
+/* ============================================================================
+ * >>cgan  8.7  CONDITIONAL GAN (Mirza and Osindero 2014, arXiv:1411.1784)
+ *
+ * Both networks see a class y beside their input, so that G learns to draw the class that it is
+ * told, and D to tell whether image and class belong together.
+ *
+ *     loss_d = (L(D(x, y), 1) + L(D(G(z, y'), y'), 0)) / 2
+ *     loss_g = L(D(G(z, y'), y'), 1), y' drawn for each image
+ *
+ * network=mlp: networks, names, loss and order of eriklindernoren/PyTorch-GAN,
+ * implementations/cgan/cgan.py: G first, then D on the same images, L least squares. Each network
+ * has an embedding of the classes, in front of the noise, behind the pixels. Differs from it: batch
+ * norm's eps is 1e-5 (option eps; 0.8 there, by a slip). network=dcgan, the convolutional form: the
+ * networks of >>dcgan, the embedding in front of the noise again, and behind the channels of the
+ * image one for each class, 1 everywhere in that of y and 0 in the others. The paper's loss is bce.
+ * ========================================================================= */
+
+static const gan_option gani_cgan_options[] = {
+    GANI_NETWORK_OPTIONS(1),
+    {"classes", "how many classes the images have", NULL, 10, 1, 65536, 1},
+    {"loss", "L: squared distance, or cross-entropy of D's probability", "least-squares bce", 0, 0,
+     1, 1},
+    {"dropout", "mlp: share of D's hidden units that are dropped", NULL, 0.4, 0, 0.99, 0},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+/* Images of the classes label [batch]. */
+static gan_tensor gani_cgan_generator(gani_recipe *recipe, gan_tensor z, gan_tensor label) {
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "generator");
+    const gan_tensor both[] = {gan_layer_embedding(g, "label_emb", label, classes, classes, NULL),
+                               z};
+    gan_graph_pop(g);
+    return gani_network_generator(recipe, gan_concat(g, both, 2, 1));
+}
+
+/* Scores [batch,1]: pixels and classes - 512 - 512 - 512 - 1, LeakyReLU 0.2, dropout. */
+static gan_tensor gani_cgan_discriminator_mlp(gani_recipe *recipe, gan_tensor images,
+                                              gan_tensor label) {
+    const int classes = (int)gani_option(recipe, "classes");
+    const float dropped = (float)gani_option(recipe, "dropout");
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "discriminator");
+    const gan_tensor both[] = {
+        gan_reshape(g, images, gan_shape2(recipe->batch, gani_pixels(recipe))),
+        gan_layer_embedding(g, "label_embedding", label, classes, classes, NULL)};
+    gan_tensor x = gan_concat(g, both, 2, 1);
+    x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
+    x = gan_layer_dropout(g, gan_layer_linear(g, "model.2", x, 512, NULL), dropped, 0);
+    x = gan_leaky_relu(g, x, 0.2f);
+    x = gan_layer_dropout(g, gan_layer_linear(g, "model.5", x, 512, NULL), dropped, 0);
+    x = gan_layer_linear(g, "model.8", gan_leaky_relu(g, x, 0.2f), 1, NULL);
+    gan_graph_pop(g);
+    return x;
+}
+
+static gan_tensor gani_cgan_discriminator(gani_recipe *recipe, gan_tensor images,
+                                          gan_tensor label) {
+    const gan_model *model = recipe->model;
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    if (gani_network_is_mlp(recipe)) {
+        return gani_cgan_discriminator_mlp(recipe, images, label);
+    }
+    gan_tensor chosen = gan_one_hot(g, label, classes);
+    chosen = gan_reshape(g, chosen, gan_shape4(recipe->batch, classes, 1, 1));
+    const gan_tensor both[] = {
+        images,
+        gan_broadcast(g, chosen, gan_shape4(recipe->batch, classes, model->height, model->width))};
+    return gani_dcgan_discriminator(recipe, gan_concat(g, both, 2, 1));
+}
+
+static void gani_cgan_train(gani_recipe *recipe) {
+    const int classes = (int)gani_option(recipe, "classes");
+    const gani_goal goal = {gani_option(recipe, "loss") == 1.0 ? gan_loss_bce
+                                                               : gan_loss_least_squares,
+                            0.0f, 1.0f, 1.0f};
+    const gan_optimiser adam = gani_adam(recipe);
+    gan_graph *g = recipe->graph;
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor label = gani_feed_labels(recipe, "label", classes);
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor asked = gani_feed_classes(recipe, "label_fake", classes);
+    gan_tensor rate = gani_feed_lr(recipe);
+
+    gan_tensor fake = gani_cgan_generator(recipe, z, asked);
+    gan_tensor d_real = gani_cgan_discriminator(recipe, real, label);
+    gan_tensor d_fake = gani_cgan_discriminator(recipe, gan_detach(g, fake), asked);
+    gan_tensor loss_d = gani_loss_d(g, &goal, d_real, d_fake);
+    gan_tensor loss_g = goal.loss(g, gani_cgan_discriminator(recipe, fake, asked), goal.wanted);
+
+    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void gani_cgan_sample(gani_recipe *recipe) {
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor label = gani_feed_cycle(recipe, "label", (int)gani_option(recipe, "classes"));
+    gani_images(recipe, gani_cgan_generator(recipe, z, label));
+}
+
+static const gani_system gani_cgan = {
+    {"cgan", "Conditional GAN: draws the class that it is asked for",
+     "Mirza and Osindero 2014, arXiv:1411.1784", 28, 28, 1, 64, gani_cgan_options,
+     sizeof gani_cgan_options / sizeof gani_cgan_options[0]},
+    gani_cgan_train,
+    gani_cgan_sample};
+
+/* ============================================================================
+ * >>upsampling  8.8  NETWORKS WITH UPSAMPLING
+ *
+ * The convolutional networks of eriklindernoren/PyTorch-GAN, names and initial values as there:
+ * weights of convolutions N(0,0.02), scales of norms N(1,0.02). Their options are "ngf", "ndf",
+ * "dropout" and "eps". Differs from there: batch norm's eps is an option (0.8 there but for the
+ * first, by a slip).
+ * ========================================================================= */
+
+static gan_tensor gani_upsampling_norm(gani_recipe *recipe, const char *name, gan_tensor x) {
+    gan_norm_desc norm = gani_dcgan_norm;
+    norm.eps = (float)gani_option(recipe, "eps");
+    return gan_layer_batch_norm(recipe->graph, name, x, &norm);
+}
+
+static gan_tensor gani_upsampling_conv(gan_graph *g, const char *name, gan_tensor x, int channels,
+                                       int stride) {
+    gan_layer_desc desc = gani_dcgan_conv;
+    desc.no_bias = 0;
+    return gan_layer_conv(g, name, x, channels, 3, stride, 1, &desc);
+}
+
+/* Images from z [batch,k]: 2*ngf maps of a quarter of the side, then twice enlarged by 2, 3x3
+ * convolution, batch norm, LeakyReLU 0.2; 3x3 convolution, tanh. */
+static gan_tensor gani_upsampling_generator(gani_recipe *recipe, gan_tensor z) {
+    const gan_model *model = recipe->model;
+    const int ngf = (int)gani_option(recipe, "ngf"), h = model->height / 4, w = model->width / 4;
+    gan_graph *g = recipe->graph;
+    if (model->height % 4 || model->width % 4) {
+        gani_stick(g, gani_error(model->ctx, GAN_ERR_SHAPE,
+                                 "%s: expected sides that are multiples of 4, found %d x %d",
+                                 model->system->info.name, model->height, model->width));
+    }
+    gan_graph_push(g, "generator");
+    gan_tensor x = gan_layer_linear(g, "l1.0", z, 2 * ngf * h * w, NULL);
+    x = gan_reshape(g, x, gan_shape4(recipe->batch, 2 * ngf, h, w));
+    x = gan_upsample(g, gani_upsampling_norm(recipe, "conv_blocks.0", x), 2);
+    x = gani_upsampling_conv(g, "conv_blocks.2", x, 2 * ngf, 1);
+    x = gan_leaky_relu(g, gani_upsampling_norm(recipe, "conv_blocks.3", x), 0.2f);
+    x = gani_upsampling_conv(g, "conv_blocks.6", gan_upsample(g, x, 2), ngf, 1);
+    x = gan_leaky_relu(g, gani_upsampling_norm(recipe, "conv_blocks.7", x), 0.2f);
+    x = gan_tanh(g, gani_upsampling_conv(g, "conv_blocks.9", x, model->channels, 1));
+    gan_graph_pop(g);
+    return x;
+}
+
+/* Features [batch,k] that the discriminator judges by. Four times: 3x3 convolution of stride 2,
+ * LeakyReLU 0.2, dropout of channels, batch norm (not the first time). */
+static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor images) {
+    static const struct {
+        const char *conv, *norm;
+    } rows[] = {{"conv_blocks.0", NULL},
+                {"conv_blocks.3", "conv_blocks.6"},
+                {"conv_blocks.7", "conv_blocks.10"},
+                {"conv_blocks.11", "conv_blocks.14"}};
+    const float dropped = (float)gani_option(recipe, "dropout");
+    gan_graph *g = recipe->graph;
+    gan_tensor x = images;
+    gan_graph_push(g, "discriminator");
+    for (int i = 0; i < 4; i++) {
+        x = gani_upsampling_conv(g, rows[i].conv, x, (int)gani_option(recipe, "ndf") << i, 2);
+        x = gan_layer_dropout(g, gan_leaky_relu(g, x, 0.2f), dropped, 1);
+        x = rows[i].norm ? gani_upsampling_norm(recipe, rows[i].norm, x) : x;
+    }
+    gan_graph_pop(g);
+    const gan_shape shape = gan_tensor_shape(g, x);
+    return gan_reshape(g, x, gan_shape2(shape.dim[0], shape.dim[1] * shape.dim[2] * shape.dim[3]));
+}
+
+/* ============================================================================
+ * >>acgan  8.9  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
+ *
+ * G is told a class, D is not: it has a second head that must find the class out. Both networks
+ * learn to make that right, beside the usual game.
+ *
+ *     loss_d = (BCE(S(x), 1) + CE(C(x), y) + BCE(S(G), 0) + w CE(C(G), y')) / 4
+ *     loss_g = (BCE(S(G), 1) + CE(C(G), y')) / 2,    G = G(z, y'), y' drawn for each image
+ *
+ * with S and C the heads of D, w = aux-fake. Networks and order of eriklindernoren/PyTorch-GAN,
+ * implementations/acgan/acgan.py: those of >>upsampling, the noise multiplied with an embedding of
+ * the class; G first, then D on the same images. Differs from it: the cross-entropy is one of logits
+ * (there a softmax is applied twice). aux=k+1 adds a class "generated", as in an earlier
+ * eriklindernoren/Keras-GAN: D is to put G's images into it, G wants them in the class asked for.
+ * ========================================================================= */
+
+static const gan_option gani_acgan_options[] = {
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 16, 1, 1024, 1},
+    {"classes", "how many classes the images have", NULL, 10, 1, 65536, 1},
+    {"aux", "classes that D tells apart: those, or one more for generated images", "k k+1", 0, 0, 1,
+     1},
+    {"aux-fake", "weight of generated images in D's classification", NULL, 1, 0, 1000, 0},
+    {"dropout", "share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
+    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+/* Images of the classes label [batch]. */
+static gan_tensor gani_acgan_generator(gani_recipe *recipe, gan_tensor z, gan_tensor label) {
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "generator");
+    gan_tensor embedding =
+        gan_layer_embedding(g, "label_emb", label, classes, (int)gani_option(recipe, "z"), NULL);
+    gan_graph_pop(g);
+    return gani_upsampling_generator(recipe, gan_mul(g, embedding, z));
+}
+
+typedef struct gani_acgan_heads {
+    gan_tensor source, aux; /* logits [batch,1] and [batch,classes] */
+} gani_acgan_heads;
+
+static gani_acgan_heads gani_acgan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    const int classes = (int)gani_option(recipe, "classes") + (int)gani_option(recipe, "aux");
+    gan_graph *g = recipe->graph;
+    gani_acgan_heads heads;
+    gan_tensor x = gani_upsampling_features(recipe, images);
+    gan_graph_push(g, "discriminator");
+    heads.source = gan_layer_linear(g, "adv_layer.0", x, 1, NULL);
+    heads.aux = gan_layer_linear(g, "aux_layer.0", x, classes, NULL);
+    gan_graph_pop(g);
+    return heads;
+}
+
+static void gani_acgan_train(gani_recipe *recipe) {
+    const int classes = (int)gani_option(recipe, "classes");
+    const float weight = (float)gani_option(recipe, "aux-fake");
+    const gan_optimiser adam = gani_adam(recipe);
+    gan_graph *g = recipe->graph;
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor label = gani_feed_labels(recipe, "label", classes);
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor asked = gani_feed_classes(recipe, "label_fake", classes);
+    gan_tensor rate = gani_feed_lr(recipe);
+    gan_tensor told = gani_option(recipe, "aux") == 1.0
+                          ? gan_constant(g, gan_shape1(recipe->batch), (float)classes)
+                          : asked; /* where D is to put G's images */
+
+    gan_tensor fake = gani_acgan_generator(recipe, z, asked);
+    const gani_acgan_heads on_real = gani_acgan_discriminator(recipe, real);
+    const gani_acgan_heads on_fake = gani_acgan_discriminator(recipe, gan_detach(g, fake));
+    const gani_acgan_heads of_g = gani_acgan_discriminator(recipe, fake);
+    gan_tensor source_d =
+        gan_add(g, gan_loss_bce(g, on_real.source, 1.0f), gan_loss_bce(g, on_fake.source, 0.0f));
+    gan_tensor class_real = gan_loss_cross_entropy(g, on_real.aux, label);
+    gan_tensor class_fake = gan_loss_cross_entropy(g, on_fake.aux, told);
+    gan_tensor class_d = gan_add(g, class_real, gan_affine(g, class_fake, weight, 0.0f));
+    gan_tensor loss_d = gan_affine(g, gan_add(g, source_d, class_d), 0.25f, 0.0f);
+    gan_tensor loss_g =
+        gan_add(g, gan_loss_bce(g, of_g.source, 1.0f), gan_loss_cross_entropy(g, of_g.aux, asked));
+    loss_g = gan_affine(g, loss_g, 0.5f, 0.0f);
+
+    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_report(recipe, "loss_class", class_real);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void gani_acgan_sample(gani_recipe *recipe) {
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor label = gani_feed_cycle(recipe, "label", (int)gani_option(recipe, "classes"));
+    gani_images(recipe, gani_acgan_generator(recipe, z, label));
+}
+
+static const gani_system gani_acgan = {
+    {"acgan", "Auxiliary Classifier GAN: draws the class that it is asked for",
+     "Odena, Olah, Shlens 2016, arXiv:1610.09585", 32, 32, 1, 64, gani_acgan_options,
+     sizeof gani_acgan_options / sizeof gani_acgan_options[0]},
+    gani_acgan_train,
+    gani_acgan_sample};
+
+/* ============================================================================
+ * >>systems  8.10  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
  * ========================================================================= */
 
-static const gani_system *const gani_systems[] = {&gani_gan, &gani_dcgan};
+static const gani_system *const gani_systems[] = {
+    &gani_gan, &gani_dcgan, &gani_lsgan, &gani_wgan, &gani_wgan_gp, &gani_cgan, &gani_acgan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {

@@ -29,7 +29,7 @@
 #include <unistd.h>
 #endif
 
-enum { OK = 0, FAILED = 1, USAGE = 2, INTERRUPTED = 130, GRID = 64, MAX_METRICS = 16 };
+enum { OK = 0, FAILED = 1, USAGE = 2, INTERRUPTED = 130, GRID_ROWS = 8, MAX_METRICS = 16 };
 
 /* ---- the machine ------------------------------------------------------------------------- */
 
@@ -141,8 +141,8 @@ static const option_row option_rows[] = {
      1},
     {"overwrite", NULL, "t", "start anew where the folder holds a checkpoint",
      offsetof(options, overwrite), 0, 1},
-    {"n", "N", "s", "number of images; default 64", offsetof(options, n), 1, 1e6},
-    {"columns", "N", "s", "columns of the grid; default: about as many as rows",
+    {"n", "N", "s", "number of images; default: 8 rows", offsetof(options, n), 1, 1e6},
+    {"columns", "N", "s", "columns of the grid; default 8, or one for each class",
      offsetof(options, columns), 1, 1e6},
     {"help", NULL, "tsi", "show the options", offsetof(options, help), 0, 1},
 };
@@ -161,7 +161,12 @@ static void print_options(char command, const gan_system *system) {
         const gan_option *option = &system->options[i];
         snprintf(text, sizeof text, "--%s %s", option->name, option->choices ? "NAME" : "X");
         if (option->choices) {
-            printf("  %-20s %s: one of %s\n", text, option->help, option->choices);
+            const char *usual = option->choices;
+            for (int k = 0; k < (int)option->standard; k++) {
+                usual += strcspn(usual, " ") + 1;
+            }
+            printf("  %-20s %s: one of %s; default %.*s\n", text, option->help, option->choices,
+                   (int)strcspn(usual, " "), usual);
         } else {
             printf("  %-20s %s; default %g\n", text, option->help, option->standard);
         }
@@ -470,12 +475,18 @@ typedef struct training {
     options given;
     history losses;
     FILE *csv;
-    float *grid;                /* [GRID,c,h,w] */
+    float *grid; /* [GRID_ROWS * columns,c,h,w] */
+    int columns;
     double smooth[MAX_METRICS]; /* running means for the progress line */
     long first, steps, every;   /* first: steps done before this run */
     double started, shown;      /* times */
     int terminal;
 } training;
+
+/* Of a grid of samples: a column shows one class, where the model knows some. */
+static int grid_columns(const gan_model_info *info) {
+    return info->classes > 1 && info->classes <= 40 ? info->classes : 8;
+}
 
 /* "OUT/name" */
 static const char *result_path(const training *t, char *path, size_t size, const char *name) {
@@ -525,11 +536,12 @@ static int write_results(training *t, long step) {
     const gan_model_info *info = &t->info;
     snprintf(name, sizeof name, "samples-%06ld.png", step);
     const char *const names[] = {name, "samples.png"};
-    gan_status status = gan_model_sample(t->model, t->grid, GRID, NULL, info->seed);
+    gan_status status =
+        gan_model_sample(t->model, t->grid, GRID_ROWS * t->columns, NULL, info->seed);
     for (int i = 0; i < 2 && status == GAN_OK; i++) {
-        status =
-            gan_image_write_grid(t->ctx, result_path(t, path, sizeof path, names[i]), t->grid, GRID,
-                                 info->channels, info->height, info->width, 8, -1.0f, 1.0f);
+        status = gan_image_write_grid(t->ctx, result_path(t, path, sizeof path, names[i]), t->grid,
+                                      GRID_ROWS * t->columns, info->channels, info->height,
+                                      info->width, t->columns, -1.0f, 1.0f);
     }
     fflush(t->csv);
     if (status == GAN_OK) {
@@ -661,8 +673,10 @@ static int open_results(training *t) {
         history_read(&t->losses, path, t->first);
     }
     t->csv = csv_open(&t->losses, path);
-    t->grid = (float *)malloc(sizeof(float) * GRID * (size_t)t->info.channels *
-                              (size_t)t->info.height * (size_t)t->info.width);
+    t->columns = grid_columns(&t->info);
+    t->grid =
+        (float *)malloc(sizeof(float) * GRID_ROWS * (size_t)t->columns * (size_t)t->info.channels *
+                        (size_t)t->info.height * (size_t)t->info.width);
     if (!t->grid) {
         return fail(FAILED, "out of memory");
     }
@@ -755,12 +769,13 @@ static int command_train(int argc, char **argv) {
 
 /* Draws images from a model into a picture file. */
 static int sample(gan_context *ctx, gan_model *model, const options *given) {
-    const int n = given->n > 0.0 ? (int)given->n : GRID;
     const uint64_t seed = given->seed > 0.0 ? (uint64_t)given->seed : 1;
     gan_model_info info;
     if (gan_model_get_info(model, &info) != GAN_OK) {
         return fail_with(FAILED, ctx);
     }
+    const int columns = given->columns > 0.0 ? (int)given->columns : grid_columns(&info);
+    const int n = given->n > 0.0 ? (int)given->n : GRID_ROWS * columns;
     const size_t pixels = (size_t)info.channels * (size_t)info.height * (size_t)info.width;
     float *images = (float *)malloc((size_t)n * pixels * sizeof *images);
     if (!images) {
@@ -769,7 +784,7 @@ static int sample(gan_context *ctx, gan_model *model, const options *given) {
     int status = OK;
     if (gan_model_sample(model, images, n, given->model, seed) != GAN_OK ||
         gan_image_write_grid(ctx, given->out, images, n, info.channels, info.height, info.width,
-                             (int)given->columns, -1.0f, 1.0f) != GAN_OK) {
+                             columns, -1.0f, 1.0f) != GAN_OK) {
         status = fail_with(USAGE, ctx);
     }
     free(images);
@@ -881,6 +896,7 @@ static int command_help(void) {
     print_options('t', NULL);
     printf("options of sample:\n");
     print_options('s', NULL);
+    printf("  --label K            class of all images, for systems with classes\n");
     return OK;
 }
 

@@ -17,6 +17,7 @@ Needs torch (1.13 will do). Run from anywhere: python3 tests/fixtures.py
 import json
 import math
 import os
+import re
 import struct
 import sys
 
@@ -456,16 +457,21 @@ def optimisers():
 
 # --- training --------------------------------------------------------------------------------------
 
-def train(name, networks, prefix, order, batch, image_shape, latent_shape, seed, count=20):
-    """Losses of the first steps: name.out.losses [count,2], discriminator (half sum) and generator. Weights, images and
-    noise are random(...) by name; see fill below. The seed is one for which float32 and float64 agree: with others a
-    value may come to stand so near the kink of its activation that rounding decides, and losses part by 1e-3."""
+class Whole(tuple):
+    """Shape of an input of a training step with the numbers 0 ... 9; others are in [0,1)."""
+
+
+def train(name, make, batch, image_shape, latent_shape, seed, prefix="", count=20, **inputs):
+    """Losses of the first steps: name.out.losses [count,2], discriminator and generator. make() gives the trainer. Weights,
+    images, noise and the further inputs (name -> shape) are random(...) by name; see fill below. The seed is one for
+    which float32 and float64 agree: with others a value may come to stand so near the kink of its activation that
+    rounding decides, and losses part by 1e-3."""
     def draw(*arguments):
         return random(*arguments, seed=seed)
 
     def fill(scope, net):
         for key, value in net.named_parameters():
-            full = f"{scope}.{key}"
+            full = f"{scope}." + re.sub(r"^(net\.)?(?=\d)", prefix, key)  # "0.weight", "net.0.weight"
             if value.dim() > 1:  # as PyTorch's default: within 1/sqrt(fan in)
                 bound = np.float32(1 / math.sqrt(value[0].numel()))
                 data = bound * draw(full, value.shape, -1.0, 1.0)
@@ -474,26 +480,64 @@ def train(name, networks, prefix, order, batch, image_shape, latent_shape, seed,
                     draw(full, value.shape, -0.125, 0.125)
             value.data = torch.tensor(data, dtype=value.dtype)
 
+    def input_of_step(key, shape, i, dtype):
+        if isinstance(shape, Whole):
+            return torch.tensor(np.floor(draw(f"{key}.{i}", shape, 0.0, 10.0))).long()
+        return torch.tensor(draw(f"{key}.{i}", shape, 0.0, 1.0), dtype=dtype)
+
     runs = []
     for dtype in (torch.float64, torch.float32):
-        g, d = (net.to(dtype) for net in networks())
-        fill("generator." + prefix, g)
-        fill("discriminator." + prefix, d)
-        trainer = steps.Trainer(g, d, order)
+        trainer = make()
+        for scope, net in (("generator", trainer.g), ("discriminator", trainer.d)):
+            net.to(dtype)
+            fill(scope, net)
         runs.append([trainer.step(torch.tensor(draw(f"images.{i}", (batch, *image_shape), -1.0, 1.0), dtype=dtype),
-                                  torch.tensor(draw(f"z.{i}", (batch, *latent_shape), -2.0, 2.0), dtype=dtype))
+                                  torch.tensor(draw(f"z.{i}", (batch, *latent_shape), -2.0, 2.0), dtype=dtype),
+                                  **{key: input_of_step(key, shape, i, dtype) for key, shape in inputs.items()})
                      for i in range(count)])
     exact, single = np.array(runs[0]), np.array(runs[1])
-    spread = np.abs(single / exact - 1).max()
+    spread = (np.abs(single - exact) / np.where(exact == 0, 1, np.abs(exact))).max()
     print(f"{name}: float32 differs from float64 by {spread:.1e}, losses {exact[0]} ... {exact[-1]}")
     assert spread < 1e-5
     files.setdefault("training", {})[f"{name}.out.losses"] = exact.astype(np.float32)
 
 
 def training():
-    train("gan", lambda: steps.gan_networks(), "model", "gd", 8, (784,), (100,), 2)
-    train("dcgan_32", lambda: steps.dcgan_networks(32, 3, 100, 16, 16), "main", "dg", 4, (3, 32, 32), (100, 1, 1), 1)
-    train("dcgan_28", lambda: steps.dcgan_networks(28, 1, 50, 8, 12), "main", "dg", 5, (1, 28, 28), (50, 1, 1), 2)
+    def mlp(*arguments):
+        return lambda: steps.Trainer(*steps.gan_networks(), *arguments)
+
+    def dcgan(size, channels, latent, ngf, ndf, *arguments):
+        return lambda: steps.Trainer(*steps.dcgan_networks(size, channels, latent, ngf, ndf), *arguments)
+
+    flat, colour, grey = (784,), (3, 32, 32), (1, 28, 28)
+    train("gan", mlp("gd"), 8, flat, (100,), 2, "model.")
+    train("dcgan_32", dcgan(32, 3, 100, 16, 16, "dg"), 4, colour, (100, 1, 1), 1, "main.")
+    train("dcgan_28", dcgan(28, 1, 50, 8, 12, "dg"), 5, grey, (50, 1, 1), 2, "main.")
+    pearson = (-1.0, 1.0, 0.0)
+    train("lsgan", dcgan(28, 1, 50, 8, 12, "dg", steps.least_squares, pearson), 5, grey, (50, 1, 1), 1, "main.")
+    train("lsgan_mlp", mlp("dg", steps.least_squares), 8, flat, (100,), 1, "model.")
+    train("wgan", lambda: steps.wgan(*steps.dcgan_networks(28, 1, 50, 8, 12), n_critic=3), 5, grey, (50, 1, 1), 1,
+          "main.", z_g=(5, 50, 1, 1))
+    train("wgan_mlp", lambda: steps.wgan(*steps.gan_networks()), 8, flat, (100,), 3, "model.", z_g=(8, 100))
+    train("wgan_gp", lambda: steps.wgan_gp(*steps.dcgan_networks(28, 1, 50, 8, 12, critic=True), n_critic=3), 5, grey,
+          (50, 1, 1), 1, "main.", z_g=(5, 50, 1, 1), epsilon=(5, 1, 1, 1))
+
+    def cgan():
+        return steps.ConditionalTrainer(steps.CganGenerator(steps.gan_networks(110)[0]), steps.CganDiscriminator(), "gd",
+                                        steps.least_squares)
+
+    def cgan_conv():
+        g, d = steps.dcgan_networks(28, 1, 60, 8, 12)[0], steps.dcgan_networks(28, 11, 60, 8, 12)[1]
+        return steps.ConditionalTrainer(steps.CganGenerator(g), steps.CganDiscriminatorConv(d), "gd")
+
+    def acgan(classes, told):
+        return lambda: steps.AuxiliaryTrainer(steps.AcganGenerator(16, 3, 50, 12),
+                                              steps.AcganDiscriminator(16, 3, 6, classes), told)
+
+    train("cgan", cgan, 8, flat, (100,), 2, "model.", label=Whole((8,)), label_fake=Whole((8,)))
+    train("cgan_conv", cgan_conv, 5, grey, (50, 1, 1), 1, "main.", label=Whole((5,)), label_fake=Whole((5,)))
+    train("acgan", acgan(10, None), 6, (3, 16, 16), (50,), 1, label=Whole((6,)), label_fake=Whole((6,)))
+    train("acgan_k1", acgan(11, 10), 6, (3, 16, 16), (50,), 2, label=Whole((6,)), label_fake=Whole((6,)))
 
 
 def main():

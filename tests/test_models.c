@@ -56,6 +56,17 @@ static const small smalls[] = {
     {"gan_paper", "gan", "preset=paper z=20", 12, 1, 8},
     {"dcgan", "dcgan", "z=12 ngf=8 ndf=8", 16, 3, 4},
     {"dcgan_odd", "dcgan", "z=12 ngf=4 ndf=4", 28, 1, 3},
+    {"lsgan", "lsgan", "z=12 ngf=4 ndf=4", 16, 3, 4},
+    {"lsgan_mlp", "lsgan", "network=mlp z=20 a=-1 c=0", 12, 1, 8},
+    {"wgan", "wgan", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
+    {"wgan_mlp", "wgan", "network=mlp z=20 n-critic=2", 12, 1, 8},
+    {"cgan", "cgan", "z=20", 12, 1, 8},
+    {"acgan", "acgan", "z=20 ngf=4 ndf=4", 12, 1, 8},
+    {"acgan_k1", "acgan", "z=12 ngf=4 ndf=4 aux=k+1 aux-fake=0.5", 16, 3, 5},
+    {"cgan_dcgan", "cgan", "network=dcgan z=12 ngf=4 ndf=4 loss=bce", 16, 3, 4},
+    {"wgan_gp", "wgan-gp", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
+    {"wgan_gp_layer", "wgan-gp", "norm=layer z=12 ngf=4 ndf=4 n-critic=2", 28, 1, 3},
+    {"wgan_gp_mlp", "wgan-gp", "network=mlp z=20 n-critic=2", 12, 1, 8},
 };
 enum { SMALLS = sizeof smalls / sizeof smalls[0] };
 
@@ -159,6 +170,19 @@ static void parameter_counts(void) {
     desc.channels = 1;
     check_counts(desc, 100 * 128 * 49 + 256 + 128 * 64 * 16 + 128 + 64 * 16,
                  64 * 16 + 64 * 128 * 16 + 256 + 128 * 49);
+    check_counts(gan_model_defaults("lsgan"), 3576704, 2765568);
+    check_counts(gan_model_defaults("wgan"), 3576704, 2765568);
+    check_counts(gan_model_defaults("wgan-gp"), 3576704,
+                 2765568 - 1792 + 961); /* biases, no norms */
+    desc = gan_model_defaults("cgan");
+    desc.height = desc.width = 32;
+    check_counts(desc, 1757412, 1055845);
+    check_counts(gan_model_defaults("acgan"), 1050985, 103243);
+    desc = gan_model_defaults("wgan");
+    desc.height = desc.width = 28;
+    desc.channels = 1;
+    desc.options = "network=mlp";
+    check_counts(desc, 1510032, 533505);
 }
 
 static void check_tensor(gan_model *model, const char *name, int a, int b, int c, int d) {
@@ -198,29 +222,42 @@ static void dcgan_sizes(void) {
 
 /* ---- training ------------------------------------------------------------------------------ */
 
+static void every_system_has_a_case(void) {
+    for (int i = 0; gan_system_at(i); i++) {
+        int cases = 0;
+        for (int k = 0; k < SMALLS; k++) {
+            cases += strcmp(smalls[k].system, gan_system_at(i)->name) == 0;
+        }
+        CHECK(cases > 0, "no case for %s", gan_system_at(i)->name);
+    }
+}
+
 static void losses_are_finite_and_change(void) {
     for (int i = 0; i < SMALLS; i++) {
         gan_context *ctx = open_context(NULL, 1);
         gan_dataset *data = NULL;
         gan_model *model = NULL;
         gan_model_desc desc = small_desc(&smalls[i]);
-        float last[2] = {0.0f, 0.0f};
-        int changed = 0;
+        float last[GANI_MAX_METRICS] = {0.0f};
+        int changed[GANI_MAX_METRICS] = {0}, count = 0;
         CHECK(open_digits(&data, ctx, &smalls[i]) == GAN_OK, "%s", gan_context_error(ctx));
         CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
         for (uint64_t step = 1; model && step <= 5; step++) {
             CHECK(train(model, data, step) == GAN_OK, "%s: %s", smalls[i].name,
                   gan_context_error(ctx));
-            for (int k = 0; k < 2; k++) {
-                const gan_metric metric = gan_model_metric(model, k);
-                CHECK(metric.name && metric.value > 0.0f && metric.value < 20.0f, "%s: %s = %g",
-                      smalls[i].name, metric.name, (double)metric.value);
-                changed += metric.value != last[k];
-                last[k] = metric.value;
+            for (count = 0; gan_model_metric(model, count).name; count++) {
+                const gan_metric metric = gan_model_metric(model, count);
+                CHECK(fabs((double)metric.value) < 20.0, "%s: %s = %g", smalls[i].name, metric.name,
+                      (double)metric.value);
+                changed[count] += metric.value != last[count];
+                last[count] = metric.value;
             }
         }
-        CHECK(changed == 10, "%s: losses stand still", smalls[i].name);
-        CHECK(gan_model_metric(model, 2).name == NULL, "more metrics than two");
+        CHECK(count >= 2, "%s: %d metrics", smalls[i].name, count);
+        for (int k = 0; k < count; k++) { /* the generator may learn in every second step only */
+            CHECK(changed[k] >= 2, "%s: %s stands still", smalls[i].name,
+                  gan_model_metric(model, k).name);
+        }
         gan_model_destroy(model);
         gan_dataset_close(data);
         gan_context_destroy(ctx);
@@ -351,6 +388,93 @@ static void sampling(void) {
     gan_model_destroy(model);
     gan_context_destroy(ctx);
     remove(path);
+}
+
+/* Classes: labels of the data reach the training step; samples go through all classes, or show the
+ * one that is asked for. */
+static void labels(void) {
+    static float all[23 * 144], one[23 * 144];
+    gan_context *ctx = open_context(NULL, 1);
+    for (int i = 0; i < SMALLS; i++) {
+        gan_model *model = NULL;
+        gan_dataset *data = NULL;
+        gan_model_info info;
+        gan_model_desc desc = small_desc(&smalls[i]);
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
+        const gan_status status = gan_model_sample(model, all, 1, "label=3", 5);
+        CHECK(status == (info.classes ? GAN_OK : GAN_ERR_ARGUMENT), "%s", smalls[i].name);
+        if (info.classes) {
+            float *label = gan_model_feed(model, "label", NULL);
+            float *drawn = gan_model_feed(model, "label_fake", NULL);
+            int differ = 0;
+            CHECK(open_digits(&data, ctx, &smalls[i]) == GAN_OK && train(model, data, 4) == GAN_OK,
+                  "%s", gan_context_error(ctx));
+            const size_t size = (size_t)(info.channels * info.height * info.width);
+            float *images = (float *)malloc(sizeof(float) * size * (size_t)info.batch);
+            float *want = (float *)malloc(sizeof(float) * (size_t)info.batch);
+            CHECK(gan_dataset_batch(data, 3, 3, info.batch, images, want) == GAN_OK, "batch");
+            for (int k = 0; k < info.batch; k++) {
+                CHECK(label[k] == want[k], "%s: label %d", smalls[i].name, k);
+                CHECK(drawn[k] >= 0.0f && drawn[k] < 10.0f && drawn[k] == floorf(drawn[k]),
+                      "%s: drawn label %g", smalls[i].name, (double)drawn[k]);
+                differ += drawn[k] != drawn[0];
+            }
+            CHECK(differ > 0, "%s: labels drawn are all alike", smalls[i].name);
+            free(images);
+            free(want);
+            CHECK(gan_model_sample(model, one, 1, "label=10", 5) == GAN_ERR_ARGUMENT, "label=10");
+            CHECK(gan_model_sample(model, one, 1, "label=2.5", 5) == GAN_ERR_ARGUMENT, "2.5");
+            CHECK(gan_model_sample(model, one, 1, "label=-1", 5) == GAN_ERR_ARGUMENT, "-1");
+        }
+        if (info.classes && info.channels == 1 && info.height == 12) {
+            CHECK(gan_model_sample(model, all, 23, NULL, 5) == GAN_OK, "%s",
+                  gan_context_error(ctx));
+            CHECK(gan_model_sample(model, one, 23, "label=2", 5) == GAN_OK, "%s",
+                  gan_context_error(ctx));
+            for (int k = 0; k < 23; k++) {
+                const int same = memcmp(all + k * 144, one + k * 144, 144 * sizeof(float)) == 0;
+                CHECK(same == (k % 10 == 2), "%s: image %d", smalls[i].name, k);
+            }
+        }
+        gan_model_destroy(model);
+        gan_dataset_close(data);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* Images without labels, and with labels of another number of classes. */
+static void labels_must_fit(void) {
+    const small conditional = {"", "cgan", "classes=9", 12, 1, 4};
+    const char *list = scratch("list.txt"), *picture = scratch("picture.pgm");
+    static const float black[144];
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_dataset *data = NULL;
+    gan_model_desc desc = small_desc(&conditional);
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(open_digits(&data, ctx, &conditional) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_train(model, data) == GAN_ERR_ARGUMENT &&
+              strstr(gan_context_error(ctx), "labels of 9 classes (option classes), found 10"),
+          "%s", gan_context_error(ctx));
+    gan_dataset_close(data);
+    CHECK(gan_image_write_grid(ctx, picture, black, 1, 1, 8, 8, 1, -1.0f, 1.0f) == GAN_OK, "%s",
+          gan_context_error(ctx)); /* 8 x 8 with a line of 2 around it is 12 x 12 */
+    FILE *file = fopen(list, "w");
+    CHECK(file, "cannot write %s", list);
+    if (file) {
+        fprintf(file, "%s\n", picture);
+        fclose(file);
+    }
+    CHECK(gan_dataset_open(&data, ctx, list, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_train(model, data) == GAN_ERR_ARGUMENT &&
+              strstr(gan_context_error(ctx), "found 0, images without labels"),
+          "%s", gan_context_error(ctx));
+    gan_dataset_close(data);
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+    remove(list);
+    remove(picture);
 }
 
 /* ---- errors -------------------------------------------------------------------------------- */
@@ -549,6 +673,41 @@ static void seldom_train(gani_recipe *recipe) {
     gani_end_phase(recipe, "generator", 3);
 }
 
+/* WGAN: the critic's weights stay within the limit, the generator learns in every n-th step. */
+static void critic_steps(void) {
+    const small critic = {"", "wgan", "z=12 ngf=4 ndf=4 n-critic=3 clip=0.005", 16, 3, 4};
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_dataset *data = NULL;
+    gan_model_desc desc = small_desc(&critic);
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK &&
+              open_digits(&data, ctx, &critic) == GAN_OK,
+          "%s", gan_context_error(ctx));
+    gan_params *params = gan_model_params(model);
+    const float *weight = gan_params_find(params, "generator.main.0.weight").data;
+    for (uint64_t step = 1; step <= 7; step++) {
+        const float before = weight[0];
+        CHECK(train(model, data, step) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK((weight[0] != before) == (step % 3 == 0), "generator in step %d", (int)step);
+        CHECK((gan_model_metric(model, 2).value != 0.0f) == (step >= 3), "loss_g");
+        CHECK(gan_model_metric(model, 0).value == -gan_model_metric(model, 1).value, "distance");
+    }
+    int at_limit = 0;
+    for (int i = 0; i < gan_params_count(params); i++) {
+        const gan_param_info info = gan_params_at(params, i);
+        for (size_t k = 0; k < gan_shape_count(info.shape); k++) {
+            if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, "discriminator.", 14) == 0) {
+                CHECK(fabsf(info.data[k]) <= 0.005f, "%s", info.name);
+                at_limit += fabsf(info.data[k]) == 0.005f;
+            }
+        }
+    }
+    CHECK(at_limit > 0, "no weight was clipped");
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+    gan_context_destroy(ctx);
+}
+
 static void phases_and_rates(void) {
     static const gani_system system = {{"seldom", "", "", 4, 4, 1, 2, NULL, 0}, seldom_train, NULL};
     gan_context *ctx = open_context(NULL, 1);
@@ -577,16 +736,20 @@ int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(parameter_counts);
     TEST(dcgan_sizes);
+    TEST(every_system_has_a_case);
     TEST(losses_are_finite_and_change);
     TEST(same_bits_for_any_number_of_threads);
     TEST(same_bits_after_save_and_resume);
     TEST(feeds);
     TEST(sampling);
+    TEST(labels);
+    TEST(labels_must_fit);
     TEST(clear_errors);
     TEST(numbers_as_options);
     TEST(wrong_files_and_data);
     TEST(no_allocation_after_the_first_step);
     TEST(every_refused_allocation_is_survived);
+    TEST(critic_steps);
     TEST(phases_and_rates);
     return test_end();
 }
