@@ -5255,8 +5255,8 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
  * small enough to stay in the last cache. Then a task takes one chunk of the result: for every
  * chunk that is summed it makes the points of the weights, 64 x 64, on the fly in the second cache
  * (stored points would be six times as large as the weights, and be read from memory), multiplies,
- * and transforms the result back. Sums over channels are kept chunk by
- * chunk, which also makes the rounding error several times smaller than one long sum would.
+ * and transforms the result back. Sums over channels are made chunk by chunk, which also keeps the
+ * rounding error several times smaller than one long sum would.
  *
  * Tiles of input grad overlap by r-1 rows of every phase. A task adds them line by line in a ring
  * of rows; if it begins within an image it computes the line before once more. Thus tasks are
