@@ -4,6 +4,7 @@
 CC      ?= cc
 CXX     ?= c++
 CFLAGS  ?= -O2
+PYTHON  ?= python3
 BUILD   ?= build
 JOBS    ?= 2
 
@@ -65,10 +66,10 @@ bench: $(BUILD)/bench ## time the kernels and the training steps
 	$(BUILD)/bench
 
 bench-peers: bench ## the same steps in PyTorch, for comparison (needs python3 with torch)
-	python3 bench/peers/steps.py
+	$(PYTHON) bench/peers/steps.py
 
 fixtures: ## write the PyTorch fixtures of the tests again (needs python3 with torch)
-	python3 tests/fixtures.py
+	$(PYTHON) tests/fixtures.py
 
 clean: ## delete the build folder
 	rm -rf $(BUILD)
