@@ -4,9 +4,9 @@
  * implementation, so private functions can be tested), and its main is
  *
  *     int main(int argc, char **argv) {
- *         test_begin(argc, argv);          first argument, if any: run only cases whose name contains it
+ *         test_begin(argc, argv);    first argument, if any: run only cases whose name has it
  *         TEST(case_function);
- *         return test_end();               prints "N passed, N failed"
+ *         return test_end();         prints "N passed, N failed"
  *     }
  *
  * A case fails when a CHECK in it fails; the first failures are printed with file and line.
@@ -59,7 +59,8 @@ static void test_run(const char *name, void (*run)(void)) {
     } while (0)
 
 /* Largest |got - want|; *at is where. NaN anywhere gives infinity. */
-static inline double test_max_error(const float *got, const double *want, size_t count, size_t *at) {
+static inline double test_max_error(const float *got, const double *want, size_t count,
+                                    size_t *at) {
     double worst = 0.0;
     *at = 0;
     for (size_t i = 0; i < count; i++) {
@@ -70,6 +71,66 @@ static inline double test_max_error(const float *got, const double *want, size_t
         }
     }
     return worst;
+}
+
+/* An allocator that counts, and can fail. */
+typedef struct counting {
+    int calls, live, fail_at; /* fail_at: the call that fails, counted from 1; 0 never */
+} counting;
+
+static inline void *counting_alloc(void *user, size_t size_bytes) {
+    counting *c = (counting *)user;
+    c->calls++;
+    if (c->calls == c->fail_at) {
+        return NULL;
+    }
+    c->live++;
+    return malloc(size_bytes);
+}
+
+static inline void counting_free(void *user, void *ptr, size_t size_bytes) {
+    counting *c = (counting *)user;
+    (void)size_bytes;
+    c->live--;
+    free(ptr);
+}
+
+/* A parallel-for that runs tasks backwards, as threads may; counts its calls if user is an int. */
+static inline void run_backwards(void *user, int count, void (*task)(void *arg, int index),
+                                 void *arg) {
+    if (user) {
+        (*(int *)user)++;
+    }
+    for (int i = count - 1; i >= 0; i--) {
+        task(arg, i);
+    }
+}
+
+/* Every instruction set there may be; gan_isa_available tells which this machine has. */
+static const char *const available[] = {"avx512", "avx2", "neon", "scalar"};
+
+/* malloced, uniform in [-1,1), a new stream for every array. */
+static inline float *random_array(size_t count) {
+    static uint64_t stream;
+    float *x = (float *)malloc((count ? count : 1) * sizeof *x);
+    gan_random_uniform(7, stream++, 0, x, count);
+    for (size_t i = 0; i < count; i++) {
+        x[i] = 2.0f * x[i] - 1.0f;
+    }
+    return x;
+}
+
+static inline double activate(double x, gani_act act) {
+    switch (act.kind) {
+    case GAN_ACT_LEAKY_RELU:
+        return x > 0 ? x : (double)act.slope * x;
+    case GAN_ACT_TANH:
+        return tanh(x);
+    case GAN_ACT_SIGMOID:
+        return 1.0 / (1.0 + exp(-x));
+    default:
+        return x;
+    }
 }
 
 #endif

@@ -5,31 +5,6 @@
  */
 #include "test.h"
 
-static const char *const available[] = {"avx512", "avx2", "neon", "scalar"};
-
-static float *random_array(size_t count) {
-    static uint64_t stream;
-    float *x = (float *)malloc(count * sizeof *x);
-    gan_random_uniform(11, stream++, 0, x, count);
-    for (size_t i = 0; i < count; i++) {
-        x[i] = 2.0f * x[i] - 1.0f;
-    }
-    return x;
-}
-
-static double activate(double x, gani_act act) {
-    switch (act.kind) {
-    case GAN_ACT_LEAKY_RELU:
-        return x > 0 ? x : (double)act.slope * x;
-    case GAN_ACT_TANH:
-        return tanh(x);
-    case GAN_ACT_SIGMOID:
-        return 1.0 / (1.0 + exp(-x));
-    default:
-        return x;
-    }
-}
-
 typedef struct case_row {
     int n, c, h, w, o, kh, kw, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, groups,
         reflect;
@@ -310,13 +285,6 @@ static void input_grad(void) {
 
 static void weight_grad(void) {
     test_direction(2);
-}
-
-static void run_backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
-    (void)user;
-    for (int i = count - 1; i >= 0; i--) {
-        task(arg, i);
-    }
 }
 
 static void same_bits_for_any_threads(void) {

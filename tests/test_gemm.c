@@ -5,32 +5,6 @@
  */
 #include "test.h"
 
-static const char *const available[] = {"avx512", "avx2", "neon", "scalar"};
-
-/* Uniform in [-1,1), a new stream for every array. */
-static float *random_array(size_t count) {
-    static uint64_t stream;
-    float *x = (float *)malloc((count ? count : 1) * sizeof *x);
-    gan_random_uniform(7, stream++, 0, x, count);
-    for (size_t i = 0; i < count; i++) {
-        x[i] = 2.0f * x[i] - 1.0f;
-    }
-    return x;
-}
-
-static double activate(double x, gani_act act) {
-    switch (act.kind) {
-    case GAN_ACT_LEAKY_RELU:
-        return x > 0 ? x : (double)act.slope * x;
-    case GAN_ACT_TANH:
-        return tanh(x);
-    case GAN_ACT_SIGMOID:
-        return 1.0 / (1.0 + exp(-x));
-    default:
-        return x;
-    }
-}
-
 /* Value and bound of the error of element (i,j), given the old c. */
 static double reference(const gani_gemm *g, int i, int j, double old, double *bound) {
     double sum = 0.0, size = 0.0;
@@ -226,13 +200,6 @@ static void long_sums(void) {
             case_free(&t);
         }
         gan_context_destroy(ctx);
-    }
-}
-
-static void run_backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
-    (void)user;
-    for (int i = count - 1; i >= 0; i--) {
-        task(arg, i);
     }
 }
 

@@ -4,35 +4,6 @@
 
 /* --- helpers ------------------------------------------------------------------ */
 
-typedef struct counting {
-    int calls, live, fail_at; /* fail_at: the call that fails, counted from 1; 0 never */
-} counting;
-
-static void *counting_alloc(void *user, size_t size_bytes) {
-    counting *c = (counting *)user;
-    c->calls++;
-    if (c->calls == c->fail_at) {
-        return NULL;
-    }
-    c->live++;
-    return malloc(size_bytes);
-}
-
-static void counting_free(void *user, void *ptr, size_t size_bytes) {
-    counting *c = (counting *)user;
-    (void)size_bytes;
-    c->live--;
-    free(ptr);
-}
-
-/* Runs tasks backwards, as some threads may. */
-static void backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
-    (void)user;
-    for (int i = count - 1; i >= 0; i--) {
-        task(arg, i);
-    }
-}
-
 /* A context, a store and a graph over a counting allocator. */
 typedef struct world {
     counting memory;
@@ -1072,7 +1043,7 @@ static void threads_do_not_change_results(void) {
         gan_context_desc desc;
         memset(&desc, 0, sizeof desc);
         desc.threads = threads[k];
-        desc.parallel.run = k == 0 ? NULL : backwards;
+        desc.parallel.run = k == 0 ? NULL : run_backwards;
         CHECK(world_open_with(&w, &desc, 0) == GAN_OK, "open");
         gan_tensor loss = convolutional_step(w.graph);
         gan_program *program = program_of(w.graph, &loss, 1);

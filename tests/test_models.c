@@ -23,13 +23,6 @@ static void memory_free(void *user, void *ptr, size_t size_bytes) {
 
 /* Runs tasks from the last to the first: with it, any number of "threads" exists everywhere, and a
  * result that depended on their order or number would show. */
-static void backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
-    (void)user;
-    for (int i = count - 1; i >= 0; i--) {
-        task(arg, i);
-    }
-}
-
 static gan_context *open_context(memory *m, int threads) {
     gan_context *ctx = NULL;
     gan_context_desc desc;
@@ -38,7 +31,7 @@ static gan_context *open_context(memory *m, int threads) {
     desc.allocator.alloc = m ? memory_alloc : NULL;
     desc.allocator.free = m ? memory_free : NULL;
     desc.allocator.user = m;
-    desc.parallel.run = backwards;
+    desc.parallel.run = run_backwards;
     gan_context_create(&ctx, &desc);
     return ctx;
 }

@@ -973,14 +973,6 @@ static void values_of_large_tensors(void) {
 
 /* --- threads ------------------------------------------------------------- */
 
-/* A parallel hook that runs the tasks backwards, so that an order among them would show. */
-static void run_backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
-    (*(int *)user)++;
-    for (int i = count - 1; i >= 0; i--) {
-        task(arg, i);
-    }
-}
-
 /* A bit of everything that is cut into tasks, on tensors large enough. Returns the hash of the
  * outputs. */
 static uint64_t hash_of_run(int threads, int *calls) {

@@ -3,27 +3,6 @@
 
 /* --- helpers ------------------------------------------------------------------ */
 
-typedef struct counting {
-    int calls, live, fail_at; /* fail_at: the call that fails, counted from 1; 0 never */
-} counting;
-
-static void *counting_alloc(void *user, size_t size_bytes) {
-    counting *c = (counting *)user;
-    c->calls++;
-    if (c->calls == c->fail_at) {
-        return NULL;
-    }
-    c->live++;
-    return malloc(size_bytes);
-}
-
-static void counting_free(void *user, void *ptr, size_t size_bytes) {
-    counting *c = (counting *)user;
-    (void)size_bytes;
-    c->live--;
-    free(ptr);
-}
-
 static gan_context_desc counting_desc(counting *c) {
     gan_context_desc desc;
     memset(&desc, 0, sizeof desc);
@@ -32,13 +11,6 @@ static gan_context_desc counting_desc(counting *c) {
     desc.allocator.free = counting_free;
     desc.allocator.user = c;
     return desc;
-}
-
-static void backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
-    (*(int *)user)++;
-    for (int i = count - 1; i >= 0; i--) {
-        task(arg, i);
-    }
 }
 
 static void mark(void *arg, int index) {
@@ -174,7 +146,7 @@ static void parallel_for(void) {
             memset(hits, 0, sizeof hits);
             desc.threads = threads;
             if (hook) {
-                desc.parallel.run = backwards;
+                desc.parallel.run = run_backwards;
                 desc.parallel.user = &hook_calls;
             }
             CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "create");

@@ -5,8 +5,6 @@
  */
 #include "test.h"
 
-static const char *const available[] = {"avx512", "avx2", "neon", "scalar"};
-
 typedef struct case_row {
     int n, c, h, w, o, kernel, stride, pad_h, pad_w, reflect;
 } case_row;
@@ -195,13 +193,6 @@ static gan_status run(gan_context *ctx, const problem *p, int direction, const f
         return gani_conv_input_grad(ctx, &p->s, p->in[2], p->in[1], bias, act, out);
     default:
         return gani_conv_weight_grad(ctx, &p->s, p->in[0], p->in[2], out);
-    }
-}
-
-static void run_backwards(void *user, int count, void (*task)(void *arg, int index), void *arg) {
-    (void)user;
-    for (int i = count - 1; i >= 0; i--) {
-        task(arg, i);
     }
 }
 
