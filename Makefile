@@ -32,7 +32,7 @@ $(BUILD)/%: examples/%.c gan.h
 	@mkdir -p $(BUILD)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
 
-$(BUILD)/test_%: tests/test_%.c tests/test.h gan.h
+$(BUILD)/test_%: tests/test_%.c tests/test.h tests/parity.h gan.h
 	@mkdir -p $(BUILD)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
 
@@ -69,7 +69,7 @@ bench-peers: bench ## the same steps in PyTorch, for comparison (needs python3 w
 	$(PYTHON) bench/peers/steps.py
 
 fixtures: ## write the PyTorch fixtures of the tests again (needs python3 with torch)
-	$(PYTHON) tests/fixtures.py
+	set -e; for script in tests/fixtures*.py; do $(PYTHON) $$script; done
 
 clean: ## delete the build folder
 	rm -rf $(BUILD)

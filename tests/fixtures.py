@@ -461,11 +461,19 @@ class Whole(tuple):
     """Shape of an input of a training step with the numbers 0 ... 9; others are in [0,1)."""
 
 
-def train(name, make, batch, image_shape, latent_shape, seed, prefix="", count=20, **inputs):
-    """Losses of the first steps: name.out.losses [count,2], discriminator and generator. make() gives the trainer. Weights,
-    images, noise and the further inputs (name -> shape) are random(...) by name; see fill below. The seed is one for
-    which float32 and float64 agree: with others a value may come to stand so near the kink of its activation that
-    rounding decides, and losses part by 1e-3."""
+class Range:
+    """Shape of an input of a training step with values in [low,high)."""
+
+    def __init__(self, low, high, *shape):
+        self.low, self.high, self.shape = low, high, shape
+
+
+def train(name, make, batch, image_shape, latent_shape, seed, prefix="", count=20, file="training", **inputs):
+    """Losses of the first steps: name.out.losses [count,losses], discriminator and generator where these are two. make()
+    gives the trainer; step(images, z, **inputs), called without images or z where their shape is None, gives the losses.
+    Weights, images, noise and the further inputs (name -> shape) are random(...) by name; see fill below. The networks
+    are trainer.networks (scope -> module), or g and d. The seed is one for which float32 and float64 agree: with others
+    a value may come to stand so near the kink of its activation that rounding decides, and losses part by 1e-3."""
     def draw(*arguments):
         return random(*arguments, seed=seed)
 
@@ -483,23 +491,30 @@ def train(name, make, batch, image_shape, latent_shape, seed, prefix="", count=2
     def input_of_step(key, shape, i, dtype):
         if isinstance(shape, Whole):
             return torch.tensor(np.floor(draw(f"{key}.{i}", shape, 0.0, 10.0))).long()
-        return torch.tensor(draw(f"{key}.{i}", shape, 0.0, 1.0), dtype=dtype)
+        if not isinstance(shape, Range):
+            shape = Range(0.0, 1.0, *shape)
+        return torch.tensor(draw(f"{key}.{i}", shape.shape, shape.low, shape.high), dtype=dtype)
 
+    def networks(trainer):
+        return trainer.networks.items() if hasattr(trainer, "networks") else \
+            (("generator", trainer.g), ("discriminator", trainer.d))
+
+    first = [(key, Range(-bound, bound, batch, *shape)) for key, bound, shape in
+             (("images", 1.0, image_shape), ("z", 2.0, latent_shape)) if shape is not None]
     runs = []
     for dtype in (torch.float64, torch.float32):
         trainer = make()
-        for scope, net in (("generator", trainer.g), ("discriminator", trainer.d)):
+        for scope, net in networks(trainer):
             net.to(dtype)
             fill(scope, net)
-        runs.append([trainer.step(torch.tensor(draw(f"images.{i}", (batch, *image_shape), -1.0, 1.0), dtype=dtype),
-                                  torch.tensor(draw(f"z.{i}", (batch, *latent_shape), -2.0, 2.0), dtype=dtype),
+        runs.append([trainer.step(*[input_of_step(key, shape, i, dtype) for key, shape in first],
                                   **{key: input_of_step(key, shape, i, dtype) for key, shape in inputs.items()})
                      for i in range(count)])
     exact, single = np.array(runs[0]), np.array(runs[1])
     spread = (np.abs(single - exact) / np.where(exact == 0, 1, np.abs(exact))).max()
     print(f"{name}: float32 differs from float64 by {spread:.1e}, losses {exact[0]} ... {exact[-1]}")
     assert spread < 1e-5
-    files.setdefault("training", {})[f"{name}.out.losses"] = exact.astype(np.float32)
+    files.setdefault(file, {})[f"{name}.out.losses"] = exact.astype(np.float32)
 
 
 def training():
@@ -540,16 +555,21 @@ def training():
     train("acgan_k1", acgan(11, 10), 6, (3, 16, 16), (50,), 2, label=Whole((6,)), label_fake=Whole((6,)))
 
 
-def main():
-    for group in (elementwise, reductions_and_shapes, linear_algebra, convolutions, pooling, normalisation, layers,
-                  losses, optimisers, training):
-        group()
+def write_files():
+    """What case and train have collected, to tests/fixtures."""
     folder = os.path.join(HERE, "fixtures")
     os.makedirs(folder, exist_ok=True)
     for file, tensors in files.items():
         path = os.path.join(folder, file + ".safetensors")
         write_safetensors(path, tensors)
         print(f"{os.path.relpath(path, HERE)}: {len(tensors)} tensors, {os.path.getsize(path)} bytes")
+
+
+def main():
+    for group in (elementwise, reductions_and_shapes, linear_algebra, convolutions, pooling, normalisation, layers,
+                  losses, optimisers, training):
+        group()
+    write_files()
 
 
 if __name__ == "__main__":

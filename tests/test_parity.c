@@ -5,10 +5,9 @@
  * A case is a row: fixture file, name, and the expression that builds its output "y" from the
  * inputs in(f, "..."). Everything is compared for every instruction set of this machine.
  */
-#include "test.h"
+#include "parity.h"
 
-#define MAX_TENSORS 16   /* inputs or outputs of a case */
-#define MAX_VALUES  4096 /* in a stored tensor */
+#define MAX_TENSORS 16 /* inputs or outputs of a case */
 
 /* Largest error allowed, relative to the largest magnitude in the tensor: 80 rounding errors. */
 #define TOLERANCE 1e-5
@@ -38,38 +37,8 @@ static void add_named(named_tensor *list, int *count, const char *name, gan_tens
     list[(*count)++].tensor = tensor;
 }
 
-/* The fixture "case.kind.name". values is NULL if there is none, and valid until the next call. */
-typedef struct stored_tensor {
-    gan_shape shape;
-    size_t count;
-    const float *values;
-} stored_tensor;
-
 static stored_tensor stored(const fixture *f, const char *kind, const char *name) {
-    static float buffer[MAX_VALUES];
-    char full[256];
-    stored_tensor result;
-    memset(&result, 0, sizeof result);
-    snprintf(full, sizeof full, "%s.%s.%s", f->name, kind, name);
-    const int index = f->file ? gan_checkpoint_find(f->file, full) : -1;
-    if (index >= 0) {
-        result.shape = gan_checkpoint_at(f->file, index).shape;
-        result.count = gan_checkpoint_at(f->file, index).count;
-        GAN_ASSERT(result.count <= MAX_VALUES);
-        if (gan_checkpoint_read(f->file, index, buffer, result.count) == GAN_OK) {
-            result.values = buffer;
-        }
-    }
-    return result;
-}
-
-/* random(name, ...) of fixtures.py. */
-static void fill_random(float *out, size_t count, const char *name, uint64_t seed, float low,
-                        float high) {
-    gan_random_uniform(seed, gani_hash(name, strlen(name), GANI_HASH_START), 0, out, count);
-    for (size_t i = 0; i < count; i++) {
-        out[i] = low + (high - low) * out[i];
-    }
+    return stored_in(f->file, f->name, kind, name);
 }
 
 /* An input of the case with its stored values; none if the case has no such input. */
@@ -535,32 +504,6 @@ static const case_row case_rows[] = {
 
 static const case_row *current_row;
 
-/* Opens tests/fixtures/NAME.safetensors; NULL, and the case failed, if it cannot be read. */
-static gan_checkpoint *open_fixtures(gan_context *ctx, const char *name) {
-    char path[128];
-    gan_checkpoint *file = NULL;
-    snprintf(path, sizeof path, "tests/fixtures/%s.safetensors", name);
-    const gan_status status = gan_checkpoint_open(&file, ctx, path);
-    CHECK(status == GAN_OK, "%s", gan_context_error(ctx));
-    return file;
-}
-
-/* Calls run with a context for each instruction set that this machine has. */
-static void for_each_isa(void (*run)(gan_context *ctx)) {
-    for (int i = 0; gan_isa_name(i); i++) {
-        gan_context *ctx = NULL;
-        gan_context_desc desc;
-        memset(&desc, 0, sizeof desc);
-        desc.isa = gan_isa_name(i);
-        desc.threads = 1; /* results do not depend on it, and starting threads takes time */
-        if (gan_isa_available(desc.isa)) {
-            CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "no context for %s", desc.isa);
-            run(ctx);
-            gan_context_destroy(ctx);
-        }
-    }
-}
-
 static void run_row_in(gan_context *ctx) {
     fixture f;
     memset(&f, 0, sizeof f);
@@ -718,128 +661,22 @@ static void run_optimisers(void) {
 
 /* --- training ------------------------------------------------------------------------------ */
 
-/* Largest relative difference of a loss. PyTorch's own float32 and float64 differ by 3e-7. */
-#define LOSS_TOLERANCE 1e-4
-
-typedef struct training_row {
-    const char *name, *system, *options;
-    int size, channels, batch;
-    uint64_t seed; /* of the random numbers, as in fixtures.py */
-} training_row;
-
 static const training_row training_rows[] = {
-    {"gan", "gan", "", 28, 1, 8, 2},
-    {"dcgan_32", "dcgan", "ngf=16 ndf=16", 32, 3, 4, 1},
-    {"dcgan_28", "dcgan", "z=50 ngf=8 ndf=12", 28, 1, 5, 2},
-    {"lsgan", "lsgan", "z=50 ngf=8 ndf=12 a=-1 b=1 c=0", 28, 1, 5, 1},
-    {"lsgan_mlp", "lsgan", "network=mlp", 28, 1, 8, 1},
-    {"wgan", "wgan", "z=50 ngf=8 ndf=12 n-critic=3", 28, 1, 5, 1},
-    {"wgan_mlp", "wgan", "network=mlp", 28, 1, 8, 3},
-    {"wgan_gp", "wgan-gp", "z=50 ngf=8 ndf=12 n-critic=3", 28, 1, 5, 1},
-    {"cgan", "cgan", "dropout=0", 28, 1, 8, 2},
-    {"cgan_conv", "cgan", "network=dcgan loss=bce z=50 ngf=8 ndf=12", 28, 1, 5, 1},
-    {"acgan", "acgan", "dropout=0 z=50 ngf=12 ndf=6", 16, 3, 6, 1},
-    {"acgan_k1", "acgan", "dropout=0 z=50 ngf=12 ndf=6 aux=k+1", 16, 3, 6, 2},
+    {"training", "gan", "gan", "", NULL, 28, 1, 8, 2, NULL},
+    {"training", "dcgan_32", "dcgan", "ngf=16 ndf=16", NULL, 32, 3, 4, 1, NULL},
+    {"training", "dcgan_28", "dcgan", "z=50 ngf=8 ndf=12", NULL, 28, 1, 5, 2, NULL},
+    {"training", "lsgan", "lsgan", "z=50 ngf=8 ndf=12 a=-1 b=1 c=0", NULL, 28, 1, 5, 1, NULL},
+    {"training", "lsgan_mlp", "lsgan", "network=mlp", NULL, 28, 1, 8, 1, NULL},
+    {"training", "wgan", "wgan", "z=50 ngf=8 ndf=12 n-critic=3", NULL, 28, 1, 5, 1, NULL},
+    {"training", "wgan_mlp", "wgan", "network=mlp", NULL, 28, 1, 8, 3, NULL},
+    {"training", "wgan_gp", "wgan-gp", "z=50 ngf=8 ndf=12 n-critic=3", NULL, 28, 1, 5, 1, NULL},
+    {"training", "cgan", "cgan", "dropout=0", NULL, 28, 1, 8, 2, NULL},
+    {"training", "cgan_conv", "cgan", "network=dcgan loss=bce z=50 ngf=8 ndf=12", NULL, 28, 1, 5, 1,
+     NULL},
+    {"training", "acgan", "acgan", "dropout=0 z=50 ngf=12 ndf=6", NULL, 16, 3, 6, 1, NULL},
+    {"training", "acgan_k1", "acgan", "dropout=0 z=50 ngf=12 ndf=6 aux=k+1", NULL, 16, 3, 6, 2,
+     NULL},
 };
-static const training_row *current_training;
-
-/* Weights by name, as `fill` of fixtures.py draws them. */
-static void fill_weights(gan_params *params, uint64_t seed) {
-    for (int i = 0; i < gan_params_count(params); i++) {
-        const gan_param_info info = gan_params_at(params, i);
-        const size_t count = gan_shape_count(info.shape);
-        if (info.kind == GAN_PARAM_WEIGHT && info.shape.rank > 1) {
-            const float bound = (float)(1.0 / sqrt((double)(count / (size_t)info.shape.dim[0])));
-            fill_random(info.data, count, info.name, seed, -1.0f, 1.0f);
-            for (size_t k = 0; k < count; k++) {
-                info.data[k] *= bound;
-            }
-        } else if (info.kind == GAN_PARAM_WEIGHT) {
-            const int scale =
-                strcmp(info.name + strlen(info.name) - strlen("weight"), "weight") == 0;
-            fill_random(info.data, count, info.name, seed, scale ? 0.75f : -0.125f,
-                        scale ? 1.25f : 0.125f);
-        }
-    }
-}
-
-/* The inputs of a step that fixtures.py draws: here and there by name, range, whole numbers only. */
-static const struct {
-    const char *feed, *stem;
-    float low, high;
-    int whole;
-} training_feeds[] = {
-    {"real", "images", -1.0f, 1.0f, 0},
-    {"z", "z", -2.0f, 2.0f, 0},
-    {"z_g", "z_g", 0.0f, 1.0f, 0},
-    {"epsilon", "epsilon", 0.0f, 1.0f, 0},
-    {"label", "label", 0.0f, 10.0f, 1},
-    {"label_fake", "label_fake", 0.0f, 10.0f, 1},
-};
-
-static void fill_feeds(gan_model *model, int step) {
-    for (size_t i = 0; i < sizeof training_feeds / sizeof training_feeds[0]; i++) {
-        char name[32];
-        size_t count = 0;
-        float *data = gan_model_feed(model, training_feeds[i].feed, &count);
-        snprintf(name, sizeof name, "%s.%d", training_feeds[i].stem, step);
-        if (data) {
-            fill_random(data, count, name, current_training->seed, training_feeds[i].low,
-                        training_feeds[i].high);
-        }
-        for (size_t k = 0; training_feeds[i].whole && k < count; k++) {
-            data[k] = (float)floor((double)data[k]);
-        }
-    }
-}
-
-static double metric(const gan_model *model, const char *name) {
-    for (int i = 0; gan_model_metric(model, i).name; i++) {
-        if (strcmp(gan_model_metric(model, i).name, name) == 0) {
-            return (double)gan_model_metric(model, i).value;
-        }
-    }
-    return HUGE_VAL;
-}
-
-static void run_training_in(gan_context *ctx) {
-    const training_row *row = current_training;
-    fixture f;
-    gan_model *model = NULL;
-    gan_model_desc desc = gan_model_defaults(row->system);
-    desc.height = desc.width = row->size;
-    desc.channels = row->channels;
-    desc.batch = row->batch;
-    desc.options = row->options;
-    memset(&f, 0, sizeof f);
-    f.name = row->name;
-    f.file = open_fixtures(ctx, "training");
-    const stored_tensor losses =
-        stored(&f, "out", "losses"); /* [steps,2]: discriminator, generator */
-    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
-    CHECK(losses.values, "no losses stored");
-    if (model && losses.values) {
-        fill_weights(gan_model_params(model), row->seed);
-        for (int step = 0; step < losses.shape.dim[0]; step++) {
-            const double want_d = (double)losses.values[2 * step],
-                         want_g = (double)losses.values[2 * step + 1];
-            CHECK(gan_model_fill(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
-            fill_feeds(model, step);
-            CHECK(gan_model_step(model) == GAN_OK, "%s", gan_context_error(ctx));
-            const double d = metric(model, "loss_d"), g = metric(model, "loss_g");
-            CHECK(fabs(d - want_d) <= LOSS_TOLERANCE * fabs(want_d) &&
-                      fabs(g - want_g) <= LOSS_TOLERANCE * fabs(want_g),
-                  "%s, step %d: losses %.7g %.7g, expected %.7g %.7g", gan_context_isa(ctx),
-                  step + 1, d, g, want_d, want_g);
-        }
-    }
-    gan_model_destroy(model);
-    gan_checkpoint_close(f.file);
-}
-
-static void run_training(void) {
-    for_each_isa(run_training_in);
-}
 
 int main(int argc, char **argv) {
     test_begin(argc, argv);
@@ -849,9 +686,6 @@ int main(int argc, char **argv) {
     }
     TEST(check_rows);
     run_optimisers();
-    for (size_t i = 0; i < sizeof training_rows / sizeof training_rows[0]; i++) {
-        current_training = &training_rows[i];
-        test_run(current_training->name, run_training);
-    }
+    run_training_rows(training_rows, sizeof training_rows / sizeof training_rows[0]);
     return test_end();
 }
