@@ -108,7 +108,8 @@
  *   8.7   >>cgan          Mirza and Osindero 2014
  *   8.8   >>upsampling    networks that systems below share
  *   8.9   >>acgan         Odena, Olah, Shlens 2016
- *   8.10  >>systems       the table of systems; creating and loading models
+ *   8.10  >>image-networks  residual generators, patch discriminators
+ *   8.11  >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -17142,7 +17143,251 @@ static const gani_system gani_acgan = {
     gani_acgan_sample};
 
 /* ============================================================================
- * >>systems  8.10  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>image-networks  8.10  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
+ *
+ * The residual generator of Johnson et al. 2016 (arXiv:1603.08155) and the patch discriminator of
+ * Isola et al. 2017 (arXiv:1611.07004), as junyanz/pytorch-CycleGAN-and-pix2pix and
+ * NVIDIA/pix2pixHD have them; layers are named as in their state_dicts. A generator halves the
+ * image a few times by strided convolutions, changes it by residual blocks x + f(x) and doubles it
+ * again by transposed ones. A discriminator gives a score to each patch, not to the whole image.
+ *
+ * PyTorch numbers the layers of a chain (nn.Sequential), layers without parameters included. The
+ * functions below count in the same way, so that a network reads as a list of layers and the names
+ * come out by themselves.
+ *
+ * Initial values: weights N(0,0.02), batch norm's scale N(1,0.02). The two repositories differ in
+ * biases. The first has none beside batch norm, and those that there are begin at 0; the second
+ * has one in every convolution, beginning as PyTorch's do.
+ *
+ * Holds:  chains of numbered layers; the two networks.
+ * Uses:   >>layers  >>dcgan (initial values)        Knows nothing of: recipes.
+ * ========================================================================= */
+
+typedef struct gani_chain {
+    gan_graph *graph;
+    gan_norm_kind norm; /* GAN_NORM_INSTANCE, without parameters, or GAN_NORM_BATCH */
+    int all_biases;     /* 1: as pix2pixHD, see above */
+    int next;           /* number of the next layer */
+    gan_tensor x;       /* what the last layer gave */
+} gani_chain;
+
+static gani_chain gani_chain_begin(gan_graph *g, gan_norm_kind norm, int all_biases, gan_tensor x) {
+    gani_chain chain;
+    chain.graph = g;
+    chain.norm = norm;
+    chain.all_biases = all_biases;
+    chain.next = 0;
+    chain.x = x;
+    return chain;
+}
+
+enum { GANI_CHAIN_NAME = 12 }; /* bytes of any number */
+
+/* Writes the next layer's name, and returns it. */
+static const char *gani_chain_count(gani_chain *chain, char name[GANI_CHAIN_NAME]) {
+    snprintf(name, GANI_CHAIN_NAME, "%d", chain->next++);
+    return name;
+}
+
+/* normed: the convolution stands in front of a norm. */
+static gan_layer_desc gani_chain_desc(const gani_chain *chain, int normed) {
+    static const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    gan_layer_desc desc = gani_dcgan_conv;
+    desc.no_bias = !chain->all_biases && normed && chain->norm == GAN_NORM_BATCH;
+    desc.bias_init = chain->all_biases ? NULL : &zero;
+    return desc;
+}
+
+static void gani_chain_conv(gani_chain *chain, int channels, int kernel, int stride, int pad,
+                            int normed) {
+    const gan_layer_desc desc = gani_chain_desc(chain, normed);
+    char name[GANI_CHAIN_NAME];
+    chain->x = gan_layer_conv(chain->graph, gani_chain_count(chain, name), chain->x, channels,
+                              kernel, stride, pad, &desc);
+}
+
+/* Two layers: mirrors the border, then a convolution that keeps the size. */
+static void gani_chain_mirror_conv(gani_chain *chain, int channels, int kernel, int normed) {
+    gan_layer_desc desc = gani_chain_desc(chain, normed);
+    char name[GANI_CHAIN_NAME];
+    desc.reflect = 1;
+    chain->next++;
+    chain->x = gan_layer_conv(chain->graph, gani_chain_count(chain, name), chain->x, channels,
+                              kernel, 1, kernel / 2, &desc);
+}
+
+/* Transposed convolution 3/2/1 in front of a norm: doubles the size. */
+static void gani_chain_up(gani_chain *chain, int channels) {
+    gan_layer_desc desc = gani_chain_desc(chain, 1);
+    char name[GANI_CHAIN_NAME];
+    desc.out_pad = 1;
+    chain->x = gan_layer_conv_transpose(chain->graph, gani_chain_count(chain, name), chain->x,
+                                        channels, 3, 2, 1, &desc);
+}
+
+static void gani_chain_norm(gani_chain *chain) {
+    char name[GANI_CHAIN_NAME];
+    gani_chain_count(chain, name);
+    chain->x = chain->norm == GAN_NORM_BATCH
+                   ? gan_layer_batch_norm(chain->graph, name, chain->x, &gani_dcgan_norm)
+                   : gan_layer_instance_norm(chain->graph, name, chain->x, NULL);
+}
+
+static void gani_chain_relu(gani_chain *chain, float slope) {
+    chain->x = gan_leaky_relu(chain->graph, chain->x, slope);
+    chain->next++;
+}
+
+/* --- the residual generator ------------------------------------------------ */
+
+typedef struct gani_resnet_desc {
+    int channels;       /* of the image that comes out */
+    int ngf;            /* channels at full size; twice as many after each halving */
+    int blocks, downs;  /* residual blocks, 0 or more; halvings */
+    gan_norm_kind norm; /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
+    int dropout;        /* 1: half of each block's inner maps are dropped; shifts names by one */
+    int hd;             /* 1: as pix2pixHD: biases everywhere */
+    int no_image;       /* 1: ends in front of the last convolution, with ngf channels */
+} gani_resnet_desc;
+
+/* One layer: x + f(x), f in the scope "NUMBER.conv_block": 3x3 convolution, norm, ReLU, perhaps
+ * dropout, 3x3 convolution, norm. */
+static void gani_chain_block(gani_chain *chain, int dropout) {
+    gan_graph *g = chain->graph;
+    const int channels = gan_tensor_shape(g, chain->x).dim[1];
+    gani_chain f = gani_chain_begin(g, chain->norm, chain->all_biases, chain->x);
+    char name[GANI_CHAIN_NAME];
+    gan_graph_push(g, gani_chain_count(chain, name));
+    gan_graph_push(g, "conv_block");
+    gani_chain_mirror_conv(&f, channels, 3, 1);
+    gani_chain_norm(&f);
+    gani_chain_relu(&f, 0.0f);
+    if (dropout) {
+        f.x = gan_layer_dropout(g, f.x, 0.5f, 0);
+        f.next++;
+    }
+    gani_chain_mirror_conv(&f, channels, 3, 1);
+    gani_chain_norm(&f);
+    gan_graph_pop(g);
+    gan_graph_pop(g);
+    chain->x = gan_add(g, chain->x, f.x);
+}
+
+/* Two to four layers behind one another: (mirrored) convolution, norm, ReLU. */
+static void gani_chain_in(gani_chain *chain, int channels) {
+    gani_chain_mirror_conv(chain, channels, 7, 1);
+    gani_chain_norm(chain);
+    gani_chain_relu(chain, 0.0f);
+}
+
+static void gani_chain_halve(gani_chain *chain, int channels) {
+    gani_chain_conv(chain, channels, 3, 2, 1, 1);
+    gani_chain_norm(chain);
+    gani_chain_relu(chain, 0.0f);
+}
+
+static void gani_chain_double(gani_chain *chain, int channels) {
+    gani_chain_up(chain, channels);
+    gani_chain_norm(chain);
+    gani_chain_relu(chain, 0.0f);
+}
+
+/* Images of desc->channels in [-1,1] from x [n,c,h,w], sides multiples of 2^downs. Parameters
+ * "model.1", "model.4", ... "model.10.conv_block.1" ... */
+static gan_tensor gani_resnet_generator(gan_graph *g, const gani_resnet_desc *desc, gan_tensor x) {
+    gani_chain chain = gani_chain_begin(g, desc->norm, desc->hd, x);
+    gan_graph_push(g, "model");
+    gani_chain_in(&chain, desc->ngf);
+    for (int i = 1; i <= desc->downs; i++) {
+        gani_chain_halve(&chain, desc->ngf << i);
+    }
+    for (int i = 0; i < desc->blocks; i++) {
+        gani_chain_block(&chain, desc->dropout);
+    }
+    for (int i = desc->downs - 1; i >= 0; i--) {
+        gani_chain_double(&chain, desc->ngf << i);
+    }
+    if (!desc->no_image) {
+        gani_chain_mirror_conv(&chain, desc->channels, 7, 0);
+        chain.x = gan_tanh(g, chain.x);
+    }
+    gan_graph_pop(g);
+    return chain.x;
+}
+
+/* --- the patch discriminator ----------------------------------------------- */
+
+typedef struct gani_patch_desc {
+    int ndf;            /* channels after the first convolution */
+    int layers;         /* halvings: 3 judges patches of 70x70; 0: single pixels */
+    gan_norm_kind norm; /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
+    int hd;             /* 1: as pix2pixHD: padding 2, at most 512 channels, biases everywhere */
+    int scale;          /* hd: number in the names, "scale0_layer1.0" */
+} gani_patch_desc;
+
+/* 1x1 convolutions: "net.0", "net.2", "net.3", "net.5". The last one has its bias as if it stood in
+ * front of a norm. */
+static gan_tensor gani_pixel_discriminator(gan_graph *g, const gani_patch_desc *desc,
+                                           gan_tensor x) {
+    gani_chain chain = gani_chain_begin(g, desc->norm, 0, x);
+    gan_graph_push(g, "net");
+    gani_chain_conv(&chain, desc->ndf, 1, 1, 0, 0);
+    gani_chain_relu(&chain, 0.2f);
+    gani_chain_conv(&chain, 2 * desc->ndf, 1, 1, 0, 1);
+    gani_chain_norm(&chain);
+    gani_chain_relu(&chain, 0.2f);
+    gani_chain_conv(&chain, 1, 1, 1, 0, 1);
+    gan_graph_pop(g);
+    return chain.x;
+}
+
+/* Channels after stage i: ndf, doubled each time up to 8 ndf, or 512 in pix2pixHD. */
+static int gani_patch_channels(const gani_patch_desc *desc, int i) {
+    int channels = desc->ndf << (i < 3 || desc->hd ? i : 3);
+    return desc->hd && channels > 512 ? 512 : channels;
+}
+
+/* Opens the scope of stage i: all of a discriminator is one chain "model", but in pix2pixHD each
+ * stage is a chain of its own. */
+static void gani_patch_push(gani_chain *chain, const gani_patch_desc *desc, int i) {
+    char name[48];
+    if (desc->hd) {
+        snprintf(name, sizeof name, "scale%d_layer%d", desc->scale, i);
+        chain->next = 0;
+    }
+    gan_graph_push(chain->graph, desc->hd ? name : "model");
+}
+
+/* Scores [n,1,oh,ow], no sigmoid: `layers` convolutions of stride 2, two of stride 1, all 4x4;
+ * LeakyReLU 0.2, norms in between. Parameters "model.0", "model.2" ... features (may be NULL)
+ * [layers+1]: what each convolution but the last has led to; not written if layers is 0. */
+static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *desc, gan_tensor x,
+                                           gan_tensor *features) {
+    const int pad = desc->hd ? 2 : 1, last = desc->layers + 1;
+    if (desc->layers == 0) {
+        return gani_pixel_discriminator(g, desc, x);
+    }
+    gani_chain chain = gani_chain_begin(g, desc->norm, desc->hd, x);
+    for (int i = 0; i <= last; i++) {
+        const int inner = i > 0 && i < last, channels = i < last ? gani_patch_channels(desc, i) : 1;
+        gani_patch_push(&chain, desc, i);
+        gani_chain_conv(&chain, channels, 4, i < desc->layers ? 2 : 1, pad, inner);
+        if (inner) {
+            gani_chain_norm(&chain);
+        }
+        if (i < last) {
+            gani_chain_relu(&chain, 0.2f);
+        }
+        gan_graph_pop(g);
+        if (features && i < last) {
+            features[i] = chain.x;
+        }
+    }
+    return chain.x;
+}
+
+/* ============================================================================
+ * >>systems  8.11  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
