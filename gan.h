@@ -632,9 +632,11 @@ GAN_API gan_tensor gan_noise_uniform(gan_graph *graph, gan_shape shape); /* [0,1
  * the old value and ops behind it the new one. (A reshape or detach of a parameter keeps the value
  * of its own place in the list.) value has the shape of param.
  *   assign       param = value
- *   assign_lerp  param += weight * (value - param): running statistics, averages of weights */
+ *   assign_lerp  param += weight * (value - param): running statistics, averages of weights
+ *   assign_rows  param[idx[k]] = value[k], k in order: param [rows,dim], idx [n], value [n,dim] */
 GAN_API void gan_assign(gan_graph *graph, gan_tensor param, gan_tensor value);
 GAN_API void gan_assign_lerp(gan_graph *graph, gan_tensor param, gan_tensor value, float weight);
+GAN_API void gan_assign_rows(gan_graph *graph, gan_tensor param, gan_tensor idx, gan_tensor value);
 
 /* gan_grad: gradients of a scalar, appended to the graph.
  *
@@ -1067,6 +1069,9 @@ typedef struct gan_system {
     int height, width, channels, batch; /* defaults */
     const gan_option *options;
     int option_count;
+    int parts;   /* images in a record of the data that training wants, 1 to 3 */
+    int paired;  /* 1: the images of a record belong together */
+    int two_way; /* 1: translates in both directions, see gan_model_translate */
 } gan_system;
 
 /* The systems there are, in order; NULL past the end. */
@@ -1078,7 +1083,8 @@ GAN_API const gan_system *gan_system_find(const char *name);
 typedef struct gan_model_desc {
     const char *system;   /* name in the list of systems; must be set */
     int height, width;    /* pixels of an image */
-    int channels;         /* 1 grey, 3 colour */
+    int channels;         /* 1 grey, 3 colour; of domain A where there are two */
+    int channels_b;       /* of domain B; default: channels */
     int batch;            /* images in a training step */
     uint64_t seed;        /* [0] of the initial weights, the noise and the order of the data */
     const char *options;  /* "ngf=32 lr=1e-4", separated by blanks; see gan_system.options */
@@ -1124,6 +1130,34 @@ GAN_API gan_metric gan_model_metric(const gan_model *model, int index);
 GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
                                     uint64_t seed);
 
+/* The same with the pictures of a sample's making, for systems that have some (info.frames): frames
+ * [info.frames][n,channels,height,width], the last of which are the images. */
+GAN_API gan_status gan_model_sample_frames(gan_model *model, float *frames, int n,
+                                           const char *inputs, uint64_t seed);
+
+/* Translates n images of one size, each by itself.
+ *
+ *   in      [n,info.translate_in,height,width] in [-1,1]; sizes that the network cannot take are
+ *           mirrored at the right and below up to the next that it can, and the result cut back
+ *   inputs  NULL or "name=value ...": direction=ba for systems that go both ways, seed=3 of noise
+ *           and dropout [0], and inputs of the system's own
+ *   out     [n,info.translate_out,height,width]; with direction=ba the channels change places
+ *
+ * GAN_ERR_UNSUPPORTED: the system does not translate. GAN_ERR_SHAPE: its networks are made for
+ * images of one size, and these are larger. */
+GAN_API gan_status gan_model_translate(gan_model *model, const float *in, int n, int height,
+                                       int width, const char *inputs, float *out);
+
+/* What a network reads off images [n,channels,height,width] of the model's size: out
+ * [n,info.encode_width], whose meaning the system's section tells (InfoGAN: what Q takes the codes
+ * for; AC-GAN: scores of the classes). seed: of noise, where it needs some. GAN_ERR_UNSUPPORTED:
+ * the system has no such network. */
+GAN_API gan_status gan_model_encode(gan_model *model, const float *in, int n, float *out,
+                                    uint64_t seed);
+
+/* Sizes, channels and pairing of the data that this model trains on; the caller adds the rest. */
+GAN_API gan_dataset_desc gan_model_dataset_desc(const gan_model *model);
+
 /* A checkpoint (safetensors): all parameters, running statistics and optimiser state, and in its
  * metadata system, sizes, options, seed and step. Written to a temporary file that replaces path
  * when complete. */
@@ -1135,14 +1169,20 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
 
 typedef struct gan_model_info {
     const gan_system *system;
-    int height, width, channels, batch;
+    int height, width, channels, channels_b, batch;
     uint64_t seed, step;
-    const char *options;         /* all of them, written as in gan_model_desc; owned by the model */
-    int classes;                 /* that "label" can ask for when sampling; 0: has no such input */
-    size_t train_bytes;          /* all memory of a training step; 0 if training is disabled */
-    size_t sample_bytes;         /* of sampling one image */
-    double train_multiply_adds;  /* of one step */
-    double sample_multiply_adds; /* of one image */
+    const char *options; /* all of them, written as in gan_model_desc; owned by the model */
+    int classes;         /* that "label" can ask for when sampling; 0: has no such input */
+    int sample_height, sample_width, sample_channels; /* of a sample; 0: does not sample */
+    int frames;                                       /* of gan_model_sample_frames; 0: none */
+    int translate_in, translate_out; /* channels, direction ab; 0: does not translate */
+    int encode_width;                /* numbers that gan_model_encode gives for an image */
+    size_t train_bytes;              /* all memory of a training step; 0 if training is disabled */
+    size_t sample_bytes;             /* of sampling one image */
+    size_t translate_bytes;          /* of translating one image of the model's size */
+    double train_multiply_adds;      /* of one step */
+    double sample_multiply_adds;     /* of one image */
+    double translate_multiply_adds;  /* of one image of the model's size */
 } gan_model_info;
 GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info);
 
@@ -6709,6 +6749,7 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
     X(NOISE_UNIFORM, "noise_uniform", GANI_FLAG_RANDOM, 0, attr, noise, none, none, none)          \
     X(ASSIGN, "assign", GANI_FLAG_EFFECT, 2, assign, assign, none, none, none)                     \
     X(ASSIGN_LERP, "assign_lerp", GANI_FLAG_EFFECT, 2, assign, assign, none, none, none)           \
+    X(ASSIGN_ROWS, "assign_rows", GANI_FLAG_EFFECT, 3, assign_rows, assign_rows, none, none, none) \
     X(SGD, "sgd", GANI_FLAG_EFFECT, 3, optimiser, optimiser, none, none, none)                     \
     X(RMSPROP, "rmsprop", GANI_FLAG_EFFECT, 4, optimiser, optimiser, none, none, none)             \
     X(ADAM, "adam", GANI_FLAG_EFFECT, 6, optimiser, optimiser, none, none, none)
@@ -8405,6 +8446,27 @@ static gan_status gani_shape_assign(gan_graph *graph, gani_node *node) {
     return node->param < 0 ? GAN_ERR_ARGUMENT : gani_shape_same(graph, node);
 }
 
+/* parameter [rows,dim], idx [n], value [n,dim] */
+static gan_status gani_shape_assign_rows(gan_graph *graph, gani_node *node) {
+    gan_shape table = gani_source_shape(graph, node, 0), idx = gani_source_shape(graph, node, 1);
+    gan_shape value = gani_source_shape(graph, node, 2);
+    node->param = gani_written_param(graph, node, 0);
+    if (node->param < 0) {
+        return GAN_ERR_ARGUMENT;
+    }
+    if (table.rank != 2 || idx.rank != 1 || value.rank != 2 || value.dim[0] != idx.dim[0] ||
+        value.dim[1] != table.dim[1]) {
+        const gani_shape_text table_text = gani_print_shape(&table);
+        const gani_shape_text idx_text = gani_print_shape(&idx);
+        const gani_shape_text value_text = gani_print_shape(&value);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE,
+                          "rows %s at %s do not fit %s (expected [n,dim], [n] and [rows,dim])",
+                          value_text.text, idx_text.text, table_text.text);
+    }
+    node->shape = table;
+    return GAN_OK;
+}
+
 static gan_status gani_shape_optimiser(gan_graph *graph, gani_node *node) {
     gan_shape shape = gani_source_shape(graph, node, 0), grad = gani_source_shape(graph, node, 1);
     node->param = gani_written_param(graph, node, 0);
@@ -8446,6 +8508,14 @@ GAN_API void gan_assign_lerp(gan_graph *graph, gan_tensor param, gan_tensor valu
     gani_attr attr = gani_attr_zero();
     attr.f[0] = weight;
     gani_add2(graph, GANI_OP_ASSIGN_LERP, param, value, &attr);
+}
+
+GAN_API void gan_assign_rows(gan_graph *graph, gan_tensor param, gan_tensor idx, gan_tensor value) {
+    gan_tensor source[3];
+    source[0] = param;
+    source[1] = idx;
+    source[2] = value;
+    gani_add_node(graph, GANI_OP_ASSIGN_ROWS, source, 3, NULL);
 }
 
 /* g = grad + decay*p;  without momentum p -= lr*g;  with it buffer = momentum*buffer + g and p
@@ -9872,6 +9942,18 @@ static gan_status gani_run_assign(gan_context *ctx, const gani_run *run) {
         gani_copy_walk(ctx, &walk, run->source[1], run->out);
     }
     return GAN_OK;
+}
+
+/* parameter[idx[k]] = value[k], in order */
+static gan_status gani_run_assign_rows(gan_context *ctx, const gani_run *run) {
+    const gan_shape table = run->node->shape;
+    const size_t count = (size_t)run->source_shape[1].dim[0], dim = (size_t)table.dim[1];
+    const float *idx = run->source[1];
+    const gan_status status = gani_check_indices(ctx, idx, count, table.dim[0]);
+    for (size_t i = 0; i < count && status == GAN_OK; i++) {
+        memcpy(run->out + (size_t)idx[i] * dim, run->source[2] + i * dim, dim * sizeof(float));
+    }
+    return status;
 }
 
 typedef struct gani_optimiser_job {
@@ -15501,16 +15583,21 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
 /* ============================================================================
  * >>models  8.1  RECIPES: HOW A SYSTEM SAYS WHAT IT IS; TRAINING, SAMPLING
  *
- * A system is a row (gani_system) with two functions that fill a recipe: one for training, one for
- * sampling. A recipe is a graph together with
+ * A system is a row (gani_system) with functions that fill a recipe: for training, and for what it
+ * can do afterwards, which is sampling, translating, encoding. A recipe is a graph together with
  *   feeds    inputs and what fills them before each step (images, labels, noise, a learning rate),
  *   phases   programs that a step runs in order, each in every step or in every k-th,
- *   metrics  scalars that a phase computes and the step reports.
- * Everything that differs between systems is in their recipes; the functions that train, sample and
- * save have no case for any of them. A feed is a pure function of (seed, its name, step), so
- * nothing but the step has to be saved.
+ *   metrics  scalars that a phase computes and the step reports; of the other recipes, results.
+ * Everything that differs between systems is in their recipes; the functions that train, sample,
+ * translate and save have no case for any of them. A feed is a pure function of (seed, its name,
+ * step), and what else a step leaves behind (a pool of images) lies in the parameter store, so that
+ * going on after a break gives the same bits.
  *
- * To add a system: write a section like >>gan with its options, its two functions and its row, and
+ * Sizes: a recipe has its own height and width. In training they are the model's; a recipe that
+ * translates gets those of the caller's image, and says first what it makes of them
+ * (gani_round_sizes, gani_fix_sizes).
+ *
+ * To add a system: write a section like >>gan with its options, its functions and its row, and
  * name the row in >>systems.
  *
  * Holds:  recipes, the model, filling, running, saving.
@@ -15519,21 +15606,25 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  * ========================================================================= */
 
 enum {
-    GANI_MAX_FEEDS = 16,
+    GANI_MAX_FEEDS = 24,
     GANI_MAX_PHASES = 8,
-    GANI_MAX_METRICS = 16,
-    GANI_MAX_OPTIONS = 32,
+    GANI_MAX_METRICS = 24,
+    GANI_MAX_OPTIONS = 48,
+    GANI_MAX_PARTS = 3,
     GANI_SAMPLE_BATCH = 16
 };
 
 typedef enum gani_feed_kind {
-    GANI_FEED_IMAGES,  /* from the dataset */
+    GANI_FEED_IMAGES,  /* from the dataset: part a of the records */
     GANI_FEED_LABELS,  /* classes of these images, from 0 to a-1 */
     GANI_FEED_CLASSES, /* drawn: whole numbers from 0 to a-1 */
     GANI_FEED_CYCLE,   /* 0, 1, ... a-1 by the number of the image, again and again */
     GANI_FEED_NORMAL,  /* N(0,1) */
     GANI_FEED_UNIFORM, /* in [a,b) */
-    GANI_FEED_RATE     /* max(a * b^step, c) */
+    GANI_FEED_RATE,    /* max(a * b^step, c) */
+    GANI_FEED_DECAY,   /* a for b steps, then in a line to 0 within c steps */
+    GANI_FEED_GIVEN,   /* what the caller says, a where he says nothing */
+    GANI_FEED_SOURCE   /* images to translate or to encode */
 } gani_feed_kind;
 
 typedef struct gani_feed {
@@ -15545,8 +15636,9 @@ typedef struct gani_feed {
 } gani_feed;
 
 typedef struct gani_phase {
-    gan_program *program;
-    int every; /* runs in steps every-1, 2*every-1, ... */
+    gan_program *program;  /* NULL if only measured */
+    gan_program_info info; /* of the program */
+    int every;             /* runs in steps every-1, 2*every-1, ... */
     int metric_first, metric_count;
 } gani_phase;
 
@@ -15560,7 +15652,12 @@ typedef struct gani_recipe {
     const struct gan_model *model; /* sizes and options */
     gan_graph *graph;
     gan_status status; /* of the programs */
-    int batch;
+    int batch, height, width;
+    int asked_height, asked_width; /* translating: of the caller's images, not filled up */
+    int reverse;                   /* translating: from B to A */
+    int measure;                   /* 1: parameters and sizes are wanted, nothing will run */
+    unsigned mode;                 /* of the graph, see gan_graph_set_mode */
+    unsigned label_maps;           /* bit p: part p of the records holds class numbers */
     gani_feed feeds[GANI_MAX_FEEDS];
     int feed_count;
     gani_phase phases[GANI_MAX_PHASES];
@@ -15571,19 +15668,24 @@ typedef struct gani_recipe {
 
 typedef struct gani_system {
     gan_system info;
-    void (*train)(gani_recipe *recipe);  /* errors stick in the graph */
-    void (*sample)(gani_recipe *recipe); /* ends with gani_images */
+    /* Errors stick in the graph. NULL: the system does not do this. */
+    void (*train)(gani_recipe *recipe);
+    void (*sample)(gani_recipe *recipe);    /* ends with gani_images */
+    void (*translate)(gani_recipe *recipe); /* from gani_feed_source to gani_images */
+    void (*encode)(gani_recipe *recipe);    /* from gani_feed_source to gani_codes */
 } gani_system;
 
 struct gan_model {
     gan_context *ctx;
     const gani_system *system;
     gan_params *params;
-    int height, width, channels, batch;
+    int height, width, channels, channels_b, batch;
     double options[GANI_MAX_OPTIONS]; /* by index in the system's list */
     char *options_text;               /* the same, written out */
     gani_recipe *train;               /* NULL if disabled */
-    gani_recipe *sample;              /* NULL until needed */
+    gani_recipe *sample;              /* NULL until needed, as those below */
+    gani_recipe *translate;
+    gani_recipe *encode;
 };
 
 /* --- what a system's functions call ---------------------------------------- */
@@ -15622,11 +15724,22 @@ static gan_tensor gani_add_feed(gani_recipe *recipe, const char *name, gani_feed
     return input;
 }
 
+/* Part 0, 1, 2 of the records of a step (domain A, domain B, instance map) [batch,channels,h,w]. */
+static gan_tensor gani_feed_part(gani_recipe *recipe, const char *name, int part, int channels) {
+    const gan_shape shape = gan_shape4(recipe->batch, channels, recipe->height, recipe->width);
+    GAN_ASSERT(part >= 0 && part < GANI_MAX_PARTS);
+    return gani_add_feed(recipe, name, GANI_FEED_IMAGES, shape, part, 0.0, 0.0);
+}
+
 /* The images of a step [batch,c,h,w]. */
 static gan_tensor gani_feed_images(gani_recipe *recipe, const char *name) {
-    const gan_model *model = recipe->model;
-    const gan_shape shape = gan_shape4(recipe->batch, model->channels, model->height, model->width);
-    return gani_add_feed(recipe, name, GANI_FEED_IMAGES, shape, 0.0, 0.0, 0.0);
+    return gani_feed_part(recipe, name, 0, recipe->model->channels);
+}
+
+/* A part whose images hold class numbers 0, 1, 2 ... [batch,1,h,w]. */
+static gan_tensor gani_feed_label_map(gani_recipe *recipe, const char *name, int part) {
+    recipe->label_maps |= 1u << part;
+    return gani_feed_part(recipe, name, part, 1);
 }
 
 /* Classes of those images [batch], 0 ... classes-1. */
@@ -15664,6 +15777,90 @@ static gan_tensor gani_feed_rate(gani_recipe *recipe, const char *name, double s
     return gani_add_feed(recipe, name, GANI_FEED_RATE, gan_shape0(), start, factor, lowest);
 }
 
+/* A scalar: start for hold_steps steps, then in a straight line to 0 within decay_steps; where these
+ * are 0, start for ever. */
+static gan_tensor gani_feed_schedule(gani_recipe *recipe, const char *name, double start,
+                                     double hold_steps, double decay_steps) {
+    return gani_add_feed(recipe, name, GANI_FEED_DECAY, gan_shape0(), start, hold_steps,
+                         decay_steps);
+}
+
+/* A number that the caller may give ("name=value"), the same in all elements; else standard. */
+static gan_tensor gani_feed_given(gani_recipe *recipe, const char *name, gan_shape shape,
+                                  double standard) {
+    return gani_add_feed(recipe, name, GANI_FEED_GIVEN, shape, standard, 0.0, 0.0);
+}
+
+/* Images to translate or encode [batch,channels,h,w]. Of several such feeds the caller's images
+ * hold the channels one after the other. */
+static gan_tensor gani_feed_source(gani_recipe *recipe, const char *name, int channels) {
+    const gan_shape shape = gan_shape4(recipe->batch, channels, recipe->height, recipe->width);
+    return gani_add_feed(recipe, name, GANI_FEED_SOURCE, shape, channels, 0.0, 0.0);
+}
+
+/* For translating, ahead of all feeds: the image is filled up to multiples of m on both sides. */
+static void gani_round_sizes(gani_recipe *recipe, int m) {
+    recipe->height = (recipe->height + m - 1) / m * m;
+    recipe->width = (recipe->width + m - 1) / m * m;
+}
+
+/* The same for networks that are made for one size: it is filled up to the model's. */
+static void gani_fix_sizes(gani_recipe *recipe) {
+    recipe->height = recipe->model->height;
+    recipe->width = recipe->model->width;
+}
+
+/* One image x [1,pixels] through the pool: what comes out. number [1] is a whole number drawn from
+ * 0 ... 2*capacity-1. While the pool is not full, x is stored and comes out; then x changes places
+ * with image `number`, or, from capacity on, comes out itself. */
+static gan_tensor gani_pool_one(gan_graph *g, gan_tensor stored, gan_tensor count, gan_tensor x,
+                                gan_tensor number, int capacity) {
+    const float last = (float)capacity - 1.0f;
+    gan_tensor limit = gan_constant(g, gan_shape1(1), last + 0.5f);
+    gan_tensor full = gan_greater(g, count, limit);
+    gan_tensor filling = gan_affine(g, full, -1.0f, 1.0f);
+    gan_tensor swap = gan_mul(g, full, gan_greater(g, limit, number));
+    gan_tensor drawn = gan_clamp(g, number, 0.0f, last);
+    gan_tensor row = gan_add(g, gan_mul(g, full, drawn), gan_mul(g, filling, count));
+    gan_tensor old = gan_gather_rows(g, stored, row);
+    gan_tensor out =
+        gan_add(g, gan_mul(g, swap, old), gan_mul(g, gan_affine(g, swap, -1.0f, 1.0f), x));
+    gan_tensor taken = gan_add(g, swap, filling);
+    gan_tensor kept =
+        gan_add(g, gan_mul(g, taken, x), gan_mul(g, gan_affine(g, taken, -1.0f, 1.0f), old));
+    gan_tensor grown = gan_add(g, count, filling);
+    gan_assign_rows(g, stored, row, kept);
+    gan_assign(g, count, grown);
+    return out;
+}
+
+/* History of generated images (Shrivastava et al. 2016, arXiv:1612.07828): images [n,c,h,w] go
+ * through a pool one by one, and what comes out is detached. The pool is "name.images" and
+ * "name.count" in the parameter store. */
+static gan_tensor gani_pool(gani_recipe *recipe, const char *name, gan_tensor images,
+                            int capacity) {
+    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    gan_graph *g = recipe->graph;
+    const gan_shape shape = gan_tensor_shape(g, images);
+    const int n = shape.rank == 4 ? shape.dim[0] : 1;
+    const int pixels = (int)(gan_shape_count(shape) / (size_t)n);
+    gan_tensor numbers =
+        gani_add_feed(recipe, name, GANI_FEED_CLASSES, gan_shape1(n), 2.0 * capacity, 0.0, 0.0);
+    gan_tensor rows = gan_reshape(g, gan_detach(g, images), gan_shape2(n, pixels));
+    gan_graph_push(g, name);
+    gan_tensor stored = gan_param(g, "images", gan_shape2(capacity, pixels), GAN_PARAM_STATE, zero);
+    gan_tensor count = gan_param(g, "count", gan_shape1(1), GAN_PARAM_STATE, zero);
+    gan_tensor out = {0};
+    for (int i = 0; i < n; i++) {
+        gan_tensor one = gani_pool_one(g, stored, count, gan_slice(g, rows, 0, i, 1),
+                                       gan_slice(g, numbers, 0, i, 1), capacity);
+        const gan_tensor both[] = {out, one};
+        out = i ? gan_concat(g, both, 2, 0) : one;
+    }
+    gan_graph_pop(g);
+    return gan_detach(g, gan_reshape(g, out, shape));
+}
+
 /* A scalar to report, computed by the phase that ends next. */
 static void gani_report(gani_recipe *recipe, const char *name, gan_tensor value) {
     GAN_ASSERT(recipe->metric_count < GANI_MAX_METRICS);
@@ -15685,19 +15882,33 @@ static void gani_end_phase(gani_recipe *recipe, const char *name, int every) {
     for (int i = 0; i < phase->metric_count; i++) {
         outputs[i] = recipe->metrics[phase->metric_first + i].tensor;
     }
-    gan_status status =
-        gan_program_create(&phase->program, recipe->graph, name, outputs, phase->metric_count);
+    gan_status status = recipe->measure ? gan_program_measure(recipe->graph, outputs,
+                                                              phase->metric_count, &phase->info)
+                                        : gan_program_create(&phase->program, recipe->graph, name,
+                                                             outputs, phase->metric_count);
     if (status == GAN_OK) {
+        phase->info = phase->program ? gan_program_get_info(phase->program) : phase->info;
         recipe->phase_count++;
     } else if (recipe->status == GAN_OK) {
         recipe->status = status;
     }
 }
 
-/* Ends a sampling recipe: its images [batch,c,h,w] in [-1,1]. */
+/* In a sampling recipe, ahead of its end: pictures of the images' making [frames*batch,c,h,w]. */
+static void gani_frames(gani_recipe *recipe, gan_tensor frames) {
+    gani_report(recipe, "frames", frames);
+}
+
+/* Ends a recipe that samples or translates: its images [batch,c,h,w] in [-1,1]. */
 static void gani_images(gani_recipe *recipe, gan_tensor images) {
     gani_report(recipe, "images", images);
-    gani_end_phase(recipe, "sample", 1);
+    gani_end_phase(recipe, "images", 1);
+}
+
+/* Ends a recipe that encodes: [batch,width]. */
+static void gani_codes(gani_recipe *recipe, gan_tensor codes) {
+    gani_report(recipe, "codes", codes);
+    gani_end_phase(recipe, "codes", 1);
 }
 
 /* --- recipes ----------------------------------------------------------------- */
@@ -15712,17 +15923,19 @@ static void gani_recipe_destroy(gan_context *ctx, gani_recipe *recipe) {
     }
 }
 
-static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model, int batch,
-                                     unsigned mode, void (*build)(gani_recipe *recipe)) {
+/* wanted: batch, sizes and mode, and whether to measure only. */
+static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model,
+                                     const gani_recipe *wanted,
+                                     void (*build)(gani_recipe *recipe)) {
     gani_recipe *recipe = (gani_recipe *)gani_calloc(model->ctx, 1, sizeof *recipe);
     if (!recipe) {
         return GAN_ERR_MEMORY;
     }
+    *recipe = *wanted;
     recipe->model = model;
-    recipe->batch = batch;
     gan_status status = gan_graph_create(&recipe->graph, model->ctx, model->params);
     if (status == GAN_OK) {
-        gan_graph_set_mode(recipe->graph, mode);
+        gan_graph_set_mode(recipe->graph, wanted->mode);
         build(recipe);
         status = recipe->status;
     }
@@ -15734,11 +15947,51 @@ static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model, 
     return GAN_OK;
 }
 
+/* For use: a batch at the model's size. */
+static gani_recipe gani_recipe_wanted(const gan_model *model, int batch, unsigned mode) {
+    gani_recipe wanted;
+    memset(&wanted, 0, sizeof wanted);
+    wanted.batch = batch;
+    wanted.height = wanted.asked_height = model->height;
+    wanted.width = wanted.asked_width = model->width;
+    wanted.mode = mode;
+    return wanted;
+}
+
+/* Result of that name of a recipe that does not train; NULL if it has none. */
+static const gani_metric *gani_result(const gani_recipe *recipe, const char *name) {
+    for (int i = 0; i < recipe->metric_count; i++) {
+        if (strcmp(recipe->metrics[i].name, name) == 0) {
+            return &recipe->metrics[i];
+        }
+    }
+    return NULL;
+}
+
+static gan_shape gani_result_shape(const gani_recipe *recipe, const char *name) {
+    const gani_metric *result = gani_result(recipe, name);
+    const gan_tensor none = {0};
+    return gan_tensor_shape(recipe->graph, result ? result->tensor : none);
+}
+
+static const float *gani_result_data(const gani_recipe *recipe, const char *name) {
+    return gan_program_output(recipe->phases[0].program, gani_result(recipe, name)->tensor);
+}
+
+/* Channels that the caller's images have. */
+static int gani_source_channels(const gani_recipe *recipe) {
+    int channels = 0;
+    for (int i = 0; i < recipe->feed_count; i++) {
+        channels += recipe->feeds[i].kind == GANI_FEED_SOURCE ? (int)recipe->feeds[i].a : 0;
+    }
+    return channels;
+}
+
 /* What the programs of a recipe need beside the parameters: they run one after the other. */
 static size_t gani_recipe_bytes(const gani_recipe *recipe) {
     size_t largest = 0;
     for (int i = 0; i < recipe->phase_count; i++) {
-        const gan_program_info info = gan_program_get_info(recipe->phases[i].program);
+        const gan_program_info info = recipe->phases[i].info;
         const size_t bytes = info.arena_bytes + info.workspace_bytes + info.input_bytes;
         largest = bytes > largest ? bytes : largest;
     }
@@ -15750,7 +16003,7 @@ static double gani_recipe_work(const gani_recipe *recipe) {
     double work = 0.0;
     for (int i = 0; i < recipe->phase_count; i++) {
         const gani_phase *phase = &recipe->phases[i];
-        work += gan_program_get_info(phase->program).multiply_adds / phase->every;
+        work += phase->info.multiply_adds / phase->every;
     }
     return work;
 }
@@ -15766,7 +16019,18 @@ static void gani_fill_feed(gani_feed *feed, uint64_t seed, uint64_t step, uint64
     switch (feed->kind) {
     case GANI_FEED_IMAGES:
     case GANI_FEED_LABELS:
+    case GANI_FEED_SOURCE:
         break;
+    case GANI_FEED_GIVEN:
+        for (size_t i = 0; i < feed->count; i++) {
+            feed->data[i] = (float)feed->a;
+        }
+        break;
+    case GANI_FEED_DECAY: {
+        const double decayed = feed->c > 0.0 ? ((double)step - feed->b) / feed->c : 0.0;
+        feed->data[0] = (float)(feed->a * (1.0 - fmin(fmax(decayed, 0.0), 1.0)));
+        break;
+    }
     case GANI_FEED_CLASSES:
         gan_random_uniform(seed, gani_feed_stream(feed), first, feed->data, feed->count);
         for (size_t i = 0; i < feed->count; i++) {
@@ -15986,6 +16250,8 @@ GAN_API void gan_model_destroy(gan_model *model) {
     if (model) {
         gani_recipe_destroy(model->ctx, model->train);
         gani_recipe_destroy(model->ctx, model->sample);
+        gani_recipe_destroy(model->ctx, model->translate);
+        gani_recipe_destroy(model->ctx, model->encode);
         gan_params_destroy(model->params);
         gani_free(model->ctx, model->options_text);
         gani_free(model->ctx, model);
@@ -16001,6 +16267,35 @@ static gan_status gani_check_size(gan_context *ctx, const char *what, int value,
     return GAN_OK;
 }
 
+/* A recipe that is measured and thrown away. Afterwards the store has its parameters. None for a
+ * system that does not do this. */
+static gan_status gani_measure(gan_model *model, void (*build)(gani_recipe *recipe), int reverse,
+                               void (*look)(const gani_recipe *recipe, gan_model_info *info),
+                               gan_model_info *info) {
+    gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE), *recipe = NULL;
+    gan_status status = GAN_OK;
+    wanted.measure = 1;
+    wanted.reverse = reverse;
+    if (build) {
+        status = gani_recipe_create(&recipe, model, &wanted, build);
+    }
+    if (recipe && look) {
+        look(recipe, info);
+    }
+    gani_recipe_destroy(model->ctx, recipe);
+    return status;
+}
+
+/* Parameters of a model that is not trained: of all that it can do. */
+static gan_status gani_make_params(gan_model *model) {
+    const gani_system *system = model->system;
+    gan_status status = gani_measure(model, system->sample, 0, NULL, NULL);
+    for (int reverse = 0; reverse <= system->info.two_way && status == GAN_OK; reverse++) {
+        status = gani_measure(model, system->translate, reverse, NULL, NULL);
+    }
+    return status ? status : gani_measure(model, system->encode, 0, NULL, NULL);
+}
+
 /* Sizes, options and recipes of a model whose system is known. */
 static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc) {
     gan_context *ctx = model->ctx;
@@ -16008,6 +16303,7 @@ static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc)
     model->height = desc->height ? desc->height : system->height;
     model->width = desc->width ? desc->width : system->width;
     model->channels = desc->channels ? desc->channels : system->channels;
+    model->channels_b = desc->channels_b ? desc->channels_b : model->channels;
     model->batch = desc->batch ? desc->batch : system->batch;
     for (int i = 0; i < system->option_count; i++) {
         model->options[i] = system->options[i].standard;
@@ -16015,6 +16311,7 @@ static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc)
     gan_status status = gani_check_size(ctx, "height", model->height, 1, 4096);
     status = status ? status : gani_check_size(ctx, "width", model->width, 1, 4096);
     status = status ? status : gani_check_size(ctx, "channels", model->channels, 1, 4);
+    status = status ? status : gani_check_size(ctx, "channels_b", model->channels_b, 1, 4);
     status = status ? status : gani_check_size(ctx, "batch", model->batch, 1, 65536);
     status = status ? status : gani_set_options(model, desc->options);
     status = status ? status : gani_write_options(model);
@@ -16023,9 +16320,10 @@ static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc)
         return status;
     }
     if (desc->disable_training) {
-        return gani_recipe_create(&model->sample, model, 1, GAN_EVALUATE, model->system->sample);
+        return gani_make_params(model);
     }
-    return gani_recipe_create(&model->train, model, model->batch, GAN_TRAIN, model->system->train);
+    const gani_recipe wanted = gani_recipe_wanted(model, model->batch, GAN_TRAIN);
+    return gani_recipe_create(&model->train, model, &wanted, model->system->train);
 }
 
 /* A model of the given row, for gan_model_create and gan_model_load. */
@@ -16071,15 +16369,32 @@ GAN_API gan_metric gan_model_metric(const gan_model *model, int index) {
 
 /* --- training -------------------------------------------------------------- */
 
-static gan_status gani_check_data(const gan_model *model, const gan_dataset *data) {
-    const gan_shape want = gan_shape3(model->channels, model->height, model->width);
-    const gan_shape found = gan_dataset_shape(data);
+static gan_status gani_check_part(const gani_recipe *recipe, const gani_feed *feed,
+                                  const gan_dataset *data) {
+    static const char *const names[GANI_MAX_PARTS] = {"images", "images of domain B",
+                                                      "instance maps"};
+    const int part = (int)feed->a;
+    const int channels = (int)(feed->count / ((size_t)recipe->batch * (size_t)recipe->height *
+                                              (size_t)recipe->width));
+    const gan_shape want = gan_shape3(channels, recipe->height, recipe->width);
+    const gan_shape found = part ? gan_shape0() : gan_dataset_shape(data);
     if (!gani_shape_equal(&want, &found)) {
         const gani_shape_text want_text = gani_print_shape(&want);
         const gani_shape_text found_text = gani_print_shape(&found);
-        return gani_error(model->ctx, GAN_ERR_SHAPE,
-                          "data: expected images %s (channels, height, width), found %s",
-                          want_text.text, found_text.text);
+        return gani_error(recipe->model->ctx, GAN_ERR_SHAPE,
+                          "data: expected %s %s (channels, height, width), found %s", names[part],
+                          want_text.text, found.rank > 0 ? found_text.text : "none");
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_check_classes(const gani_recipe *recipe, const gani_feed *feed,
+                                     const gan_dataset *data) {
+    const int found = gan_dataset_classes(data);
+    if (found != (int)feed->a) {
+        return gani_error(recipe->model->ctx, GAN_ERR_ARGUMENT,
+                          "data: expected labels of %d classes (option classes), found %d%s",
+                          (int)feed->a, found, found ? "" : ", images without labels");
     }
     return GAN_OK;
 }
@@ -16087,28 +16402,21 @@ static gan_status gani_check_data(const gan_model *model, const gan_dataset *dat
 /* Images of a step, and their labels where the recipe has a feed for them. */
 static gan_status gani_fill_data(gani_recipe *recipe, gan_dataset *data, uint64_t seed,
                                  uint64_t step) {
-    gani_feed *labels = NULL;
-    gan_status status = gani_check_data(recipe->model, data);
+    float *parts[GANI_MAX_PARTS] = {NULL, NULL, NULL}, *labels = NULL;
+    gan_status status = GAN_OK;
     for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
         gani_feed *feed = &recipe->feeds[i];
-        if (feed->kind == GANI_FEED_LABELS) {
-            labels = feed;
-            const int found = gan_dataset_classes(data);
-            if (found != (int)feed->a) {
-                status = gani_error(recipe->model->ctx, GAN_ERR_ARGUMENT,
-                                    "data: expected labels of %d classes (option classes), found "
-                                    "%d%s",
-                                    (int)feed->a, found, found ? "" : ", images without labels");
-            }
+        if (feed->kind == GANI_FEED_IMAGES) {
+            status = gani_check_part(recipe, feed, data);
+            GAN_ASSERT(!parts[(int)feed->a]); /* one feed serves for all uses of a part */
+            parts[(int)feed->a] = feed->data;
+        } else if (feed->kind == GANI_FEED_LABELS) {
+            status = gani_check_classes(recipe, feed, data);
+            labels = feed->data;
         }
     }
-    for (int i = 0; i < recipe->feed_count && status == GAN_OK; i++) {
-        if (recipe->feeds[i].kind == GANI_FEED_IMAGES) {
-            status = gan_dataset_batch(data, seed, step, recipe->batch, recipe->feeds[i].data,
-                                       labels ? labels->data : NULL);
-        }
-    }
-    return status;
+    return status ? status
+                  : gan_dataset_batch(data, seed, step, recipe->batch, parts[0], labels);
 }
 
 GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data) {
@@ -16163,91 +16471,359 @@ GAN_API gan_status gan_model_train(gan_model *model, gan_dataset *data) {
 
 /* --- sampling -------------------------------------------------------------- */
 
-/* The sampling recipe, made anew where its batch does not suit n images. */
-static gan_status gani_sample_recipe(gan_model *model, int n) {
-    const int batch = n < GANI_SAMPLE_BATCH ? n : GANI_SAMPLE_BATCH;
-    if (model->sample && model->sample->batch == batch) {
+/* The recipe in a model's slot, made anew where it is not the one wanted. */
+static gan_status gani_use_recipe(gan_model *model, gani_recipe **slot, const gani_recipe *wanted,
+                                  void (*build)(gani_recipe *recipe)) {
+    const gani_recipe *made = *slot;
+    if (made && made->batch == wanted->batch && made->asked_height == wanted->asked_height &&
+        made->asked_width == wanted->asked_width && made->reverse == wanted->reverse) {
         return GAN_OK;
     }
-    gani_recipe_destroy(model->ctx, model->sample);
-    model->sample = NULL;
-    return gani_recipe_create(&model->sample, model, batch, GAN_EVALUATE, model->system->sample);
+    gani_recipe_destroy(model->ctx, *slot);
+    *slot = NULL;
+    return gani_recipe_create(slot, model, wanted, build);
+}
+
+static gan_status gani_cannot(const gan_model *model, const char *verb) {
+    return gani_error(model->ctx, GAN_ERR_UNSUPPORTED, "%s does not %s", model->system->info.name,
+                      verb);
+}
+
+/* Reads a feed's value from a text. */
+static gan_status gani_set_input(gan_context *ctx, gani_feed *feed, const gani_pair *pair) {
+    double value;
+    if (!gani_parse_number(pair, &value)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "input %s: expected a number, found \"%.*s\"",
+                          feed->name, pair->value_length, pair->value);
+    }
+    if (feed->kind == GANI_FEED_CYCLE &&
+        (value < 0.0 || value >= feed->a || value != floor(value))) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "input %s: expected a whole number from 0 to %d, found %g", feed->name,
+                          (int)feed->a - 1, value);
+    }
+    for (size_t i = 0; i < feed->count; i++) {
+        feed->data[i] = (float)value;
+    }
+    return GAN_OK;
 }
 
 /* Sets the feeds that a text names to one value each. */
 static gan_status gani_set_inputs(gan_context *ctx, gani_recipe *recipe, const char *text) {
     gani_pair pair;
-    while (text && (text = gani_next_pair(text, &pair)) != NULL) {
+    gan_status status = GAN_OK;
+    while (status == GAN_OK && text && (text = gani_next_pair(text, &pair)) != NULL) {
         gani_feed *feed = gani_find_feed(recipe, pair.name, (size_t)pair.name_length);
-        double value;
-        if (!feed) {
-            return gani_error(ctx, GAN_ERR_ARGUMENT, "sampling: no input \"%.*s\"",
-                              pair.name_length, pair.name);
+        if (!feed || feed->kind == GANI_FEED_SOURCE) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT, "%s has no input \"%.*s\" here",
+                              recipe->model->system->info.name, pair.name_length, pair.name);
         }
-        if (!gani_parse_number(&pair, &value)) {
-            return gani_error(ctx, GAN_ERR_ARGUMENT,
-                              "sampling: input %s: expected a number, found \"%.*s\"", feed->name,
-                              pair.value_length, pair.value);
-        }
-        if (feed->kind == GANI_FEED_CYCLE &&
-            (value < 0.0 || value >= feed->a || value != floor(value))) {
-            return gani_error(ctx, GAN_ERR_ARGUMENT,
-                              "sampling: input %s: expected a whole number from 0 to %d, found %g",
-                              feed->name, (int)feed->a - 1, value);
-        }
-        for (size_t i = 0; i < feed->count; i++) {
-            feed->data[i] = (float)value;
-        }
+        status = gani_set_input(ctx, feed, &pair);
     }
-    return GAN_OK;
+    return status;
 }
 
-GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
-                                    uint64_t seed) {
+/* Runs a recipe for the images from number first on: with noise, dropout and inputs that are theirs
+ * alone. Training finds its seed and step as they were. */
+static gan_status gani_run_recipe(gan_model *model, gani_recipe *recipe, uint64_t first,
+                                  const char *inputs, uint64_t seed) {
+    const uint64_t own_seed = model->params->seed, own_step = model->params->step;
+    for (int k = 0; k < recipe->feed_count; k++) {
+        const size_t per_image = recipe->feeds[k].count / (size_t)recipe->batch;
+        gani_fill_feed(&recipe->feeds[k], seed, own_step, first * per_image);
+    }
+    gan_status status = gani_set_inputs(model->ctx, recipe, inputs);
+    if (status == GAN_OK) {
+        model->params->seed = seed;
+        model->params->step = first;
+        status = gan_program_run(recipe->phases[0].program);
+        model->params->seed = own_seed;
+        model->params->step = own_step;
+    }
+    return status;
+}
+
+/* Where image i of n goes to, or comes from: [blocks][n,block], blocks of each image. */
+typedef struct gani_blocks {
+    size_t blocks, block; /* block: floats */
+    size_t n;
+} gani_blocks;
+
+static void gani_copy_out(float *out, const float *batch, const gani_blocks *layout, size_t first,
+                          size_t count, size_t batch_size) {
+    for (size_t k = 0; k < layout->blocks; k++) {
+        memcpy(out + (k * layout->n + first) * layout->block,
+               batch + k * batch_size * layout->block, count * layout->block * sizeof(float));
+    }
+}
+
+/* n samples: their images, or the frames of their making. */
+static gan_status gani_sample_into(gan_model *model, float *out, int n, const char *result,
+                                   const char *inputs, uint64_t seed) {
+    const int batch = n < GANI_SAMPLE_BATCH ? n : GANI_SAMPLE_BATCH;
+    const gani_recipe wanted = gani_recipe_wanted(model, batch, GAN_EVALUATE);
     gan_status status = gani_check_size(model->ctx, "sampling: images", n, 1, 1000000000);
-    status = status ? status : gani_sample_recipe(model, n);
+    if (status == GAN_OK && !model->system->sample) {
+        status = gani_cannot(model, "sample; it translates images");
+    }
+    status =
+        status ? status : gani_use_recipe(model, &model->sample, &wanted, model->system->sample);
+    if (status == GAN_OK && !gani_result(model->sample, result)) {
+        status = gani_cannot(model, "draw in several frames");
+    }
     if (status != GAN_OK) {
         return status;
     }
-    gani_recipe *recipe = model->sample;
-    const gan_program *program = recipe->phases[0].program;
-    const size_t pixels = (size_t)model->channels * (size_t)model->height * (size_t)model->width;
-    for (int i = 0; i < n && status == GAN_OK; i += recipe->batch) {
-        const int count = n - i < recipe->batch ? n - i : recipe->batch;
-        for (int k = 0; k < recipe->feed_count; k++) {
-            const size_t per_image = recipe->feeds[k].count / (size_t)recipe->batch;
-            gani_fill_feed(&recipe->feeds[k], seed, 0, (uint64_t)i * per_image);
-        }
-        status = gani_set_inputs(model->ctx, recipe, inputs);
-        status = status ? status : gan_program_run(recipe->phases[0].program);
+    const gan_shape shape = gani_result_shape(model->sample, result);
+    gani_blocks layout;
+    layout.blocks = (size_t)(shape.dim[0] / batch);
+    layout.block = gan_shape_count(shape) / (size_t)shape.dim[0];
+    layout.n = (size_t)n;
+    for (int i = 0; i < n && status == GAN_OK; i += batch) {
+        status = gani_run_recipe(model, model->sample, (uint64_t)i, inputs, seed);
         if (status == GAN_OK) {
-            memcpy(images + (size_t)i * pixels,
-                   gan_program_output(program, recipe->metrics[0].tensor),
-                   (size_t)count * pixels * sizeof(float));
+            gani_copy_out(out, gani_result_data(model->sample, result), &layout, (size_t)i,
+                          (size_t)(n - i < batch ? n - i : batch), (size_t)batch);
         }
     }
     return status;
 }
 
-GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
-    memset(info, 0, sizeof *info);
-    gan_status status = gani_sample_recipe(model, 1);
+GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
+                                    uint64_t seed) {
+    return gani_sample_into(model, images, n, "images", inputs, seed);
+}
+
+GAN_API gan_status gan_model_sample_frames(gan_model *model, float *frames, int n,
+                                           const char *inputs, uint64_t seed) {
+    return gani_sample_into(model, frames, n, "frames", inputs, seed);
+}
+
+/* --- translating and encoding ------------------------------------------------ */
+
+/* Takes "direction" and "seed" out of the inputs of a translation; the rest goes to *rest, of the
+ * size of the text. */
+static gan_status gani_read_direction(const gan_model *model, const char *inputs, char *rest,
+                                      int *reverse, uint64_t *seed) {
+    gani_pair pair;
+    double value;
+    *rest = '\0';
+    while (inputs && (inputs = gani_next_pair(inputs, &pair)) != NULL) {
+        const size_t length = (size_t)(pair.value + pair.value_length - pair.name);
+        if (pair.name_length == 9 && memcmp(pair.name, "direction", 9) == 0) {
+            const int ba = pair.value_length == 2 && memcmp(pair.value, "ba", 2) == 0;
+            const int ab = pair.value_length == 2 && memcmp(pair.value, "ab", 2) == 0;
+            if (!ab && !(ba && model->system->info.two_way)) {
+                return gani_error(
+                    model->ctx, GAN_ERR_ARGUMENT, "direction: expected %s, found \"%.*s\"",
+                    model->system->info.two_way ? "ab or ba" : "ab", pair.value_length, pair.value);
+            }
+            *reverse = ba;
+        } else if (pair.name_length == 4 && memcmp(pair.name, "seed", 4) == 0) {
+            if (!gani_parse_number(&pair, &value) || value < 0.0 || value > 9e15) {
+                return gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                                  "seed: expected a number, found \"%.*s\"", pair.value_length,
+                                  pair.value);
+            }
+            *seed = (uint64_t)value;
+        } else {
+            memcpy(rest, pair.name, length);
+            rest[length] = ' ';
+            rest += length + 1;
+            *rest = '\0';
+        }
+    }
+    return GAN_OK;
+}
+
+/* Index from 0 to size-1 for one that may lie beyond, mirrored at the edges as often as needed. */
+static int gani_mirrored(int i, int size) {
+    const int period = size > 1 ? 2 * (size - 1) : 1;
+    i %= period;
+    return i < size ? i : period - i;
+}
+
+/* Writes an image [channels,height,width] to the source feeds, filled up to the recipe's size. */
+static void gani_fill_sources(gani_recipe *recipe, const float *image, int height, int width) {
+    for (int k = 0; k < recipe->feed_count; k++) {
+        gani_feed *feed = &recipe->feeds[k];
+        const int rows = feed->kind == GANI_FEED_SOURCE ? (int)feed->a * recipe->height : 0;
+        float *to = feed->data;
+        for (int row = 0; row < rows; row++) {
+            const int channel = row / recipe->height;
+            const int y = gani_mirrored(row % recipe->height, height);
+            const float *from =
+                image + ((size_t)channel * (size_t)height + (size_t)y) * (size_t)width;
+            for (int x = 0; x < recipe->width; x++) {
+                *to++ = from[gani_mirrored(x, width)];
+            }
+        }
+        image += rows ? (size_t)feed->a * (size_t)height * (size_t)width : 0;
+    }
+}
+
+/* The part of a result [1,channels,recipe height,recipe width] that belongs to the image. */
+static void gani_cut_result(const gani_recipe *recipe, float *out, int height, int width) {
+    const int rows = gani_result_shape(recipe, "images").dim[1] * height;
+    const float *from = gani_result_data(recipe, "images");
+    for (int row = 0; row < rows; row++) {
+        const size_t y = (size_t)(row / height * recipe->height + row % height);
+        memcpy(out + (size_t)row * (size_t)width, from + y * (size_t)recipe->width,
+               (size_t)width * sizeof(float));
+    }
+}
+
+/* The recipe that translates images of this size. */
+static gan_status gani_use_translate(gan_model *model, int height, int width, int reverse) {
+    gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE);
+    wanted.height = wanted.asked_height = height;
+    wanted.width = wanted.asked_width = width;
+    wanted.reverse = reverse;
+    if (!model->system->translate) {
+        return gani_cannot(model, "translate; it samples");
+    }
+    gan_status status =
+        gani_use_recipe(model, &model->translate, &wanted, model->system->translate);
     if (status != GAN_OK) {
         return status;
     }
-    info->system = &model->system->info;
+    const gani_recipe *made = model->translate;
+    const gan_shape shape = gani_result_shape(made, "images");
+    if (made->height < height || made->width < width) {
+        return gani_error(model->ctx, GAN_ERR_SHAPE,
+                          "translating: expected images of at most %d x %d, found %d x %d",
+                          made->width, made->height, width, height);
+    }
+    GAN_ASSERT(shape.dim[2] == made->height && shape.dim[3] == made->width);
+    (void)shape;
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_model_translate(gan_model *model, const float *in, int n, int height,
+                                       int width, const char *inputs, float *out) {
+    const size_t size = inputs ? strlen(inputs) + 2 : 1;
+    char *rest = (char *)gani_alloc(model->ctx, size);
+    int reverse = 0;
+    uint64_t seed = 0;
+    if (!rest) {
+        return GAN_ERR_MEMORY;
+    }
+    gan_status status = gani_check_size(model->ctx, "translating: images", n, 1, 1000000000);
+    status = status ? status : gani_check_size(model->ctx, "height", height, 1, 65536);
+    status = status ? status : gani_check_size(model->ctx, "width", width, 1, 65536);
+    status = status ? status : gani_read_direction(model, inputs, rest, &reverse, &seed);
+    status = status ? status : gani_use_translate(model, height, width, reverse);
+    for (int i = 0; i < n && status == GAN_OK; i++) {
+        gani_recipe *recipe = model->translate;
+        const size_t pixels = (size_t)height * (size_t)width;
+        const size_t channels = (size_t)gani_result_shape(recipe, "images").dim[1];
+        gani_fill_sources(recipe, in + (size_t)i * (size_t)gani_source_channels(recipe) * pixels,
+                          height, width);
+        status = gani_run_recipe(model, recipe, (uint64_t)i, rest, seed);
+        if (status == GAN_OK) {
+            gani_cut_result(recipe, out + (size_t)i * channels * pixels, height, width);
+        }
+    }
+    gani_free(model->ctx, rest);
+    return status;
+}
+
+GAN_API gan_status gan_model_encode(gan_model *model, const float *in, int n, float *out,
+                                    uint64_t seed) {
+    const int batch = n < GANI_SAMPLE_BATCH ? n : GANI_SAMPLE_BATCH;
+    const gani_recipe wanted = gani_recipe_wanted(model, batch, GAN_EVALUATE);
+    gan_status status = gani_check_size(model->ctx, "encoding: images", n, 1, 1000000000);
+    if (status == GAN_OK && !model->system->encode) {
+        status = gani_cannot(model, "encode images");
+    }
+    status =
+        status ? status : gani_use_recipe(model, &model->encode, &wanted, model->system->encode);
+    for (int i = 0; i < n && status == GAN_OK; i += batch) {
+        gani_recipe *recipe = model->encode;
+        const size_t count = (size_t)(n - i < batch ? n - i : batch);
+        for (int k = 0; k < recipe->feed_count; k++) {
+            gani_feed *feed = &recipe->feeds[k];
+            if (feed->kind == GANI_FEED_SOURCE) {
+                const size_t image = feed->count / (size_t)batch;
+                memcpy(feed->data, in + (size_t)i * image, count * image * sizeof(float));
+            }
+        }
+        status = gani_run_recipe(model, recipe, (uint64_t)i, NULL, seed);
+        if (status == GAN_OK) {
+            const size_t width =
+                gan_shape_count(gani_result_shape(recipe, "codes")) / (size_t)batch;
+            memcpy(out + (size_t)i * width, gani_result_data(recipe, "codes"),
+                   count * width * sizeof(float));
+        }
+    }
+    return status;
+}
+
+/* --- what a model is ----------------------------------------------------------- */
+
+GAN_API gan_dataset_desc gan_model_dataset_desc(const gan_model *model) {
+    const gan_system *system = &model->system->info;
+    gan_dataset_desc desc;
+    int parts = system->parts;
+    memset(&desc, 0, sizeof desc);
+    desc.height = model->height;
+    desc.width = model->width;
+    desc.channels = model->channels;
+    for (int i = 0; model->train && i < model->train->feed_count; i++) {
+        const gani_feed *feed = &model->train->feeds[i];
+        if (feed->kind == GANI_FEED_IMAGES && (int)feed->a + 1 > parts) {
+            parts = (int)feed->a + 1;
+        }
+    }
+    (void)parts;
+    return desc;
+}
+
+/* Memory of sampling or translating one image: parameters too. */
+static size_t gani_recipe_whole_bytes(const gani_recipe *recipe) {
+    return gani_recipe_bytes(recipe) + recipe->phases[0].info.param_bytes;
+}
+
+static void gani_look_at_sample(const gani_recipe *recipe, gan_model_info *info) {
+    const gan_shape shape = gani_result_shape(recipe, "images");
+    const gan_shape frames = gani_result_shape(recipe, "frames");
+    info->sample_channels = shape.dim[1];
+    info->sample_height = shape.dim[2];
+    info->sample_width = shape.dim[3];
+    info->frames = frames.rank > 0 ? frames.dim[0] : 0;
+    info->sample_bytes = gani_recipe_whole_bytes(recipe);
+    info->sample_multiply_adds = gani_recipe_work(recipe);
+    for (int i = 0; i < recipe->feed_count; i++) {
+        if (recipe->feeds[i].kind == GANI_FEED_CYCLE &&
+            strcmp(recipe->feeds[i].name, "label") == 0) {
+            info->classes = (int)recipe->feeds[i].a;
+        }
+    }
+}
+
+static void gani_look_at_translate(const gani_recipe *recipe, gan_model_info *info) {
+    info->translate_in = gani_source_channels(recipe);
+    info->translate_out = gani_result_shape(recipe, "images").dim[1];
+    info->translate_bytes = gani_recipe_whole_bytes(recipe);
+    info->translate_multiply_adds = gani_recipe_work(recipe);
+}
+
+static void gani_look_at_encode(const gani_recipe *recipe, gan_model_info *info) {
+    info->encode_width = (int)gan_shape_count(gani_result_shape(recipe, "codes"));
+}
+
+GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
+    const gani_system *system = model->system;
+    memset(info, 0, sizeof *info);
+    info->system = &system->info;
     info->height = model->height;
     info->width = model->width;
     info->channels = model->channels;
+    info->channels_b = model->channels_b;
     info->batch = model->batch;
     info->seed = gan_params_seed(model->params);
     info->step = gan_params_step(model->params);
     info->options = model->options_text;
-    const int classes = gani_option_index(info->system, "classes");
-    info->classes = classes < info->system->option_count ? (int)model->options[classes] : 0;
-    info->sample_bytes = gani_recipe_bytes(model->sample) +
-                         gan_program_get_info(model->sample->phases[0].program).param_bytes;
-    info->sample_multiply_adds = gani_recipe_work(model->sample);
     if (model->train) {
         info->train_bytes = gani_recipe_bytes(model->train);
         for (int i = 0; i < model->params->count; i++) {
@@ -16255,12 +16831,16 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
         }
         info->train_multiply_adds = gani_recipe_work(model->train);
     }
-    return GAN_OK;
+    gan_status status = gani_measure(model, system->sample, 0, gani_look_at_sample, info);
+    status =
+        status ? status : gani_measure(model, system->translate, 0, gani_look_at_translate, info);
+    return status ? status : gani_measure(model, system->encode, 0, gani_look_at_encode, info);
 }
 
 GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {
-    static const char *const keys[] = {"height", "width", "channels", "batch"};
-    const int values[] = {model->height, model->width, model->channels, model->batch};
+    static const char *const keys[] = {"height", "width", "channels", "channels_b", "batch"};
+    const int values[] = {model->height, model->width, model->channels, model->channels_b,
+                          model->batch};
     enum { SIZES = sizeof keys / sizeof keys[0] };
     char texts[SIZES][16];
     gan_metadata meta[SIZES + 2];
@@ -16447,9 +17027,11 @@ static void gani_gan_sample(gani_recipe *recipe) {
 static const gani_system gani_gan = {
     {"gan", "Generative Adversarial Nets: two multilayer perceptrons",
      "Goodfellow et al. 2014, arXiv:1406.2661", 28, 28, 1, 64, gani_gan_options,
-     sizeof gani_gan_options / sizeof gani_gan_options[0]},
+     sizeof gani_gan_options / sizeof gani_gan_options[0], 1, 0, 0},
     gani_gan_train,
-    gani_gan_sample};
+    gani_gan_sample,
+    NULL,
+    NULL};
 
 /* ============================================================================
  * >>dcgan  8.3  DCGAN (Radford, Metz, Chintala 2015, arXiv:1511.06434)
@@ -16649,9 +17231,11 @@ static void gani_dcgan_sample(gani_recipe *recipe) {
 
 static const gani_system gani_dcgan = {
     {"dcgan", "Deep Convolutional GAN", "Radford, Metz, Chintala 2015, arXiv:1511.06434", 64, 64, 3,
-     64, gani_dcgan_options, sizeof gani_dcgan_options / sizeof gani_dcgan_options[0]},
+     64, gani_dcgan_options, sizeof gani_dcgan_options / sizeof gani_dcgan_options[0], 1, 0, 0},
     gani_dcgan_train,
-    gani_dcgan_sample};
+    gani_dcgan_sample,
+    NULL,
+    NULL};
 
 /* ============================================================================
  * >>lsgan  8.4  LEAST SQUARES GAN (Mao et al. 2016, arXiv:1611.04076)
@@ -16717,9 +17301,11 @@ static void gani_lsgan_train(gani_recipe *recipe) {
 
 static const gani_system gani_lsgan = {
     {"lsgan", "Least Squares GAN", "Mao et al. 2016, arXiv:1611.04076", 64, 64, 3, 64,
-     gani_lsgan_options, sizeof gani_lsgan_options / sizeof gani_lsgan_options[0]},
+     gani_lsgan_options, sizeof gani_lsgan_options / sizeof gani_lsgan_options[0], 1, 0, 0},
     gani_lsgan_train,
-    gani_network_sample};
+    gani_network_sample,
+    NULL,
+    NULL};
 
 /* ============================================================================
  * >>wgan  8.5  WASSERSTEIN GAN (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875)
@@ -16794,12 +17380,14 @@ static void gani_wgan_train(gani_recipe *recipe) {
     gani_wgan_phases(recipe, loss_d, norm, &clipped, &rmsprop);
 }
 
-static const gani_system gani_wgan = {{"wgan", "Wasserstein GAN, weights clipped",
-                                       "Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875", 64, 64,
-                                       3, 64, gani_wgan_options,
-                                       sizeof gani_wgan_options / sizeof gani_wgan_options[0]},
-                                      gani_wgan_train,
-                                      gani_network_sample};
+static const gani_system gani_wgan = {
+    {"wgan", "Wasserstein GAN, weights clipped",
+     "Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875", 64, 64, 3, 64, gani_wgan_options,
+     sizeof gani_wgan_options / sizeof gani_wgan_options[0], 1, 0, 0},
+    gani_wgan_train,
+    gani_network_sample,
+    NULL,
+    NULL};
 
 /* ============================================================================
  * >>wgan-gp  8.6  WASSERSTEIN GAN WITH GRADIENT PENALTY (Gulrajani et al. 2017, arXiv:1704.00028)
@@ -16848,9 +17436,11 @@ static void gani_wgan_gp_train(gani_recipe *recipe) {
 static const gani_system gani_wgan_gp = {
     {"wgan-gp", "Wasserstein GAN with gradient penalty", "Gulrajani et al. 2017, arXiv:1704.00028",
      64, 64, 3, 64, gani_wgan_gp_options,
-     sizeof gani_wgan_gp_options / sizeof gani_wgan_gp_options[0]},
+     sizeof gani_wgan_gp_options / sizeof gani_wgan_gp_options[0], 1, 0, 0},
     gani_wgan_gp_train,
-    gani_network_sample};
+    gani_network_sample,
+    NULL,
+    NULL};
 
 /* ============================================================================
  * >>cgan  8.7  CONDITIONAL GAN (Mirza and Osindero 2014, arXiv:1411.1784)
@@ -16962,9 +17552,11 @@ static void gani_cgan_sample(gani_recipe *recipe) {
 static const gani_system gani_cgan = {
     {"cgan", "Conditional GAN: draws the class that it is asked for",
      "Mirza and Osindero 2014, arXiv:1411.1784", 28, 28, 1, 64, gani_cgan_options,
-     sizeof gani_cgan_options / sizeof gani_cgan_options[0]},
+     sizeof gani_cgan_options / sizeof gani_cgan_options[0], 1, 0, 0},
     gani_cgan_train,
-    gani_cgan_sample};
+    gani_cgan_sample,
+    NULL,
+    NULL};
 
 /* ============================================================================
  * >>upsampling  8.8  NETWORKS WITH UPSAMPLING
@@ -17138,9 +17730,11 @@ static void gani_acgan_sample(gani_recipe *recipe) {
 static const gani_system gani_acgan = {
     {"acgan", "Auxiliary Classifier GAN: draws the class that it is asked for",
      "Odena, Olah, Shlens 2016, arXiv:1610.09585", 32, 32, 1, 64, gani_acgan_options,
-     sizeof gani_acgan_options / sizeof gani_acgan_options[0]},
+     sizeof gani_acgan_options / sizeof gani_acgan_options[0], 1, 0, 0},
     gani_acgan_train,
-    gani_acgan_sample};
+    gani_acgan_sample,
+    NULL,
+    NULL};
 
 /* ============================================================================
  * >>image-networks  8.10  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
@@ -17449,8 +18043,10 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
  * freed. */
 static gan_status gani_read_desc(gan_model_desc *desc, char **options, gan_context *ctx,
                                  const gan_checkpoint *checkpoint, const gan_model_desc *change) {
-    static const char *const keys[] = {"height", "width", "channels", "batch"};
-    int *const fields[] = {&desc->height, &desc->width, &desc->channels, &desc->batch};
+    static const char *const keys[] = {"height", "width", "channels", "batch", "channels_b"};
+    int *const fields[] = {&desc->height, &desc->width, &desc->channels, &desc->batch,
+                           &desc->channels_b};
+    const int known = gan_checkpoint_text(checkpoint, "channels_b") ? 5 : 4; /* not in old files */
     const char *stored = gan_checkpoint_text(checkpoint, "options");
     const char *changed = change->options ? change->options : "";
     *desc = *change;
@@ -17461,7 +18057,7 @@ static gan_status gani_read_desc(gan_model_desc *desc, char **options, gan_conte
     }
     gan_status status = GAN_OK;
     uint64_t value = 0;
-    for (int i = 0; i < 4 && status == GAN_OK; i++) {
+    for (int i = 0; i < known && status == GAN_OK; i++) {
         status = *fields[i] ? GAN_OK : gani_text_value(checkpoint, keys[i], &value);
         *fields[i] = *fields[i] ? *fields[i] : (int)(value < INT_MAX ? value : INT_MAX);
     }

@@ -702,7 +702,8 @@ static void critic_steps(void) {
 }
 
 static void phases_and_rates(void) {
-    static const gani_system system = {{"seldom", "", "", 4, 4, 1, 2, NULL, 0}, seldom_train, NULL};
+    static const gani_system system = {
+        {"seldom", "", "", 4, 4, 1, 2, NULL, 0, 1, 0, 0}, seldom_train, NULL, NULL, NULL};
     gan_context *ctx = open_context(NULL, 1);
     gan_model *model = NULL;
     gan_model_desc desc;
