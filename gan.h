@@ -109,7 +109,8 @@
  *   8.8   >>upsampling    networks that systems below share
  *   8.9   >>acgan         Odena, Olah, Shlens 2016
  *   8.10  >>image-networks  residual generators, patch discriminators
- *   8.11  >>systems       the table of systems; creating and loading models
+ *   8.11  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
+ *   8.12  >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -17886,6 +17887,12 @@ static void gani_chain_double(gani_chain *chain, int channels) {
     gani_chain_relu(chain, 0.0f);
 }
 
+static void gani_chain_out(gani_chain *chain, int channels) {
+    gani_chain_mirror_conv(chain, channels, 7, 0);
+    chain->x = gan_tanh(chain->graph, chain->x);
+    chain->next++;
+}
+
 /* Images of desc->channels in [-1,1] from x [n,c,h,w], sides multiples of 2^downs. Parameters
  * "model.1", "model.4", ... "model.10.conv_block.1" ... */
 static gan_tensor gani_resnet_generator(gan_graph *g, const gani_resnet_desc *desc, gan_tensor x) {
@@ -17902,8 +17909,7 @@ static gan_tensor gani_resnet_generator(gan_graph *g, const gani_resnet_desc *de
         gani_chain_double(&chain, desc->ngf << i);
     }
     if (!desc->no_image) {
-        gani_chain_mirror_conv(&chain, desc->channels, 7, 0);
-        chain.x = gan_tanh(g, chain.x);
+        gani_chain_out(&chain, desc->channels);
     }
     gan_graph_pop(g);
     return chain.x;
@@ -17981,7 +17987,172 @@ static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *
 }
 
 /* ============================================================================
- * >>systems  8.11  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>pix2pixhd-networks  8.11  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
+ *
+ * Global generator, local enhancers, discriminators at several sizes, the encoder of instances and
+ * the part of VGG-19 that compares images; names as in NVIDIA/pix2pixHD (discriminators: those
+ * with feature matching) and in torchvision. Networks are built from the chains of
+ * >>image-networks with biases everywhere.
+ *
+ * With k enhancers the global network works at 1/2^k of the size and gives maps, not an image.
+ * Enhancer i, from coarse to fine, adds to them what it sees at twice their size:
+ *
+ *     y_0 = G(x_k),  y_i = B_i(A_i(x_(k-i)) + y_(i-1)),  x_0 = x, x_(j+1) = x_j at half the size
+ *
+ * where A_i halves, B_i doubles. So a global network of ngf channels becomes the inner part of one
+ * with one enhancer and ngf/2.
+ *
+ * Holds:  the networks; edges and averages by instance.
+ * Uses:   >>image-networks  >>layers        Knows nothing of: recipes.
+ * ========================================================================= */
+
+enum {
+    GANI_HD_SCALES = 4,  /* most sizes that are judged; one more than there are enhancers */
+    GANI_HD_STAGES = 6,  /* most stages of a discriminator that are matched: layers + 1 */
+    GANI_HD_IDS = 65536, /* instances have numbers below this: samples of 16 bits */
+    GANI_VGG_TAPS = 5
+};
+
+/* Half the size; windows at the border count only what is inside. */
+static gan_tensor gani_hd_shrink(gan_graph *g, gan_tensor x) {
+    return gan_avg_pool(g, x, 3, 2, 1, 0);
+}
+
+typedef struct gani_hd_desc {
+    gani_resnet_desc whole; /* ngf: channels at full size */
+    int enhancers;          /* 0: the global generator alone */
+    int blocks_local;       /* residual blocks of each enhancer */
+} gani_hd_desc;
+
+/* Enhancer number i of desc->enhancers, "modelI_1" and "modelI_2"; x is at twice the size of y. */
+static gan_tensor gani_hd_enhance(gan_graph *g, const gani_hd_desc *desc, int i, gan_tensor x,
+                                  gan_tensor y) {
+    const gani_resnet_desc *whole = &desc->whole;
+    const int channels = whole->ngf << (desc->enhancers - i);
+    char name[24];
+    gani_chain in = gani_chain_begin(g, whole->norm, 1, x);
+    snprintf(name, sizeof name, "model%d_1", i);
+    gan_graph_push(g, name);
+    gani_chain_in(&in, channels);
+    gani_chain_halve(&in, 2 * channels);
+    gan_graph_pop(g);
+    gani_chain out = gani_chain_begin(g, whole->norm, 1, gan_add(g, in.x, y));
+    snprintf(name, sizeof name, "model%d_2", i);
+    gan_graph_push(g, name);
+    for (int k = 0; k < desc->blocks_local; k++) {
+        gani_chain_block(&out, 0);
+    }
+    gani_chain_double(&out, channels);
+    if (i == desc->enhancers) {
+        gani_chain_out(&out, whole->channels);
+    }
+    gan_graph_pop(g);
+    return out.x;
+}
+
+/* Images [n,channels,h,w] from x [n,c,h,w]; sides are multiples of 2^(downs + enhancers). */
+static gan_tensor gani_hd_generator(gan_graph *g, const gani_hd_desc *desc, gan_tensor x) {
+    gani_resnet_desc whole = desc->whole;
+    gan_tensor at[GANI_HD_SCALES]; /* x at all sizes */
+    GAN_ASSERT(desc->enhancers < GANI_HD_SCALES);
+    at[0] = x;
+    for (int i = 1; i <= desc->enhancers; i++) {
+        at[i] = gani_hd_shrink(g, at[i - 1]);
+    }
+    whole.hd = 1;
+    whole.no_image = desc->enhancers > 0;
+    whole.ngf <<= desc->enhancers;
+    gan_tensor y = gani_resnet_generator(g, &whole, at[desc->enhancers]);
+    for (int i = 1; i <= desc->enhancers; i++) {
+        y = gani_hd_enhance(g, desc, i, at[desc->enhancers - i], y);
+    }
+    return y;
+}
+
+/* Scores and features at each size, full size first. */
+typedef struct gani_hd_scores {
+    gan_tensor score[GANI_HD_SCALES];
+    gan_tensor feature[GANI_HD_SCALES][GANI_HD_STAGES];
+} gani_hd_scores;
+
+/* A discriminator of its own for each size. The coarsest is number 0, so that a finer one can be
+ * added later. */
+static gani_hd_scores gani_hd_discriminator(gan_graph *g, const gani_patch_desc *desc, int scales,
+                                            gan_tensor x) {
+    gani_patch_desc patch = *desc;
+    gani_hd_scores scores;
+    memset(&scores, 0, sizeof scores);
+    GAN_ASSERT(scales <= GANI_HD_SCALES && desc->layers < GANI_HD_STAGES);
+    patch.hd = 1;
+    for (int i = 0; i < scales; i++) {
+        patch.scale = scales - 1 - i;
+        scores.score[i] = gani_patch_discriminator(g, &patch, x, scores.feature[i]);
+        x = i < scales - 1 ? gani_hd_shrink(g, x) : x;
+    }
+    return scores;
+}
+
+/* 1 where the instance differs from the one before or behind along an axis, else 0. */
+static gan_tensor gani_hd_edges_along(gan_graph *g, gan_tensor instance, int axis) {
+    const int last = gan_tensor_shape(g, instance).dim[axis] - 1;
+    gan_tensor step = gan_sub(g, gan_slice(g, instance, axis, 1, last),
+                              gan_slice(g, instance, axis, 0, last));
+    step = gan_abs(g, gan_sign(g, step));
+    return gan_maximum(g, gan_pad(g, step, axis, 1, 0), gan_pad(g, step, axis, 0, 1));
+}
+
+/* [n,1,h,w]: 1 on both sides of every border between instances. */
+static gan_tensor gani_hd_edges(gan_graph *g, gan_tensor instance) {
+    return gan_maximum(g, gani_hd_edges_along(g, instance, 2), gani_hd_edges_along(g, instance, 3));
+}
+
+/* For every pixel the row [n*h*w] of a table in which each image has GANI_HD_IDS rows, one for each
+ * instance. */
+static gan_tensor gani_hd_rows(gan_graph *g, gan_tensor instance) {
+    const gan_shape shape = gan_tensor_shape(g, instance);
+    const int n = shape.dim[0];
+    gan_tensor first = gan_affine(g, gan_iota(g, n), (float)GANI_HD_IDS, 0.0f);
+    gan_tensor row = gan_add(g, instance, gan_reshape(g, first, gan_shape4(n, 1, 1, 1)));
+    return gan_reshape(g, row, gan_shape1(n * shape.dim[2] * shape.dim[3]));
+}
+
+/* x [n,c,h,w] with each instance's pixels replaced by their mean; instance [n,1,h,w]. */
+static gan_tensor gani_hd_instance_mean(gan_graph *g, gan_tensor x, gan_tensor instance) {
+    static const int to_rows[] = {0, 2, 3, 1}, from_rows[] = {0, 3, 1, 2};
+    const gan_shape shape = gan_tensor_shape(g, x);
+    const int n = shape.dim[0], c = shape.dim[1], h = shape.dim[2], w = shape.dim[3];
+    gan_tensor row = gani_hd_rows(g, instance);
+    gan_tensor pixels = gan_reshape(g, gan_permute(g, x, to_rows), gan_shape2(n * h * w, c));
+    gan_tensor one = gan_constant(g, gan_shape2(n * h * w, 1), 1.0f);
+    gan_tensor sum = gan_scatter_rows(g, pixels, row, n * GANI_HD_IDS);
+    gan_tensor count = gan_scatter_rows(g, one, row, n * GANI_HD_IDS);
+    gan_tensor mean = gan_div(g, sum, gan_maximum(g, count, gan_constant(g, gan_shape0(), 1.0f)));
+    mean = gan_reshape(g, gan_gather_rows(g, mean, row), gan_shape4(n, h, w, c));
+    return gan_permute(g, mean, from_rows);
+}
+
+/* Taps behind relu1_1, relu2_1 ... relu5_1 of VGG-19 (Simonyan and Zisserman 2014,
+ * arXiv:1409.1556), "features.0.weight" ...; x [n,3,h,w]. */
+static void gani_vgg19(gan_graph *g, gan_tensor x, gan_tensor taps[GANI_VGG_TAPS]) {
+    static const int convs[GANI_VGG_TAPS] = {2, 2, 4, 4, 1};
+    gani_chain chain = gani_chain_begin(g, GAN_NORM_INSTANCE, 1, x);
+    gan_graph_push(g, "features");
+    for (int i = 0; i < GANI_VGG_TAPS; i++) {
+        for (int k = 0; k < convs[i]; k++) {
+            gani_chain_conv(&chain, i < 3 ? 64 << i : 512, 3, 1, 1, 0);
+            gani_chain_relu(&chain, 0.0f);
+            if (k == 0) {
+                taps[i] = chain.x;
+            }
+        }
+        chain.x = i < GANI_VGG_TAPS - 1 ? gan_max_pool(g, chain.x, 2, 2, 0) : chain.x;
+        chain.next++;
+    }
+    gan_graph_pop(g);
+}
+
+/* ============================================================================
+ * >>systems  8.12  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.

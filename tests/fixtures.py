@@ -468,25 +468,27 @@ class Range:
         self.low, self.high, self.shape = low, high, shape
 
 
+def fill(scope, net, seed, prefix=""):
+    """Weights of a network by name, behind the scope: as fill_weights of tests/parity.h draws them."""
+    for key, value in net.named_parameters():
+        full = f"{scope}." + re.sub(r"^(net\.)?(?=\d)", prefix, key)  # "0.weight", "net.0.weight"
+        if value.dim() > 1:  # as PyTorch's default: within 1/sqrt(fan in)
+            bound = np.float32(1 / math.sqrt(value[0].numel()))
+            data = bound * random(full, value.shape, -1.0, 1.0, seed)
+        else:
+            data = random(full, value.shape, 0.75, 1.25, seed) if key.endswith("weight") else \
+                random(full, value.shape, -0.125, 0.125, seed)
+        value.data = torch.tensor(data, dtype=value.dtype)
+
+
 def train(name, make, batch, image_shape, latent_shape, seed, prefix="", count=20, file="training", **inputs):
     """Losses of the first steps: name.out.losses [count,losses], discriminator and generator where these are two. make()
     gives the trainer; step(images, z, **inputs), called without images or z where their shape is None, gives the losses.
-    Weights, images, noise and the further inputs (name -> shape) are random(...) by name; see fill below. The networks
+    Weights, images, noise and the further inputs (name -> shape) are random(...) by name; see fill. The networks
     are trainer.networks (scope -> module), or g and d. The seed is one for which float32 and float64 agree: with others
     a value may come to stand so near the kink of its activation that rounding decides, and losses part by 1e-3."""
     def draw(*arguments):
         return random(*arguments, seed=seed)
-
-    def fill(scope, net):
-        for key, value in net.named_parameters():
-            full = f"{scope}." + re.sub(r"^(net\.)?(?=\d)", prefix, key)  # "0.weight", "net.0.weight"
-            if value.dim() > 1:  # as PyTorch's default: within 1/sqrt(fan in)
-                bound = np.float32(1 / math.sqrt(value[0].numel()))
-                data = bound * draw(full, value.shape, -1.0, 1.0)
-            else:
-                data = draw(full, value.shape, 0.75, 1.25) if key.endswith("weight") else \
-                    draw(full, value.shape, -0.125, 0.125)
-            value.data = torch.tensor(data, dtype=value.dtype)
 
     def input_of_step(key, shape, i, dtype):
         if isinstance(shape, Whole):
@@ -506,7 +508,7 @@ def train(name, make, batch, image_shape, latent_shape, seed, prefix="", count=2
         trainer = make()
         for scope, net in networks(trainer):
             net.to(dtype)
-            fill(scope, net)
+            fill(scope, net, seed, prefix)
         runs.append([trainer.step(*[input_of_step(key, shape, i, dtype) for key, shape in first],
                                   **{key: input_of_step(key, shape, i, dtype) for key, shape in inputs.items()})
                      for i in range(count)])
