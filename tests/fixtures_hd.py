@@ -40,7 +40,7 @@ def networks():
     forward("patch5", hd.PatchDiscriminator(3, 2, 5, "batch"), (2, 3, 128, 96))
     forward("pixel", hd.PixelDiscriminator(6, 4, "batch"), (2, 6, 16, 16), "net.")
     forward("pixel_instance", hd.PixelDiscriminator(6, 4, "instance"), (1, 6, 16, 16), "net.")
-    forward("global", hd.ResnetGenerator(5, 3, 2, 3, 4, hd=True), (1, 5, 32, 48))
+    forward("global", hd.ResnetGenerator(5, 1, 2, 3, 4, hd=True), (1, 5, 64, 48))
     forward("global_batch", hd.ResnetGenerator(5, 3, 4, 2, 2, "batch", hd=True), (2, 5, 16, 16))
     forward("local", hd.LocalEnhancer(5, 3, 2, 2, 2, 1, 3), (1, 5, 32, 24))
     forward("local2", hd.LocalEnhancer(5, 3, 2, 1, 2, 2, 1), (1, 5, 32, 32))
@@ -68,8 +68,8 @@ def training():
     train("pix2pixhd", make(), 1)
     train("pix2pixhd_unmatched", make(0.0), 1)
     train("pix2pixhd_local", make(enhancers=1), 1)
-    train("pix2pixhd_edges", make(instances=True), 1, instance=True)
-    train("pix2pixhd_features", make(instances=True, features=3), 1, instance=True)
+    train("pix2pixhd_edges", make(instances=True), 2, instance=True)
+    train("pix2pixhd_features", make(instances=True, features=3), 2, instance=True)
 
 
 if __name__ == "__main__":
