@@ -1156,6 +1156,38 @@ static void index_errors_name_the_tensor(void) {
     world_close(&w);
 }
 
+/* Rows are written in order, so that of two with one index the latter stays; a read before the
+ * effect sees the old row, one behind it the new one. */
+static void rows_are_assigned(void) {
+    world w;
+    world_open(&w);
+    gan_tensor table = weight(w.graph, "table", 4, 2);
+    gan_tensor idx = gan_input(w.graph, "idx", gan_shape1(3));
+    gan_tensor value = gan_input(w.graph, "value", gan_shape2(3, 2));
+    gan_tensor outputs[2];
+    outputs[0] = gan_gather_rows(w.graph, table, idx);
+    gan_assign_rows(w.graph, table, idx, value);
+    outputs[1] = gan_gather_rows(w.graph, table, idx);
+    gan_program *program = program_of(w.graph, outputs, 2);
+    const float *stored = gan_params_find(w.params, "table").data;
+    float before[8], *at = gan_input_data(w.graph, idx), *x = gan_input_data(w.graph, value);
+    static const float rows[] = {3, 1, 3}, want[] = {4, 5, 2, 3, 4, 5};
+    memcpy(before, stored, sizeof before);
+    memcpy(at, rows, sizeof rows);
+    for (int i = 0; i < 6; i++) {
+        x[i] = (float)i;
+    }
+    run_ok(program);
+    CHECK(memcmp(gan_program_output(program, outputs[0]), before + 6, 8) == 0, "old row");
+    CHECK(memcmp(gan_program_output(program, outputs[1]), want, sizeof want) == 0, "new rows");
+    CHECK(memcmp(stored, before, 8) == 0 && memcmp(stored + 4, before + 4, 8) == 0, "other rows");
+    at[1] = 4.0f;
+    CHECK(gan_program_run(program) == GAN_ERR_NUMERIC && strstr(gan_context_error(w.ctx), "index 4 at 1"),
+          "%s", gan_context_error(w.ctx));
+    gan_program_destroy(program);
+    world_close(&w);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(shapes);
@@ -1187,5 +1219,6 @@ int main(int argc, char **argv) {
     TEST(contexts_are_independent);
     TEST(check_finite_names_the_tensor);
     TEST(index_errors_name_the_tensor);
+    TEST(rows_are_assigned);
     return test_end();
 }

@@ -726,6 +726,275 @@ static void phases_and_rates(void) {
     gan_context_destroy(ctx);
 }
 
+/* ---- images to images: a small system ------------------------------------------------------- */
+
+/* Two linear translators from a to b and back, with a pool, a falling rate and an input of the
+ * caller's; enough to see what recipes can say. The networks take multiples of 4. */
+enum { TOY_POOL = 3 };
+
+static gan_tensor toy_network(gani_recipe *recipe, const char *name, gan_tensor x, int channels) {
+    const gan_init weight = {GAN_INIT_NORMAL, 0.0f, 0.2f};
+    gan_layer_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.weight_init = &weight;
+    x = gan_layer_conv(recipe->graph, name, x, 4 * channels, 4, 4, 0, &desc);
+    gan_graph_push(recipe->graph, name);
+    x = gan_layer_conv_transpose(recipe->graph, "up", x, channels, 4, 4, 0, &desc);
+    gan_graph_pop(recipe->graph);
+    return gan_tanh(recipe->graph, x);
+}
+
+static void toy_train(gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    const gan_optimiser sgd = gan_sgd(0.0f);
+    gan_graph *g = recipe->graph;
+    gan_tensor a = gani_feed_part(recipe, "a", 0, model->channels);
+    gan_tensor b = gani_feed_part(recipe, "b", 1, model->channels_b);
+    gan_tensor rate = gani_feed_schedule(recipe, "lr", 0.1, 2, 4);
+    gan_tensor fake_b = toy_network(recipe, "ab", a, model->channels_b);
+    gan_tensor fake_a = toy_network(recipe, "ba", fake_b, model->channels);
+    gan_tensor old = gani_pool(recipe, "pool", fake_b, TOY_POOL);
+    gan_tensor loss = gan_add(g, gan_loss_l1(g, fake_b, b), gan_loss_l1(g, fake_a, a));
+    loss = gan_add(g, loss, gan_affine(g, gan_loss_l1(g, old, b), 0.5f, 0.0f));
+    gan_minimise(g, loss, "", rate, &sgd);
+    gani_report(recipe, "loss", loss);
+    gani_report(recipe, "generated", fake_b);
+    gani_report(recipe, "pooled", old);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void toy_translate(gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    gan_graph *g = recipe->graph;
+    gani_round_sizes(recipe, 4);
+    gan_tensor x = gani_feed_source(recipe, "in",
+                                    recipe->reverse ? model->channels_b : model->channels);
+    gan_tensor shift = gani_feed_given(recipe, "shift", gan_shape0(), 0.0);
+    gan_tensor y = toy_network(recipe, recipe->reverse ? "ba" : "ab", x,
+                               recipe->reverse ? model->channels : model->channels_b);
+    gani_images(recipe, gan_add(g, y, shift));
+}
+
+static void toy_encode(gani_recipe *recipe) {
+    gan_graph *g = recipe->graph;
+    gan_tensor x = gani_feed_source(recipe, "image", recipe->model->channels);
+    const int channels = recipe->model->channels;
+    x = gan_reshape(g, gan_mean(g, x, 1u << 2 | 1u << 3), gan_shape2(recipe->batch, channels));
+    gani_codes(recipe, x);
+}
+
+static const gani_system toy = {{"toy", "", "", 8, 12, 3, 2, NULL, 0, 2, 0, 1},
+                                toy_train,
+                                NULL,
+                                toy_translate,
+                                toy_encode};
+
+static gan_model *open_toy(gan_context *ctx, int disable_training) {
+    gan_model *model = NULL;
+    gan_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.channels_b = 1;
+    desc.disable_training = disable_training;
+    CHECK(gani_model_create(&model, ctx, &toy, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    return model;
+}
+
+static void fill_random(gan_model *model, const char *name, uint64_t stream) {
+    size_t count;
+    float *data = gan_model_feed(model, name, &count);
+    gan_random_uniform(5, stream, 0, data, count);
+}
+
+/* The pool against the few lines of C that it stands for. */
+static void pool_of_images(void) {
+    enum { IMAGE = 8 * 12 };
+    static float stored[TOY_POOL][IMAGE];
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = open_toy(ctx, 0);
+    int filled = 0, swaps = 0, fresh = 0;
+    for (uint64_t step = 0; step < 12; step++) {
+        fill_random(model, "a", 2 * step);
+        fill_random(model, "b", 2 * step + 1);
+        CHECK(gan_model_train(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+        const float *number = gan_model_feed(model, "pool", NULL);
+        const float *in = gani_result_data(model->train, "generated");
+        const float *out = gani_result_data(model->train, "pooled");
+        for (int i = 0; i < 2; i++) {
+            float want[IMAGE];
+            const int k = (int)number[i];
+            CHECK(number[i] == (float)k && k >= 0 && k < 2 * TOY_POOL, "%g", (double)number[i]);
+            memcpy(want, in + i * IMAGE, sizeof want);
+            if (filled < TOY_POOL) {
+                memcpy(stored[filled++], want, sizeof want);
+            } else if (k < TOY_POOL) {
+                memcpy(want, stored[k], sizeof want);
+                memcpy(stored[k], in + i * IMAGE, sizeof want);
+                swaps++;
+            } else {
+                fresh++;
+            }
+            CHECK(memcmp(want, out + i * IMAGE, sizeof want) == 0, "step %d, image %d", (int)step,
+                  i);
+        }
+        CHECK(gan_params_find(gan_model_params(model), "pool.count").data[0] == (float)filled,
+              "count");
+        CHECK(memcmp(gan_params_find(gan_model_params(model), "pool.images").data, stored,
+                     sizeof stored) == 0,
+              "what is stored in step %d", (int)step);
+    }
+    CHECK(swaps > 4 && fresh > 4, "%d swaps, %d fresh ones", swaps, fresh);
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+/* Constant for two steps, then in a line to zero within four. */
+static void falling_rate(void) {
+    static const double rates[] = {0.1, 0.1, 0.1, 0.075, 0.05, 0.025, 0.0, 0.0};
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = open_toy(ctx, 0);
+    for (uint64_t step = 0; step < 8; step++) {
+        gan_params_set_step(gan_model_params(model), step);
+        CHECK(gan_model_fill(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(fabs((double)gan_model_feed(model, "lr", NULL)[0] - rates[step]) < 1e-8, "step %d",
+              (int)step);
+    }
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+/* Translates [channels,height,width] and [channels,rounded height,rounded width], the latter
+ * mirrored here; the results agree on what they share. */
+static void check_size(gan_model *model, int height, int width, const char *inputs, int in,
+                       int out) {
+    const int h = (height + 3) / 4 * 4, w = (width + 3) / 4 * 4;
+    float *small_in = random_array((size_t)(in * height * width));
+    float *large_in = (float *)malloc(sizeof(float) * (size_t)(in * h * w));
+    float *small_out = (float *)malloc(sizeof(float) * (size_t)(out * height * width));
+    float *large_out = (float *)malloc(sizeof(float) * (size_t)(out * h * w));
+    for (int c = 0; c < in; c++) {
+        for (int y = 0; y < h; y++) {
+            for (int x = 0; x < w; x++) { /* no image here is less than half of what it needs */
+                const int yy = y < height ? y : height > 1 ? 2 * (height - 1) - y : 0;
+                const int xx = x < width ? x : width > 1 ? 2 * (width - 1) - x : 0;
+                large_in[(c * h + y) * w + x] = small_in[(c * height + yy) * width + xx];
+            }
+        }
+    }
+    CHECK(gan_model_translate(model, small_in, 1, height, width, inputs, small_out) == GAN_OK &&
+              gan_model_translate(model, large_in, 1, h, w, inputs, large_out) == GAN_OK,
+          "%d x %d: %s", width, height, gan_context_error(model->ctx));
+    for (int row = 0; row < out * height; row++) {
+        CHECK(memcmp(small_out + row * width,
+                     large_out + ((row / height) * h + row % height) * w,
+                     (size_t)width * sizeof(float)) == 0,
+              "%d x %d: row %d", width, height, row);
+    }
+    free(small_in);
+    free(large_in);
+    free(small_out);
+    free(large_out);
+}
+
+static void translating(void) {
+    enum { IMAGE = 8 * 12 };
+    static float in[3 * 3 * IMAGE], all[3 * IMAGE], one[3 * IMAGE];
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = open_toy(ctx, 0);
+    gan_random_uniform(1, 2, 0, in, 9 * IMAGE);
+    CHECK(gan_model_translate(model, in, 3, 8, 12, NULL, all) == GAN_OK, "%s",
+          gan_context_error(ctx));
+    CHECK(gan_model_translate(model, in + 6 * IMAGE, 1, 8, 12, "direction=ab", one) == GAN_OK, "%s",
+          gan_context_error(ctx));
+    CHECK(memcmp(one, all + 2 * IMAGE, IMAGE * sizeof(float)) == 0, "an image by itself");
+    CHECK(gan_model_translate(model, in, 1, 8, 12, " shift=0.5 seed=3", one) == GAN_OK, "%s",
+          gan_context_error(ctx));
+    for (int i = 0; i < IMAGE; i++) {
+        CHECK(one[i] == all[i] + 0.5f, "shifted pixel %d", i);
+    }
+    CHECK(gan_model_translate(model, all, 1, 8, 12, "direction=ba", one) == GAN_OK, "%s",
+          gan_context_error(ctx));
+    check_size(model, 8, 12, NULL, 3, 1);
+    check_size(model, 5, 9, NULL, 3, 1);
+    check_size(model, 31, 18, "direction=ba", 1, 3);
+    check_size(model, 3, 40, NULL, 3, 1);
+    CHECK(gan_model_translate(model, in, 1, 1, 1, NULL, one) == GAN_OK, "one pixel");
+    CHECK(gan_model_translate(model, in, 1, 8, 12, "direction=b", one) == GAN_ERR_ARGUMENT &&
+              strstr(gan_context_error(ctx), "expected ab or ba, found \"b\""),
+          "%s", gan_context_error(ctx));
+    CHECK(gan_model_translate(model, in, 1, 8, 12, "seed=x", one) == GAN_ERR_ARGUMENT, "seed");
+    CHECK(gan_model_translate(model, in, 1, 8, 12, "in=1", one) == GAN_ERR_ARGUMENT, "source");
+    CHECK(gan_model_translate(model, in, 1, 0, 12, NULL, one) == GAN_ERR_ARGUMENT, "no height");
+    CHECK(gan_model_sample(model, one, 1, NULL, 1) == GAN_ERR_UNSUPPORTED, "sampling");
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+static void encoding(void) {
+    enum { N = 19, CHANNEL = 8 * 12 };
+    static float in[N * 3 * CHANNEL], out[N * 3];
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = open_toy(ctx, 0);
+    gan_model_info info;
+    gan_random_uniform(1, 3, 0, in, N * 3 * CHANNEL);
+    CHECK(gan_model_get_info(model, &info) == GAN_OK && info.encode_width == 3, "width");
+    CHECK(info.translate_in == 3 && info.translate_out == 1 && info.sample_channels == 0 &&
+              info.channels_b == 1 && info.translate_bytes > 0 &&
+              info.translate_multiply_adds == 6.0 * (48 * 4 + 4 * 16),
+          "what it can do: %g", info.translate_multiply_adds);
+    CHECK(gan_model_encode(model, in, N, out, 0) == GAN_OK, "%s", gan_context_error(ctx));
+    for (int i = 0; i < N * 3; i++) {
+        double mean = 0.0;
+        for (int k = 0; k < CHANNEL; k++) {
+            mean += (double)in[i * CHANNEL + k] / CHANNEL;
+        }
+        CHECK(fabs(mean - (double)out[i]) < 1e-5, "mean %d", i);
+    }
+    gan_model_destroy(model);
+    model = NULL;
+    gan_model_desc desc = small_desc(&smalls[2]);
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_encode(model, in, 1, out, 0) == GAN_ERR_UNSUPPORTED &&
+              strstr(gan_context_error(ctx), "dcgan does not encode"),
+          "%s", gan_context_error(ctx));
+    CHECK(gan_model_translate(model, in, 1, 8, 8, NULL, out) == GAN_ERR_UNSUPPORTED, "translate");
+    CHECK(gan_model_sample_frames(model, out, 1, NULL, 1) == GAN_ERR_UNSUPPORTED, "frames");
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+/* A model made for use has the networks of both directions and nothing of training. */
+static void translating_without_training(void) {
+    enum { IMAGE = 8 * 12 };
+    static float in[3 * IMAGE], want[2][3 * IMAGE], got[3 * IMAGE];
+    static const char *const ways[] = {"direction=ab", "direction=ba"};
+    const char *path = scratch("toy.safetensors");
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = open_toy(ctx, 0);
+    gan_checkpoint *checkpoint = NULL;
+    gan_random_uniform(1, 2, 0, in, 3 * IMAGE);
+    CHECK(gan_model_train(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    for (int i = 0; i < 2; i++) {
+        CHECK(gan_model_translate(model, in, 1, 8, 12, ways[i], want[i]) == GAN_OK, "%s",
+              gan_context_error(ctx));
+    }
+    CHECK(gan_model_save(model, path) == GAN_OK, "%s", gan_context_error(ctx));
+    gan_model_destroy(model);
+    model = open_toy(ctx, 1);
+    CHECK(gan_checkpoint_open(&checkpoint, ctx, path) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(strcmp(gan_checkpoint_text(checkpoint, "channels_b"), "1") == 0, "channels_b");
+    CHECK(gani_load_params(model, checkpoint, 1) == GAN_OK, "%s", gan_context_error(ctx));
+    for (int i = 1; i >= 0; i--) {
+        CHECK(gan_model_translate(model, in, 1, 8, 12, ways[i], got) == GAN_OK, "%s",
+              gan_context_error(ctx));
+        CHECK(memcmp(got, want[i], (i ? 3u : 1u) * IMAGE * sizeof(float)) == 0, "%s", ways[i]);
+    }
+    CHECK(!gan_params_find(gan_model_params(model), "pool.images").data, "a pool without training");
+    gan_checkpoint_close(checkpoint);
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+    remove(path);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(parameter_counts);
@@ -745,5 +1014,10 @@ int main(int argc, char **argv) {
     TEST(every_refused_allocation_is_survived);
     TEST(critic_steps);
     TEST(phases_and_rates);
+    TEST(pool_of_images);
+    TEST(falling_rate);
+    TEST(translating);
+    TEST(encoding);
+    TEST(translating_without_training);
     return test_end();
 }

@@ -1315,6 +1315,8 @@ static gan_tensor concat_of(gan_graph *g, gan_tensor a, gan_tensor b, int axis) 
       gan_scatter_rows(g, a, b, 4))                                                               \
     X(dropout, "3", "2", GAN_ERR_ARGUMENT, "p = 1", gan_dropout(g, a, 1.0f, 0))                   \
     X(assign, "3", "3", GAN_ERR_ARGUMENT, "must be a parameter", gan_assign(g, a, b))             \
+    X(assign_rows, "2,3", "2", GAN_ERR_SHAPE, "rows [2,3] at [2] do not fit [4,2]",               \
+      gan_assign_rows(g, gan_param(g, "p", gan_shape2(4, 2), GAN_PARAM_WEIGHT, ones), b, a))      \
     X(sgd_gradient, "4", "1", GAN_ERR_SHAPE, "gradient [4] does not fit parameter [3]",           \
       gani_sgd_op(g, gan_param(g, "p", gan_shape1(3), GAN_PARAM_WEIGHT, ones), a, b, none, 0, 0,  \
                   0))                                                                             \
