@@ -97,8 +97,10 @@
  *   6.2   >>losses        losses over ops
  *   6.3   >>optimisers    updates over ops
  *   7.1   >>images        PGM, PPM, PAM, PNG; resizing, grids
- *   7.2   >>datasets      folders, lists, IDX, drawn digits
- *   7.3   >>checkpoints   safetensors
+ *   7.2   >>digits        drawn digits
+ *   7.3   >>domains       folders, lists, IDX: the images of one domain
+ *   7.4   >>datasets      records of one to three images; batches
+ *   7.5   >>checkpoints   safetensors
  *   8.1   >>models        how a system says what it is; training, sampling, saving
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
@@ -927,10 +929,34 @@ typedef enum gan_fit {
     GAN_FIT_CROP     /* scaled by one factor until it covers the size; the middle is kept */
 } gan_fit;
 
-/* A zero field means its default. */
+/* A record of a dataset has 1 to 3 images, its parts: part 0 is the image, or what a translation
+ * starts from (domain A); part 1 the other one (domain B); part 2 an instance map. */
+typedef enum gan_pairing {
+    GAN_PAIRING_NONE,     /* one image */
+    GAN_PAIRING_SIDES,    /* a file holds A in its left half and B in its right half */
+    GAN_PAIRING_NAMES,    /* files of path and of path_b whose names agree up to the ending; classes
+                             (subfolders) belong to the name. B may have more files than A */
+    GAN_PAIRING_UNPAIRED, /* A of path, B of path_b, each drawn in its own order; without path_b
+                             the folder path has subfolders trainA and trainB */
+    GAN_PAIRING_DERIVED,  /* B is made from A */
+    GAN_PAIRING_HALVES    /* A: the first half of the images; B: made from those of the second
+                             half, which are drawn in their own order */
+} gan_pairing;
+
+/* How B is made from A, see gan_derive_image. */
+typedef enum gan_derive {
+    GAN_DERIVE_NEGATIVE, /* black for white */
+    GAN_DERIVE_ROTATE,   /* turned by 90 degrees counter-clockwise */
+    GAN_DERIVE_EDGES,    /* light outlines on black; 1 channel */
+    GAN_DERIVE_GREY      /* 1 channel */
+} gan_derive;
+
+/* A zero field means its default. Fields that speak of part 0 or 1 mean the parts as they come out,
+ * after swap. */
 typedef struct gan_dataset_desc {
     int height, width;           /* in a batch; default: of the first image (drawn digits: 28) */
-    int channels;                /* 1 or 3; default: as the files, which must then agree */
+    int channels;                /* of part 0: 1 or 3; default: as the files, which must then
+                                    agree */
     int load_height, load_width; /* scaled to this first, then cropped; default: no crop */
     gan_fit fit;                 /* default: GAN_FIT_STRETCH */
     int random_crop;             /* 1: the crop is taken anywhere; default: from the middle */
@@ -938,6 +964,19 @@ typedef struct gan_dataset_desc {
     float low, high;             /* values of black and white; both 0: -1 and 1 */
     size_t memory_bytes;         /* for decoded images, default 512 MiB; what does not fit is
                                     read again when needed */
+    gan_pairing pairing;         /* default: GAN_PAIRING_NONE */
+    gan_derive derive;           /* for GAN_PAIRING_DERIVED and _HALVES; default: the negative */
+    const char *path_b;          /* B of GAN_PAIRING_NAMES and _UNPAIRED, as path */
+    const char *path_instances;  /* a part 2 for pairs by SIDES, NAMES, DERIVED; names agree with
+                                    those of path; default: none */
+    int swap;                    /* 1: A and B change places */
+    int channels_b;              /* of part 1: 1 or 3; default: as its own files, or as derived */
+    int label_maps;              /* bit 0: part 0 holds class numbers; bit 1: part 1 does. Such maps
+                                    have 1 channel, are resized to the nearest sample and come out
+                                    as the file's samples, 0 ... 65535; instance maps always do */
+    int label_count;             /* label maps hold 0 ... label_count-1; default: not checked */
+    int first, count;            /* only records first ... first+count-1 (UNPAIRED: of A and of B);
+                                    count 0: all from first on */
 } gan_dataset_desc;
 
 typedef struct gan_dataset gan_dataset;
@@ -953,33 +992,64 @@ typedef struct gan_dataset gan_dataset;
  *     "idx3", if there is one;
  *   - "digits", or NULL: digits drawn by the library, endless and labelled (a folder of that
  *     name is "./digits").
+ * Of pairs, path is where A comes from (before swap).
  * desc NULL: all defaults. Files are decoded when first needed, so a damaged one is reported by
- * gan_dataset_batch. */
+ * gan_dataset_batch. GAN_ERR_FILE: also a file of A without a partner, or with two. */
 GAN_API gan_status gan_dataset_open(gan_dataset **out, gan_context *ctx, const char *path,
                                     const gan_dataset_desc *desc);
 /* NULL is allowed. */
 GAN_API void gan_dataset_close(gan_dataset *data);
-/* Number of images: of an epoch. 60,000 for drawn digits, which do not repeat after that. */
+/* Number of records: of an epoch. 60,000 for drawn digits, which do not repeat after that. Of
+ * unpaired domains the larger one counts. */
 GAN_API int gan_dataset_count(const gan_dataset *data);
-/* Number of classes, 0 without labels; the name of one (its folder), NULL if it has none. */
+/* Number of classes of part 0, 0 without labels; the name of one (its folder), NULL if it has none.
+ */
 GAN_API int gan_dataset_classes(const gan_dataset *data);
 GAN_API const char *gan_dataset_class_name(const gan_dataset *data, int index);
-/* [channels,height,width] of the images. */
+/* Number of parts of a record, 1 to 3. */
+GAN_API int gan_dataset_parts(const gan_dataset *data);
+/* [channels,height,width] of a part; rank 0 for one that there is not. */
+GAN_API gan_shape gan_dataset_part_shape(const gan_dataset *data, int part);
+/* The same of part 0. */
 GAN_API gan_shape gan_dataset_shape(const gan_dataset *data);
 
-/* Batch number step of an endless sequence: each epoch is a permutation of the images drawn from
- * seed. Image i of the batch is number step*batch + i of the sequence. A pure function of (data,
- * seed, step), crops and flips included, so that going on after a break needs no state.
+/* Batch number step of an endless sequence: each epoch is a permutation of the records drawn from
+ * seed. Record i of the batch is number step*batch + i of the sequence. A pure function of (data,
+ * seed, step), crops and flips included, so that going on after a break needs no state. Crop and
+ * flip are the same for all parts of a pair; unpaired parts have each their own permutation, crop
+ * and flip. A derived part is made from what is left after crop and flip.
  *
- *   images  [batch,channels,height,width]  written, low ... high
- *   labels  [batch] or NULL                written: class numbers
+ *   parts   [gan_dataset_parts] each NULL (not wanted), or
+ *           [batch,channels,height,width]  written, low ... high; label maps: class numbers
+ *   labels  [batch] or NULL                written: class numbers of part 0
  *
- * GAN_ERR_FILE, GAN_ERR_FORMAT: an image cannot be read (named in the message) or has another
- * number of channels than the first; GAN_ERR_STATE: labels wanted from data without. */
+ * GAN_ERR_FILE, GAN_ERR_FORMAT: an image cannot be read (named in the message), has another
+ * number of channels than the first, an odd width where it holds two sides, a class number
+ * beyond label_count; GAN_ERR_STATE: labels wanted from data without. */
+GAN_API gan_status gan_dataset_batch_parts(gan_dataset *data, uint64_t seed, uint64_t step,
+                                           int batch, float *const *parts, float *labels);
+/* The same for part 0 alone. */
 GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t step, int batch,
                                      float *images, float *labels);
-/* Image index (in file order) alone, without random crop and flip. label may be NULL. */
+/* Record index (in file order; of the smaller of two unpaired domains, index modulo its count)
+ * without random crop and flip. label may be NULL. */
+GAN_API gan_status gan_dataset_get_parts(gan_dataset *data, int index, float *const *parts,
+                                         float *label);
 GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, float *label);
+
+/* Makes a derived image, values low ... high:
+ *   negative: low + high - x                    [channels,height,width]
+ *   rotate:   out[y,x] = in[x, width-1-y]       [channels,width,height]
+ *   grey:     0.299 R + 0.587 G + 0.114 B       [1,height,width]
+ *   edges:    low + (largest of the 3x3 grey pixels around it) - (grey pixel): what a dilation
+ *             adds (Liu and Tuzel 2016, arXiv:1606.07536)   [1,height,width]
+ *
+ *   in   [channels,height,width]  channels 1 or 3; read only
+ *   out  as above                 must not overlap in
+ */
+GAN_API gan_status gan_derive_image(gan_context *ctx, gan_derive derive, const float *in,
+                                    int channels, int height, int width, float low, float high,
+                                    float *out);
 
 /* Checkpoints: a list of named tensors and a list of texts under keys. The file format is
  * safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes length of the header,
@@ -13327,24 +13397,228 @@ GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, cons
 }
 
 /* ============================================================================
- * >>datasets  7.2  FOLDERS, LISTS, IDX, DRAWN DIGITS
+ * >>digits  7.2  DRAWN DIGITS
  *
- * A dataset is a list of samples. A sample says where its image is and holds its pixels once they
- * are decoded, at load size [load_height,load_width,channels], 8 bits, while the memory limit
- * allows. A batch picks samples by the permutation of the epoch, and cuts, flips and maps them to
- * floats.
+ * Endless labelled images that need no file. A digit is one or more pen strokes, each a smooth
+ * curve (Catmull and Rom 1974) through a few control points. The points are displaced by a smooth
+ * wave, slanted, turned, scaled and moved, the curve is cut into segments, and a pixel's ink is its
+ * distance to the nearest segment compared with half the width of the pen.
  *
- * Position p of the endless sequence is sample order(seed, p / count)[p % count], where order is
- * a permutation drawn from (seed, epoch); crop and flip are drawn from (seed, p). So a batch
- * depends on (seed, step) alone.
+ * Holds:  shapes of the digits, drawing.
+ * Uses:   >>platform (random numbers)        Knows nothing of: files, datasets.
+ * ========================================================================= */
+
+#define GANI_STREAM_DIGITS ((uint64_t)1 << 63) /* of random numbers; the digit's number is added */
+#define GANI_DIGITS_EPOCH  60000
+#define GANI_DIGITS_SIZE   28
+
+enum { GANI_PEN_UP = 254, GANI_GLYPH_END = 255, GANI_GLYPH_BYTES = 64 };
+
+typedef struct gani_glyph {
+    int digit;
+    /* x, y in a box of 100 x 100, y down; where a stroke has a corner, another begins */
+    unsigned char points[GANI_GLYPH_BYTES];
+} gani_glyph;
+
+#define GANI_UP  GANI_PEN_UP, GANI_PEN_UP
+#define GANI_END GANI_GLYPH_END
+/* clang-format off */
+static const gani_glyph gani_glyphs[] = { /* a line is a stroke, or part of one */
+    {0, {54, 0, 30, 10, 18, 42, 24, 82, 46, 100, 70, 88, 82, 52, 74, 14, 54, 0, GANI_END}},
+    {1, {50, 0, 50, 50, 50, 100, GANI_END}},
+    {1, {32, 24, 44, 14, 54, 0, GANI_UP,
+         54, 0, 54, 50, 54, 100, GANI_END}},
+    {1, {34, 22, 44, 13, 52, 0, GANI_UP,
+         52, 0, 52, 100, GANI_UP,
+         30, 100, 74, 100, GANI_END}},
+    {2, {22, 24, 30, 6, 52, 0, 72, 10, 76, 30, 62, 54, 40, 76, 18, 98, GANI_UP,
+         18, 98, 50, 97, 84, 100, GANI_END}},
+    {3, {22, 12, 46, 0, 70, 8, 72, 28, 58, 44, 40, 48, GANI_UP,
+         40, 48, 64, 52, 78, 70, 70, 90, 46, 100, 20, 90, GANI_END}},
+    {3, {20, 2, 74, 2, GANI_UP,
+         74, 2, 46, 42, GANI_UP,
+         46, 42, 68, 46, 80, 66, 72, 90, 46, 100, 20, 90, GANI_END}},
+    {4, {30, 0, 24, 30, 18, 56, GANI_UP,
+         18, 56, 50, 56, 84, 53, GANI_UP,
+         66, 10, 64, 55, 62, 100, GANI_END}},
+    {4, {64, 0, 40, 34, 14, 68, GANI_UP,
+         14, 68, 86, 68, GANI_UP,
+         64, 0, 64, 50, 64, 100, GANI_END}},
+    {5, {76, 0, 32, 2, GANI_UP,
+         32, 2, 26, 44, GANI_UP,
+         26, 44, 48, 37, 70, 44, 79, 66, 68, 90, 44, 100, 20, 90, GANI_END}},
+    {6, {66, 0, 44, 16, 28, 42, 22, 68, 30, 92, 50, 100,
+         70, 92, 78, 72, 70, 54, 50, 48, 32, 58, 23, 74, GANI_END}},
+    {7, {18, 3, 50, 2, 82, 0, GANI_UP,
+         82, 0, 60, 44, 42, 100, GANI_END}},
+    {7, {18, 3, 50, 2, 82, 0, GANI_UP,
+         82, 0, 60, 44, 42, 100, GANI_UP,
+         32, 52, 74, 48, GANI_END}},
+    {8, {74, 14, 50, 0, 28, 10, 30, 32, 50, 46, 72, 62,
+         76, 84, 52, 100, 26, 88, 28, 64, 50, 46, 70, 32, 74, 14, GANI_END}},
+    {9, {76, 28, 68, 8, 48, 0, 28, 10, 22, 32, 32, 50, 52, 52, 70, 42, 76, 28, GANI_UP,
+         76, 28, 76, 56, 70, 100, GANI_END}},
+    {9, {76, 28, 68, 8, 48, 0, 28, 10, 22, 32, 32, 50, 52, 52, 70, 42, 76, 28, GANI_UP,
+         76, 28, 74, 62, 62, 90, 34, 98, GANI_END}},
+};
+/* clang-format on */
+#undef GANI_UP
+#undef GANI_END
+#define GANI_GLYPH_COUNT ((int)(sizeof gani_glyphs / sizeof gani_glyphs[0]))
+#define GANI_CURVE_STEPS 6 /* segments between two control points */
+
+/* How one digit is written: from the box of the glyph, -0.5 ... 0.5 on both sides, to pixels. */
+typedef struct gani_hand {
+    float wave[2][4];         /* displacement of x and of y: size, frequency in x and y, phase */
+    float xx, xy, yx, yy;     /* slant, turn and scale in one matrix */
+    float centre_x, centre_y; /* pixels */
+    float radius;             /* half the width of the pen, pixels */
+} gani_hand;
+
+static float gani_between(float unit, float low, float high) {
+    return low + (high - low) * unit;
+}
+
+/* u [16]: uniform numbers that decide; size: the smaller side of the image. */
+static void gani_make_hand(gani_hand *hand, const float *u, int height, int width) {
+    const float size = (float)(height < width ? height : width);
+    for (int axis = 0; axis < 2; axis++) {
+        hand->wave[axis][0] = gani_between(u[4 * axis], 0.0f, 0.045f);
+        hand->wave[axis][1] = gani_between(u[4 * axis + 1], -7.0f, 7.0f);
+        hand->wave[axis][2] = gani_between(u[4 * axis + 2], -7.0f, 7.0f);
+        hand->wave[axis][3] = gani_between(u[4 * axis + 3], 0.0f, 6.2831853f);
+    }
+    const float slant = gani_between(u[8], -0.1f, 0.4f), turn = gani_between(u[9], -0.15f, 0.15f);
+    const float tall = size * gani_between(u[10], 0.62f, 0.76f);
+    const float wide = tall * gani_between(u[11], 0.75f, 1.05f);
+    hand->xx = cosf(turn) * wide;
+    hand->yx = sinf(turn) * wide;
+    hand->xy = -slant * hand->xx - sinf(turn) * tall;
+    hand->yy = -slant * hand->yx + cosf(turn) * tall;
+    hand->centre_x = 0.5f * (float)width + size * gani_between(u[12], -0.05f, 0.05f);
+    hand->centre_y = 0.5f * (float)height + size * gani_between(u[13], -0.05f, 0.05f);
+    hand->radius = size * gani_between(u[14], 0.032f, 0.06f);
+}
+
+/* The smooth displacement moves equal points alike, so strokes that meet still do. */
+static void gani_hand_point(const gani_hand *hand, float x, float y, float *out) {
+    const float *a = hand->wave[0], *b = hand->wave[1];
+    const float u = x + a[0] * sinf(a[1] * x + a[2] * y + a[3]);
+    const float v = y + b[0] * sinf(b[1] * x + b[2] * y + b[3]);
+    out[0] = hand->centre_x + hand->xx * u + hand->xy * v;
+    out[1] = hand->centre_y + hand->yx * u + hand->yy * v;
+}
+
+/* distance [height,width] holds squared distances to the ink so far; pixels further than `reach`
+ * from the segment a b are left out. Pixel (x, y) has its centre at x + 0.5, y + 0.5. */
+static void gani_draw_segment(float *distance, int height, int width, const float *a,
+                              const float *b, float reach) {
+    const float dx = b[0] - a[0], dy = b[1] - a[1], length = dx * dx + dy * dy;
+    const int left = (int)fmaxf(fminf(a[0], b[0]) - reach, 0.0f);
+    const int top = (int)fmaxf(fminf(a[1], b[1]) - reach, 0.0f);
+    const int right = (int)fminf(fmaxf(a[0], b[0]) + reach, (float)(width - 1));
+    const int bottom = (int)fminf(fmaxf(a[1], b[1]) + reach, (float)(height - 1));
+    for (int y = top; y <= bottom; y++) {
+        for (int x = left; x <= right; x++) {
+            const float px = (float)x + 0.5f - a[0], py = (float)y + 0.5f - a[1];
+            /* the nearest point is a + along*(b - a) */
+            float along = length > 0.0f ? (px * dx + py * dy) / length : 0.0f;
+            along = along < 0.0f ? 0.0f : along > 1.0f ? 1.0f : along;
+            const float ex = px - along * dx, ey = py - along * dy, square = ex * ex + ey * ey;
+            float *pixel = &distance[(size_t)y * (size_t)width + (size_t)x];
+            *pixel = square < *pixel ? square : *pixel;
+        }
+    }
+}
+
+/* Catmull-Rom between p[1] and p[2]. */
+static float gani_curve(const float p[4], float t) {
+    return p[1] + 0.5f * t *
+                      (p[2] - p[0] +
+                       t * (2.0f * p[0] - 5.0f * p[1] + 4.0f * p[2] - p[3] +
+                            t * (3.0f * (p[1] - p[2]) + p[3] - p[0])));
+}
+
+/* points [count,2] bytes of one stroke. It is closed if it ends where it starts; else the end
+ * points count twice. */
+static void gani_draw_stroke(float *distance, int height, int width, const unsigned char *points,
+                             int count, const gani_hand *hand) {
+    const int last = count - 1;
+    const int closed = points[0] == points[2 * last] && points[1] == points[2 * last + 1];
+    float from[2], to[2];
+    for (int i = 0; i < last; i++) {
+        const int before = i > 0    ? i - 1
+                           : closed ? last - 1
+                                    : 0,
+                  after = i + 2 <= last ? i + 2
+                          : closed      ? 1
+                                        : last;
+        const int at[4] = {before, i, i + 1, after};
+        float x[4], y[4];
+        for (int k = 0; k < 4; k++) {
+            x[k] = (float)points[2 * at[k]] * 0.01f - 0.5f;
+            y[k] = (float)points[2 * at[k] + 1] * 0.01f - 0.5f;
+        }
+        gani_hand_point(hand, x[1], y[1], from);
+        for (int step = 1; step <= GANI_CURVE_STEPS; step++) {
+            const float t = (float)step * (1.0f / GANI_CURVE_STEPS);
+            gani_hand_point(hand, gani_curve(x, t), gani_curve(y, t), to);
+            gani_draw_segment(distance, height, width, from, to, hand->radius + 1.0f);
+            from[0] = to[0];
+            from[1] = to[1];
+        }
+    }
+}
+
+/* Digit number `index` of the sequence `seed`, white on black, to pixels [height,width]; returns
+ * which digit it is. distance [height,width]: scratch. */
+static int gani_draw_digit(uint64_t seed, uint64_t index, int height, int width, float *distance,
+                           unsigned char *pixels) {
+    float u[20];
+    gani_hand hand;
+    gan_random_uniform(seed, GANI_STREAM_DIGITS + index, 0, u, 20);
+    gani_make_hand(&hand, u, height, width);
+    const int digit = (int)(u[16] * 10.0f);
+    int variants = 0;
+    for (int i = 0; i < GANI_GLYPH_COUNT; i++) {
+        variants += gani_glyphs[i].digit == digit;
+    }
+    int skip = (int)(u[17] * (float)variants), row = 0;
+    while (gani_glyphs[row].digit != digit || skip-- > 0) {
+        row++;
+    }
+    const size_t count = (size_t)height * (size_t)width;
+    for (size_t i = 0; i < count; i++) {
+        distance[i] = FLT_MAX;
+    }
+    const unsigned char *points = gani_glyphs[row].points;
+    for (int first = 0, i = 0;; i += 2) {
+        if (points[i] >= GANI_PEN_UP) {
+            gani_draw_stroke(distance, height, width, points + first, (i - first) / 2, &hand);
+            first = i + 2;
+            if (points[i] == GANI_GLYPH_END) {
+                break;
+            }
+        }
+    }
+    for (size_t i = 0; i < count; i++) { /* ink fades over one pixel */
+        float ink = hand.radius + 0.5f - sqrtf(distance[i]);
+        ink = ink < 0.0f ? 0.0f : ink > 1.0f ? 1.0f : ink;
+        pixels[i] = (unsigned char)(ink * 255.0f + 0.5f);
+    }
+    return digit;
+}
+
+/* ============================================================================
+ * >>domains  7.3  FOLDERS, LISTS, IDX: THE IMAGES OF ONE DOMAIN
  *
- * Drawn digits: a digit is one or more pen strokes, each a smooth curve (Catmull and Rom 1974)
- * through a few control points. The points are displaced by a smooth wave, slanted, turned, scaled
- * and moved, the curve is cut into segments, and a pixel's ink is its distance to the nearest
- * segment compared with half the width of the pen.
+ * A domain is a list of samples. A sample says where its image is and holds its pixels once they
+ * are decoded, at load size, while the memory limit allows. An image file has one side, or two
+ * that lie side by side and are kept apart: a block of pixels holds one side after the other, each
+ * [load_height,load_width,channels], 8 bits a sample, or 16 for label maps.
  *
- * Holds:  listing of folders, readers of lists and IDX, drawn digits, batches.
- * Uses:   >>platform  >>images        Knows nothing of: graphs, models.
+ * Holds:  listing of folders, readers of lists and IDX, decoding, keeping.
+ * Uses:   >>platform  >>images  >>digits        Knows nothing of: pairs, batches.
  * ========================================================================= */
 
 #ifndef GAN_NO_DIRENT
@@ -13356,29 +13630,34 @@ GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, cons
 #endif
 #endif
 
-/* Streams of random numbers; an epoch, a position or a digit is added. */
-#define GANI_STREAM_ORDER   ((uint64_t)0x6f72646572 << 24)
-#define GANI_STREAM_AUGMENT ((uint64_t)0x6175676d65 << 24)
-#define GANI_STREAM_DIGITS  ((uint64_t)1 << 63)
-
-#define GANI_DIGITS_EPOCH        60000
-#define GANI_DIGITS_SIZE         28
-#define GANI_DEFAULT_DATA_MEMORY ((size_t)512 << 20)
-#define GANI_MAX_CLASS           16777215u /* class numbers are floats: exact up to here */
+#define GANI_MAX_CLASS 16777215u /* class numbers are floats: exact up to here */
 
 enum { GANI_DATA_FILES, GANI_DATA_IDX, GANI_DATA_DIGITS };
 
 typedef struct gani_sample {
     int path;              /* offset of the file's name in text; IDX: its number in the file */
+    int name;              /* offset of that part of it which a partner must have as well */
     int label;             /* class number */
-    unsigned char *pixels; /* [load_height,load_width,channels] if kept, else NULL */
+    unsigned char *pixels; /* block of the sides, if kept; else NULL */
 } gani_sample;
 
-struct gan_dataset {
+/* Memory for decoded images; the domains of a dataset share it. */
+typedef struct gani_budget {
+    size_t used, limit; /* bytes */
+} gani_budget;
+
+/* The form in which one side of an image is kept. */
+typedef struct gani_form {
+    int channels;      /* 0 while not known */
+    int same_channels; /* files must agree: the description left the number open */
+    int is_labels;     /* class numbers, 16 bits each */
+    int label_count;   /* their limit, 0: none */
+    size_t offset;     /* in the block, bytes */
+} gani_form;
+
+typedef struct gani_domain {
     gan_context *ctx;
-    gan_dataset_desc desc; /* with defaults filled in */
-    int kind;              /* GANI_DATA_... */
-    int same_channels;     /* files must agree: the description left the number open */
+    int kind; /* GANI_DATA_... */
     gani_sample *samples;
     int count, capacity;
     char *text; /* names of files and classes, each ended by a zero */
@@ -13387,44 +13666,50 @@ struct gan_dataset {
     int class_count, class_capacity;
     FILE *idx;
     int idx_height, idx_width;
-    size_t cached_bytes;
-    unsigned char *scratch; /* [load_height,load_width,channels]: an image that is not kept */
-    float *distance;        /* [load_height,load_width]: drawn digits */
-    uint32_t *order;        /* permutation of the epoch below */
-    uint64_t order_seed, order_epoch;
-    int has_order;
-    float value[256]; /* of each 8-bit sample */
-};
+    int load_height, load_width;
+    gan_fit fit;
+    int sides; /* 1 or 2 */
+    gani_form form[2];
+    size_t block_bytes;
+    gani_budget *budget;
+    unsigned char *scratch; /* [block_bytes]: an image that is not kept, the one below */
+    uint64_t scratch_seed, scratch_number;
+    int has_scratch, scratch_label;
+    float *distance; /* [load_height,load_width]: drawn digits */
+} gani_domain;
 
 /* Appends a text; its offset, or -1 without memory. */
-static int gani_add_text(gan_dataset *data, const char *text, size_t length) {
-    if (length >= (size_t)(INT_MAX - data->text_size)) {
-        gani_error(data->ctx, GAN_ERR_LIMIT, "names of files of at most 2 GiB in all expected");
+static int gani_add_text(gani_domain *domain, const char *text, size_t length) {
+    if (length >= (size_t)(INT_MAX - domain->text_size)) {
+        gani_error(domain->ctx, GAN_ERR_LIMIT, "names of files of at most 2 GiB in all expected");
         return -1;
     }
-    void *items = data->text;
-    int ok =
-        gani_grow(data->ctx, &items, &data->text_capacity, data->text_size + (int)length + 1, 1);
-    data->text = (char *)items;
+    void *items = domain->text;
+    int ok = gani_grow(domain->ctx, &items, &domain->text_capacity,
+                       domain->text_size + (int)length + 1, 1);
+    domain->text = (char *)items;
     if (!ok) {
         return -1;
     }
-    const int at = data->text_size;
-    memcpy(data->text + at, text, length);
-    data->text[at + (int)length] = '\0';
-    data->text_size += (int)length + 1;
+    const int at = domain->text_size;
+    memcpy(domain->text + at, text, length);
+    domain->text[at + (int)length] = '\0';
+    domain->text_size += (int)length + 1;
     return at;
 }
 
-static int gani_add_sample(gan_dataset *data, int path, int label) {
-    void *items = data->samples;
-    int ok = gani_grow(data->ctx, &items, &data->capacity, data->count + 1, sizeof *data->samples);
-    data->samples = (gani_sample *)items;
+/* name: how far into the path the part begins by which images are paired. */
+static int gani_add_sample(gani_domain *domain, int path, size_t name, int label) {
+    void *items = domain->samples;
+    int ok = gani_grow(domain->ctx, &items, &domain->capacity, domain->count + 1,
+                       sizeof *domain->samples);
+    domain->samples = (gani_sample *)items;
     if (!ok || path < 0) {
         return 0;
     }
-    gani_sample *sample = &data->samples[data->count++];
+    gani_sample *sample = &domain->samples[domain->count++];
     sample->path = path;
+    sample->name = path + (int)name;
     sample->label = label;
     sample->pixels = NULL;
     return 1;
@@ -13659,55 +13944,58 @@ static int gani_list_folder(gan_context *ctx, const char *path, gani_listing *ou
 
 #endif
 
-static gan_status gani_add_images(gan_dataset *data, const gani_listing *listing, int label) {
+/* root: length of the folder's own path, the separator included. */
+static gan_status gani_add_images(gani_domain *domain, const gani_listing *listing, size_t root,
+                                  int label) {
     for (int i = 0; i < listing->images.count; i++) {
         const char *path = listing->images.items[i];
-        if (!gani_add_sample(data, gani_add_text(data, path, strlen(path)), label)) {
-            return data->ctx->status;
+        if (!gani_add_sample(domain, gani_add_text(domain, path, strlen(path)), root, label)) {
+            return domain->ctx->status;
         }
     }
     return GAN_OK;
 }
 
 /* The images of a subfolder become the next class, if it has any. */
-static gan_status gani_add_class(gan_dataset *data, const char *path) {
+static gan_status gani_add_class(gani_domain *domain, const char *path, size_t root) {
     gani_listing listing;
     gan_status status = GAN_OK;
-    if (!gani_list_folder(data->ctx, path, &listing, &status) || status) {
+    if (!gani_list_folder(domain->ctx, path, &listing, &status) || status) {
         return status ? status
-                      : gani_error(data->ctx, GAN_ERR_FILE, "cannot list the folder %s: %s", path,
+                      : gani_error(domain->ctx, GAN_ERR_FILE, "cannot list the folder %s: %s", path,
                                    strerror(errno));
     }
     if (listing.images.count > 0) {
         const char *name = strrchr(path, '/') + 1;
-        void *items = data->class_names;
-        int ok = gani_grow(data->ctx, &items, &data->class_capacity, data->class_count + 1,
-                           sizeof *data->class_names);
-        data->class_names = (int *)items;
-        int text = ok ? gani_add_text(data, name, strlen(name)) : -1;
+        void *items = domain->class_names;
+        int ok = gani_grow(domain->ctx, &items, &domain->class_capacity, domain->class_count + 1,
+                           sizeof *domain->class_names);
+        domain->class_names = (int *)items;
+        int text = ok ? gani_add_text(domain, name, strlen(name)) : -1;
         if (text >= 0) {
-            data->class_names[data->class_count] = text;
-            status = gani_add_images(data, &listing, data->class_count++);
+            domain->class_names[domain->class_count] = text;
+            status = gani_add_images(domain, &listing, root, domain->class_count++);
         } else {
-            status = data->ctx->status;
+            status = domain->ctx->status;
         }
     }
-    gani_free_listing(data->ctx, &listing);
+    gani_free_listing(domain->ctx, &listing);
     return status;
 }
 
-static gan_status gani_open_folder(gan_dataset *data, const char *path,
+static gan_status gani_open_folder(gani_domain *domain, const char *path,
                                    const gani_listing *listing) {
-    gan_status status = gani_add_images(data, listing, 0);
-    if (data->count > 0 && listing->folders.count > 0) {
-        gani_log(data->ctx, "%s: images beside folders; the %d folders are left out", path,
+    const size_t length = strlen(path), root = length + (path[length - 1] == '/' ? 0 : 1);
+    gan_status status = gani_add_images(domain, listing, root, 0);
+    if (domain->count > 0 && listing->folders.count > 0) {
+        gani_log(domain->ctx, "%s: images beside folders; the %d folders are left out", path,
                  listing->folders.count);
     }
     for (int i = 0; i < listing->folders.count && listing->images.count == 0 && !status; i++) {
-        status = gani_add_class(data, listing->folders.items[i]);
+        status = gani_add_class(domain, listing->folders.items[i], root);
     }
-    if (!status && data->count == 0) {
-        return gani_error(data->ctx, GAN_ERR_FILE,
+    if (!status && domain->count == 0) {
+        return gani_error(domain->ctx, GAN_ERR_FILE,
                           "%s: .pgm, .ppm, .pbm, .pnm or .pam images expected, in the folder or "
                           "its subfolders; found none, %d other files and %d folders",
                           path, listing->others, listing->folders.count);
@@ -13731,7 +14019,7 @@ static size_t gani_folder_length(const char *path) {
 }
 
 /* Class number of a line: digits only. */
-static gan_status gani_list_label(gan_dataset *data, const char *list, int line, const char *text,
+static gan_status gani_list_label(gani_domain *domain, const char *list, int line, const char *text,
                                   size_t length, int *label) {
     unsigned value = 0;
     size_t i = 0;
@@ -13740,7 +14028,7 @@ static gan_status gani_list_label(gan_dataset *data, const char *list, int line,
     }
     if (length == 0 || i < length || value > GANI_MAX_CLASS) {
         return gani_error(
-            data->ctx, GAN_ERR_FORMAT,
+            domain->ctx, GAN_ERR_FORMAT,
             "%s: line %d: class number 0 ... %u expected after the tab, found \"%.*s\"", list, line,
             GANI_MAX_CLASS, (int)(length < 40 ? length : 40), text);
     }
@@ -13750,47 +14038,49 @@ static gan_status gani_list_label(gan_dataset *data, const char *list, int line,
 
 /* One line without its end. labelled: -1 before the first line, then whether lines have class
  * numbers. */
-static gan_status gani_list_line(gan_dataset *data, const char *list, int line, const char *text,
+static gan_status gani_list_line(gani_domain *domain, const char *list, int line, const char *text,
                                  size_t length, int *labelled) {
     const char *tab = (const char *)memchr(text, '\t', length);
     const size_t name_length = tab ? (size_t)(tab - text) : length;
     int label = 0;
     if (*labelled >= 0 && *labelled != (tab != NULL)) {
-        return gani_error(data->ctx, GAN_ERR_FORMAT,
+        return gani_error(domain->ctx, GAN_ERR_FORMAT,
                           "%s: line %d: %s class number expected as in the lines before", list,
                           line, *labelled ? "a tab and a" : "no");
     }
     *labelled = tab != NULL;
     if (tab) {
         gan_status status =
-            gani_list_label(data, list, line, tab + 1, length - name_length - 1, &label);
+            gani_list_label(domain, list, line, tab + 1, length - name_length - 1, &label);
         if (status) {
             return status;
         }
-        data->class_count = label >= data->class_count ? label + 1 : data->class_count;
+        domain->class_count = label >= domain->class_count ? label + 1 : domain->class_count;
     }
     const size_t folder = gani_is_absolute(text, name_length) ? 0 : gani_folder_length(list);
     if (name_length == 0 || name_length > 4096) {
-        return gani_error(data->ctx, GAN_ERR_FORMAT,
+        return gani_error(domain->ctx, GAN_ERR_FORMAT,
                           "%s: line %d: path of 1 to 4096 bytes expected, found %lu", list, line,
                           (unsigned long)name_length);
     }
-    int path = gani_add_text(data, list, folder);
+    int path = gani_add_text(domain, list, folder);
     if (path < 0) {
-        return data->ctx->status;
+        return domain->ctx->status;
     }
-    data->text_size--; /* the name goes on where the folder ends */
-    return gani_add_text(data, text, name_length) >= 0 && gani_add_sample(data, path, label)
-               ? GAN_OK
-               : data->ctx->status;
+    domain->text_size--; /* the name goes on where the folder ends */
+    if (gani_add_text(domain, text, name_length) < 0) {
+        return domain->ctx->status;
+    }
+    const size_t name = gani_folder_length(domain->text + path);
+    return gani_add_sample(domain, path, name, label) ? GAN_OK : domain->ctx->status;
 }
 
-static gan_status gani_open_list(gan_dataset *data, const char *list, const unsigned char *bytes,
+static gan_status gani_open_list(gani_domain *domain, const char *list, const unsigned char *bytes,
                                  size_t size_bytes) {
     const char *text = (const char *)bytes;
     int labelled = -1;
     if (memchr(text, '\0', size_bytes)) {
-        return gani_error(data->ctx, GAN_ERR_FORMAT,
+        return gani_error(domain->ctx, GAN_ERR_FORMAT,
                           "%s: a folder, a text file of image paths or an IDX file expected, found "
                           "another binary file",
                           list);
@@ -13801,7 +14091,7 @@ static gan_status gani_open_list(gan_dataset *data, const char *list, const unsi
         size_t length = newline ? full - 1 : full;
         length -= length > 0 && text[length - 1] == '\r' ? 1 : 0;
         if (length > 0 && text[0] != '#') {
-            gan_status status = gani_list_line(data, list, line, text, length, &labelled);
+            gan_status status = gani_list_line(domain, list, line, text, length, &labelled);
             if (status) {
                 return status;
             }
@@ -13809,9 +14099,9 @@ static gan_status gani_open_list(gan_dataset *data, const char *list, const unsi
         text += full;
         size_bytes -= full;
     }
-    return data->count > 0 ? GAN_OK
-                           : gani_error(data->ctx, GAN_ERR_FORMAT,
-                                        "%s: at least one image path expected, found none", list);
+    return domain->count > 0 ? GAN_OK
+                             : gani_error(domain->ctx, GAN_ERR_FORMAT,
+                                          "%s: at least one image path expected, found none", list);
 }
 
 /* --- IDX ------------------------------------------------------------------- */
@@ -13875,29 +14165,29 @@ static char *gani_idx_label_path(gan_context *ctx, const char *images, gan_statu
 }
 
 /* Labels of all samples, if there is such a file. */
-static gan_status gani_idx_labels(gan_dataset *data, const char *images) {
-    gan_context *ctx = data->ctx;
+static gan_status gani_idx_labels(gani_domain *domain, const char *images) {
+    gan_context *ctx = domain->ctx;
     gan_status status;
     char *path = gani_idx_label_path(ctx, images, &status);
     FILE *file = path ? fopen(path, "rb") : NULL;
     int count = 0;
     if (file) {
         status = gani_idx_header(ctx, file, path, 1, &count);
-        if (!status && count != data->count) {
+        if (!status && count != domain->count) {
             status = gani_error(ctx, GAN_ERR_FORMAT,
                                 "%s: %d labels expected, as many as images, found %d", path,
-                                data->count, count);
+                                domain->count, count);
         }
         if (!status && fseek(file, GANI_IDX_HEADER + 4, SEEK_SET) != 0) {
             status = gani_error(ctx, GAN_ERR_FILE, "cannot read %s: %s", path, strerror(errno));
         }
-        for (int i = 0; i < data->count && !status; i++) {
+        for (int i = 0; i < domain->count && !status; i++) {
             const int label = getc(file);
             if (label == EOF) {
                 status = gani_error(ctx, GAN_ERR_FILE, "cannot read %s: it ended early", path);
             }
-            data->samples[i].label = label;
-            data->class_count = label >= data->class_count ? label + 1 : data->class_count;
+            domain->samples[i].label = label;
+            domain->class_count = label >= domain->class_count ? label + 1 : domain->class_count;
         }
         fclose(file);
     }
@@ -13905,46 +14195,47 @@ static gan_status gani_idx_labels(gan_dataset *data, const char *images) {
     return status;
 }
 
-static gan_status gani_open_idx(gan_dataset *data, const char *path) {
+static gan_status gani_open_idx(gani_domain *domain, const char *path) {
     int extents[3];
-    data->kind = GANI_DATA_IDX;
-    data->idx = fopen(path, "rb");
-    if (!data->idx) {
-        return gani_error(data->ctx, GAN_ERR_FILE, "cannot open %s: %s", path, strerror(errno));
+    domain->kind = GANI_DATA_IDX;
+    domain->idx = fopen(path, "rb");
+    if (!domain->idx) {
+        return gani_error(domain->ctx, GAN_ERR_FILE, "cannot open %s: %s", path, strerror(errno));
     }
-    gan_status status = gani_idx_header(data->ctx, data->idx, path, 3, extents);
+    gan_status status = gani_idx_header(domain->ctx, domain->idx, path, 3, extents);
     if (status) {
         return status;
     }
-    data->idx_height = extents[1];
-    data->idx_width = extents[2];
+    domain->idx_height = extents[1];
+    domain->idx_width = extents[2];
     for (int i = 0; i < extents[0]; i++) {
-        if (!gani_add_sample(data, i, 0)) {
-            return data->ctx->status;
+        if (!gani_add_sample(domain, i, 0, 0)) {
+            return domain->ctx->status;
         }
     }
-    if (gani_add_text(data, path, strlen(path)) < 0) { /* the only text: messages name the file */
-        return data->ctx->status;
+    if (gani_add_text(domain, path, strlen(path)) < 0) { /* the only text: messages name the file */
+        return domain->ctx->status;
     }
-    return gani_idx_labels(data, path);
+    return gani_idx_labels(domain, path);
 }
 
 /* Image number `index` of the file, as an image. */
-static gan_status gani_load_idx(gan_dataset *data, int index, gan_image *image) {
-    const size_t size = (size_t)data->idx_height * (size_t)data->idx_width;
-    image->width = data->idx_width;
-    image->height = data->idx_height;
+static gan_status gani_load_idx(gani_domain *domain, int index, gan_image *image) {
+    const size_t size = (size_t)domain->idx_height * (size_t)domain->idx_width;
+    image->width = domain->idx_width;
+    image->height = domain->idx_height;
     image->channels = 1;
     image->maxval = 255;
-    gan_status status = gani_image_allocate(data->ctx, image);
+    gan_status status = gani_image_allocate(domain->ctx, image);
     if (status) {
-        return gani_error_in(data->ctx, status, data->text);
+        return gani_error_in(domain->ctx, status, domain->text);
     }
     unsigned char *bytes =
         (unsigned char *)image->samples; /* read into the first half, widened from the end */
     const long offset = GANI_IDX_HEADER + 4 * 3 + (long)index * (long)size;
-    if (fseek(data->idx, offset, SEEK_SET) != 0 || fread(bytes, 1, size, data->idx) != size) {
-        return gani_error(data->ctx, GAN_ERR_FILE, "cannot read image %d of %s", index, data->text);
+    if (fseek(domain->idx, offset, SEEK_SET) != 0 || fread(bytes, 1, size, domain->idx) != size) {
+        return gani_error(domain->ctx, GAN_ERR_FILE, "cannot read image %d of %s", index,
+                          domain->text);
     }
     for (size_t i = size; i-- > 0;) {
         image->samples[i] = bytes[i];
@@ -13952,236 +14243,11 @@ static gan_status gani_load_idx(gan_dataset *data, int index, gan_image *image) 
     return GAN_OK;
 }
 
-/* --- drawn digits ---------------------------------------------------------- */
-
-enum { GANI_PEN_UP = 254, GANI_GLYPH_END = 255, GANI_GLYPH_BYTES = 64 };
-
-typedef struct gani_glyph {
-    int digit;
-    /* x, y in a box of 100 x 100, y down; where a stroke has a corner, another begins */
-    unsigned char points[GANI_GLYPH_BYTES];
-} gani_glyph;
-
-#define GANI_UP  GANI_PEN_UP, GANI_PEN_UP
-#define GANI_END GANI_GLYPH_END
-/* clang-format off */
-static const gani_glyph gani_glyphs[] = { /* a line is a stroke, or part of one */
-    {0, {54, 0, 30, 10, 18, 42, 24, 82, 46, 100, 70, 88, 82, 52, 74, 14, 54, 0, GANI_END}},
-    {1, {50, 0, 50, 50, 50, 100, GANI_END}},
-    {1, {32, 24, 44, 14, 54, 0, GANI_UP,
-         54, 0, 54, 50, 54, 100, GANI_END}},
-    {1, {34, 22, 44, 13, 52, 0, GANI_UP,
-         52, 0, 52, 100, GANI_UP,
-         30, 100, 74, 100, GANI_END}},
-    {2, {22, 24, 30, 6, 52, 0, 72, 10, 76, 30, 62, 54, 40, 76, 18, 98, GANI_UP,
-         18, 98, 50, 97, 84, 100, GANI_END}},
-    {3, {22, 12, 46, 0, 70, 8, 72, 28, 58, 44, 40, 48, GANI_UP,
-         40, 48, 64, 52, 78, 70, 70, 90, 46, 100, 20, 90, GANI_END}},
-    {3, {20, 2, 74, 2, GANI_UP,
-         74, 2, 46, 42, GANI_UP,
-         46, 42, 68, 46, 80, 66, 72, 90, 46, 100, 20, 90, GANI_END}},
-    {4, {30, 0, 24, 30, 18, 56, GANI_UP,
-         18, 56, 50, 56, 84, 53, GANI_UP,
-         66, 10, 64, 55, 62, 100, GANI_END}},
-    {4, {64, 0, 40, 34, 14, 68, GANI_UP,
-         14, 68, 86, 68, GANI_UP,
-         64, 0, 64, 50, 64, 100, GANI_END}},
-    {5, {76, 0, 32, 2, GANI_UP,
-         32, 2, 26, 44, GANI_UP,
-         26, 44, 48, 37, 70, 44, 79, 66, 68, 90, 44, 100, 20, 90, GANI_END}},
-    {6, {66, 0, 44, 16, 28, 42, 22, 68, 30, 92, 50, 100,
-         70, 92, 78, 72, 70, 54, 50, 48, 32, 58, 23, 74, GANI_END}},
-    {7, {18, 3, 50, 2, 82, 0, GANI_UP,
-         82, 0, 60, 44, 42, 100, GANI_END}},
-    {7, {18, 3, 50, 2, 82, 0, GANI_UP,
-         82, 0, 60, 44, 42, 100, GANI_UP,
-         32, 52, 74, 48, GANI_END}},
-    {8, {74, 14, 50, 0, 28, 10, 30, 32, 50, 46, 72, 62,
-         76, 84, 52, 100, 26, 88, 28, 64, 50, 46, 70, 32, 74, 14, GANI_END}},
-    {9, {76, 28, 68, 8, 48, 0, 28, 10, 22, 32, 32, 50, 52, 52, 70, 42, 76, 28, GANI_UP,
-         76, 28, 76, 56, 70, 100, GANI_END}},
-    {9, {76, 28, 68, 8, 48, 0, 28, 10, 22, 32, 32, 50, 52, 52, 70, 42, 76, 28, GANI_UP,
-         76, 28, 74, 62, 62, 90, 34, 98, GANI_END}},
-};
-/* clang-format on */
-#undef GANI_UP
-#undef GANI_END
-#define GANI_GLYPH_COUNT ((int)(sizeof gani_glyphs / sizeof gani_glyphs[0]))
-#define GANI_CURVE_STEPS 6 /* segments between two control points */
-
-/* How one digit is written: from the box of the glyph, -0.5 ... 0.5 on both sides, to pixels. */
-typedef struct gani_hand {
-    float wave[2][4];         /* displacement of x and of y: size, frequency in x and y, phase */
-    float xx, xy, yx, yy;     /* slant, turn and scale in one matrix */
-    float centre_x, centre_y; /* pixels */
-    float radius;             /* half the width of the pen, pixels */
-} gani_hand;
-
-static float gani_between(float unit, float low, float high) {
-    return low + (high - low) * unit;
-}
-
-/* u [16]: uniform numbers that decide; size: the smaller side of the image. */
-static void gani_make_hand(gani_hand *hand, const float *u, int height, int width) {
-    const float size = (float)(height < width ? height : width);
-    for (int axis = 0; axis < 2; axis++) {
-        hand->wave[axis][0] = gani_between(u[4 * axis], 0.0f, 0.045f);
-        hand->wave[axis][1] = gani_between(u[4 * axis + 1], -7.0f, 7.0f);
-        hand->wave[axis][2] = gani_between(u[4 * axis + 2], -7.0f, 7.0f);
-        hand->wave[axis][3] = gani_between(u[4 * axis + 3], 0.0f, 6.2831853f);
-    }
-    const float slant = gani_between(u[8], -0.1f, 0.4f), turn = gani_between(u[9], -0.15f, 0.15f);
-    const float tall = size * gani_between(u[10], 0.62f, 0.76f);
-    const float wide = tall * gani_between(u[11], 0.75f, 1.05f);
-    hand->xx = cosf(turn) * wide;
-    hand->yx = sinf(turn) * wide;
-    hand->xy = -slant * hand->xx - sinf(turn) * tall;
-    hand->yy = -slant * hand->yx + cosf(turn) * tall;
-    hand->centre_x = 0.5f * (float)width + size * gani_between(u[12], -0.05f, 0.05f);
-    hand->centre_y = 0.5f * (float)height + size * gani_between(u[13], -0.05f, 0.05f);
-    hand->radius = size * gani_between(u[14], 0.032f, 0.06f);
-}
-
-/* The smooth displacement moves equal points alike, so strokes that meet still do. */
-static void gani_hand_point(const gani_hand *hand, float x, float y, float *out) {
-    const float *a = hand->wave[0], *b = hand->wave[1];
-    const float u = x + a[0] * sinf(a[1] * x + a[2] * y + a[3]);
-    const float v = y + b[0] * sinf(b[1] * x + b[2] * y + b[3]);
-    out[0] = hand->centre_x + hand->xx * u + hand->xy * v;
-    out[1] = hand->centre_y + hand->yx * u + hand->yy * v;
-}
-
-/* distance [height,width] holds squared distances to the ink so far; pixels further than `reach`
- * from the segment a b are left out. Pixel (x, y) has its centre at x + 0.5, y + 0.5. */
-static void gani_draw_segment(float *distance, int height, int width, const float *a,
-                              const float *b, float reach) {
-    const float dx = b[0] - a[0], dy = b[1] - a[1], length = dx * dx + dy * dy;
-    const int left = (int)fmaxf(fminf(a[0], b[0]) - reach, 0.0f);
-    const int top = (int)fmaxf(fminf(a[1], b[1]) - reach, 0.0f);
-    const int right = (int)fminf(fmaxf(a[0], b[0]) + reach, (float)(width - 1));
-    const int bottom = (int)fminf(fmaxf(a[1], b[1]) + reach, (float)(height - 1));
-    for (int y = top; y <= bottom; y++) {
-        for (int x = left; x <= right; x++) {
-            const float px = (float)x + 0.5f - a[0], py = (float)y + 0.5f - a[1];
-            /* the nearest point is a + along*(b - a) */
-            float along = length > 0.0f ? (px * dx + py * dy) / length : 0.0f;
-            along = along < 0.0f ? 0.0f : along > 1.0f ? 1.0f : along;
-            const float ex = px - along * dx, ey = py - along * dy, square = ex * ex + ey * ey;
-            float *pixel = &distance[(size_t)y * (size_t)width + (size_t)x];
-            *pixel = square < *pixel ? square : *pixel;
-        }
-    }
-}
-
-/* Catmull-Rom between p[1] and p[2]. */
-static float gani_curve(const float p[4], float t) {
-    return p[1] + 0.5f * t *
-                      (p[2] - p[0] +
-                       t * (2.0f * p[0] - 5.0f * p[1] + 4.0f * p[2] - p[3] +
-                            t * (3.0f * (p[1] - p[2]) + p[3] - p[0])));
-}
-
-/* points [count,2] bytes of one stroke. It is closed if it ends where it starts; else the end
- * points count twice. */
-static void gani_draw_stroke(float *distance, int height, int width, const unsigned char *points,
-                             int count, const gani_hand *hand) {
-    const int last = count - 1;
-    const int closed = points[0] == points[2 * last] && points[1] == points[2 * last + 1];
-    float from[2], to[2];
-    for (int i = 0; i < last; i++) {
-        const int before = i > 0    ? i - 1
-                           : closed ? last - 1
-                                    : 0,
-                  after = i + 2 <= last ? i + 2
-                          : closed      ? 1
-                                        : last;
-        const int at[4] = {before, i, i + 1, after};
-        float x[4], y[4];
-        for (int k = 0; k < 4; k++) {
-            x[k] = (float)points[2 * at[k]] * 0.01f - 0.5f;
-            y[k] = (float)points[2 * at[k] + 1] * 0.01f - 0.5f;
-        }
-        gani_hand_point(hand, x[1], y[1], from);
-        for (int step = 1; step <= GANI_CURVE_STEPS; step++) {
-            const float t = (float)step * (1.0f / GANI_CURVE_STEPS);
-            gani_hand_point(hand, gani_curve(x, t), gani_curve(y, t), to);
-            gani_draw_segment(distance, height, width, from, to, hand->radius + 1.0f);
-            from[0] = to[0];
-            from[1] = to[1];
-        }
-    }
-}
-
-/* Digit number `index` of the sequence `seed`, white on black, to pixels [height,width]; returns
- * which digit it is. distance [height,width]: scratch. */
-static int gani_draw_digit(uint64_t seed, uint64_t index, int height, int width, float *distance,
-                           unsigned char *pixels) {
-    float u[20];
-    gani_hand hand;
-    gan_random_uniform(seed, GANI_STREAM_DIGITS + index, 0, u, 20);
-    gani_make_hand(&hand, u, height, width);
-    const int digit = (int)(u[16] * 10.0f);
-    int variants = 0;
-    for (int i = 0; i < GANI_GLYPH_COUNT; i++) {
-        variants += gani_glyphs[i].digit == digit;
-    }
-    int skip = (int)(u[17] * (float)variants), row = 0;
-    while (gani_glyphs[row].digit != digit || skip-- > 0) {
-        row++;
-    }
-    const size_t count = (size_t)height * (size_t)width;
-    for (size_t i = 0; i < count; i++) {
-        distance[i] = FLT_MAX;
-    }
-    const unsigned char *points = gani_glyphs[row].points;
-    for (int first = 0, i = 0;; i += 2) {
-        if (points[i] >= GANI_PEN_UP) {
-            gani_draw_stroke(distance, height, width, points + first, (i - first) / 2, &hand);
-            first = i + 2;
-            if (points[i] == GANI_GLYPH_END) {
-                break;
-            }
-        }
-    }
-    for (size_t i = 0; i < count; i++) { /* ink fades over one pixel */
-        float ink = hand.radius + 0.5f - sqrtf(distance[i]);
-        ink = ink < 0.0f ? 0.0f : ink > 1.0f ? 1.0f : ink;
-        pixels[i] = (unsigned char)(ink * 255.0f + 0.5f);
-    }
-    return digit;
-}
-
 /* --- opening --------------------------------------------------------------- */
 
-static gan_status gani_check_dataset_desc(gan_context *ctx, const gan_dataset_desc *desc) {
-    const int sizes[4] = {desc->height, desc->width, desc->load_height, desc->load_width};
-    for (int i = 0; i < 4; i++) {
-        if (sizes[i] < 0 || sizes[i] > 65536) {
-            return gani_error(ctx, GAN_ERR_ARGUMENT,
-                              "gan_dataset_open: sizes of 0 to 65536 expected, found %d", sizes[i]);
-        }
-    }
-    if (desc->channels != 0 && desc->channels != 1 && desc->channels != 3) {
-        return gani_error(ctx, GAN_ERR_ARGUMENT,
-                          "gan_dataset_open: 1 or 3 channels (0: as the files) expected, found %d",
-                          desc->channels);
-    }
-    if (desc->fit != GAN_FIT_STRETCH && desc->fit != GAN_FIT_CROP) {
-        return gani_error(ctx, GAN_ERR_ARGUMENT, "gan_dataset_open: a gan_fit expected, found %d",
-                          (int)desc->fit);
-    }
-    const float span = desc->high - desc->low;
-    if (!(span > 0.0f && span <= FLT_MAX) && !(desc->low == 0.0f && desc->high == 0.0f)) {
-        return gani_error(ctx, GAN_ERR_ARGUMENT,
-                          "gan_dataset_open: low < high expected, found %g and %g",
-                          (double)desc->low, (double)desc->high);
-    }
-    return GAN_OK;
-}
-
 /* Decides by the first bytes what a file is. */
-static gan_status gani_open_file(gan_dataset *data, const char *path) {
-    gan_context *ctx = data->ctx;
+static gan_status gani_open_file(gani_domain *domain, const char *path) {
+    gan_context *ctx = domain->ctx;
     unsigned char start[4] = {0, 0, 0, 0};
     FILE *file = fopen(path, "rb");
     if (!file) {
@@ -14198,7 +14264,7 @@ static gan_status gani_open_file(gan_dataset *data, const char *path) {
                           path);
     }
     if (got == 4 && start[0] == 0 && start[1] == 0) {
-        return gani_open_idx(data, path);
+        return gani_open_idx(domain, path);
     }
     if (got >= 3 && start[0] == 'P' && start[1] >= '1' && start[1] <= '7' &&
         gani_is_space(start[2])) {
@@ -14209,113 +14275,837 @@ static gan_status gani_open_file(gan_dataset *data, const char *path) {
     size_t size_bytes;
     gan_status status = gani_read_file(ctx, path, &bytes, &size_bytes);
     if (!status) {
-        status = gani_open_list(data, path, bytes, size_bytes);
+        status = gani_open_list(domain, path, bytes, size_bytes);
         gani_free(ctx, bytes);
     }
     return status;
 }
 
-static gan_status gani_open_path(gan_dataset *data, const char *path) {
+static gan_status gani_domain_open_path(gani_domain *domain, const char *path) {
     gani_listing listing;
     gan_status status = GAN_OK;
     if (!path || strcmp(path, "digits") == 0) {
-        data->kind = GANI_DATA_DIGITS;
-        data->count = GANI_DIGITS_EPOCH;
-        data->class_count = 10;
+        domain->kind = GANI_DATA_DIGITS;
+        domain->count = GANI_DIGITS_EPOCH;
+        domain->class_count = 10;
         return GAN_OK;
     }
-    if (!gani_list_folder(data->ctx, path, &listing, &status)) {
-        return gani_open_file(data, path);
+    if (!gani_list_folder(domain->ctx, path, &listing, &status)) {
+        return gani_open_file(domain, path);
     }
     if (!status) {
-        status = gani_open_folder(data, path, &listing);
-        gani_free_listing(data->ctx, &listing);
+        status = gani_open_folder(domain, path, &listing);
+        gani_free_listing(domain->ctx, &listing);
     }
     return status;
 }
 
-/* Fills in what the description left open; sizes and channels are those of the first image. */
-static gan_status gani_complete_desc(gan_dataset *data) {
-    gan_dataset_desc *desc = &data->desc;
-    gan_image first;
-    memset(&first, 0, sizeof first);
-    first.height = data->kind == GANI_DATA_IDX ? data->idx_height : GANI_DIGITS_SIZE;
-    first.width = data->kind == GANI_DATA_IDX ? data->idx_width : GANI_DIGITS_SIZE;
-    first.channels = 1;
-    desc->height = desc->height ? desc->height : desc->load_height;
-    desc->width = desc->width ? desc->width : desc->load_width;
-    if (data->kind == GANI_DATA_FILES && (!desc->height || !desc->width || !desc->channels)) {
-        gan_status status = gan_image_load(data->ctx, data->text + data->samples[0].path, &first);
+/* Size and channels of the first image: of one side of it. Reads the file only if some of them is
+ * wanted. */
+static gan_status gani_first_image(gani_domain *domain, int wanted, gan_image *first) {
+    memset(first, 0, sizeof *first);
+    first->height = domain->kind == GANI_DATA_IDX ? domain->idx_height : GANI_DIGITS_SIZE;
+    first->width = domain->kind == GANI_DATA_IDX ? domain->idx_width : GANI_DIGITS_SIZE;
+    first->channels = 1;
+    if (domain->kind == GANI_DATA_FILES && wanted) {
+        gan_status status =
+            gan_image_load(domain->ctx, domain->text + domain->samples[0].path, first);
         if (status) {
             return status;
         }
-        gani_free(data->ctx, first.samples);
+        gani_free(domain->ctx, first->samples);
+        first->samples = NULL;
+        first->width = first->width > 1 ? first->width / domain->sides : 1;
     }
-    data->same_channels = desc->channels == 0;
-    desc->channels = desc->channels ? desc->channels : first.channels >= 3 ? 3 : 1;
-    desc->height = desc->height ? desc->height : first.height;
-    desc->width = desc->width ? desc->width : first.width;
+    return GAN_OK;
+}
+
+/* Lays the block out and gets the memory that decoding needs; sizes and forms must be set. */
+static gan_status gani_domain_prepare(gani_domain *domain) {
+    const size_t pixels = gani_mul((size_t)domain->load_height, (size_t)domain->load_width);
+    for (int side = 0; side < domain->sides; side++) {
+        gani_form *form = &domain->form[side];
+        const size_t size_bytes = gani_mul(gani_mul(pixels, (size_t)form->channels),
+                                           form->is_labels ? sizeof(uint16_t) : 1);
+        form->offset = side == 0 ? 0 : gani_round_up(domain->block_bytes, sizeof(uint16_t));
+        domain->block_bytes = side == 0 ? size_bytes : gani_sum(form->offset, size_bytes);
+    }
+    domain->scratch = (unsigned char *)gani_alloc(domain->ctx, domain->block_bytes);
+    if (domain->kind == GANI_DATA_DIGITS) {
+        domain->distance = (float *)gani_alloc(domain->ctx, gani_mul(pixels, sizeof(float)));
+    }
+    return domain->scratch && (domain->distance || domain->kind != GANI_DATA_DIGITS)
+               ? GAN_OK
+               : GAN_ERR_MEMORY;
+}
+
+/* Frees what the domain holds; one that was only zeroed is allowed. */
+static void gani_domain_close(gani_domain *domain) {
+    gan_context *ctx = domain->ctx;
+    if (!ctx) {
+        return;
+    }
+    for (int i = 0; domain->samples && i < domain->count; i++) {
+        gani_free(ctx, domain->samples[i].pixels);
+    }
+    if (domain->idx) {
+        fclose(domain->idx);
+    }
+    gani_free(ctx, domain->samples);
+    gani_free(ctx, domain->text);
+    gani_free(ctx, domain->class_names);
+    gani_free(ctx, domain->scratch);
+    gani_free(ctx, domain->distance);
+    memset(domain, 0, sizeof *domain);
+}
+
+/* --- decoding -------------------------------------------------------------- */
+
+/* Brings an image to load size. */
+static gan_status gani_fit_image(const gani_domain *domain, gan_filter filter, gan_image *image) {
+    const int height = domain->load_height, width = domain->load_width;
+    if (domain->fit == GAN_FIT_STRETCH) {
+        return gan_image_resize(domain->ctx, image, width, height, filter);
+    }
+    int64_t cover_width = width, cover_height = height; /* of the image scaled by one factor */
+    if ((int64_t)width * image->height >= (int64_t)height * image->width) {
+        cover_height = (int64_t)image->height * width / image->width;
+    } else {
+        cover_width = (int64_t)image->width * height / image->height;
+    }
+    if (cover_width > GAN_MAX_PIXELS || cover_height > GAN_MAX_PIXELS) {
+        return gani_error(domain->ctx, GAN_ERR_LIMIT,
+                          "image of %d x %d is too narrow to be scaled to cover %d x %d",
+                          image->width, image->height, width, height);
+    }
+    gan_status status =
+        gan_image_resize(domain->ctx, image, (int)cover_width, (int)cover_height, filter);
+    return status ? status
+                  : gan_image_crop(domain->ctx, image, ((int)cover_width - width) / 2,
+                                   ((int)cover_height - height) / 2, width, height);
+}
+
+/* One side of a file to the form in which it is kept. */
+static gan_status gani_store_colours(const gani_domain *domain, const gani_form *form,
+                                     gan_image *image, unsigned char *out) {
+    const int colours = image->channels >= 3 ? 3 : 1;
+    if (form->same_channels && colours != form->channels) {
+        return gani_error(domain->ctx, GAN_ERR_FORMAT,
+                          "%d channels expected as in the first image, found %d (channels of the "
+                          "description brings all to one number)",
+                          form->channels, colours);
+    }
+    gan_status status = gan_image_convert(domain->ctx, image, form->channels);
+    if (!status) {
+        status = gani_fit_image(domain, GAN_FILTER_BILINEAR, image);
+    }
+    for (size_t i = 0; !status && i < gani_image_count(image); i++) {
+        out[i] = gani_to_byte(image->samples[i], image->maxval);
+    }
+    return status;
+}
+
+static gan_status gani_store_labels(const gani_domain *domain, const gani_form *form,
+                                    gan_image *image, unsigned char *out) {
+    if (image->channels != 1) {
+        return gani_error(domain->ctx, GAN_ERR_FORMAT,
+                          "label map of 1 channel expected, found %d channels", image->channels);
+    }
+    for (size_t i = 0; form->label_count && i < gani_image_count(image); i++) {
+        if (image->samples[i] >= form->label_count) {
+            return gani_error(domain->ctx, GAN_ERR_FORMAT,
+                              "label map of class numbers 0 ... %d expected, found %u at column "
+                              "%lu, row %lu",
+                              form->label_count - 1, (unsigned)image->samples[i],
+                              (unsigned long)(i % (size_t)image->width),
+                              (unsigned long)(i / (size_t)image->width));
+        }
+    }
+    gan_status status = gani_fit_image(domain, GAN_FILTER_NEAREST, image);
+    if (!status) {
+        memcpy(out, image->samples, gani_image_count(image) * sizeof(uint16_t));
+    }
+    return status;
+}
+
+/* The left or right half of an image, as a copy that the caller frees. */
+static gan_status gani_take_side(gan_context *ctx, const gan_image *image, int side,
+                                 gan_image *half) {
+    *half = *image;
+    half->samples = NULL;
+    half->width = image->width / 2;
+    if (image->width % 2) {
+        return gani_error(ctx, GAN_ERR_FORMAT,
+                          "image of even width expected, with two sides, found %d x %d",
+                          image->width, image->height);
+    }
+    gan_status status = gani_image_allocate(ctx, half);
+    const size_t row = (size_t)half->width * (size_t)half->channels;
+    for (size_t y = 0; !status && y < (size_t)half->height; y++) {
+        memcpy(half->samples + y * row, image->samples + (2 * y + (size_t)side) * row,
+               row * sizeof(uint16_t));
+    }
+    return status;
+}
+
+static gan_status gani_store_side(const gani_domain *domain, gan_image *image, int side,
+                                  unsigned char *block) {
+    const gani_form *form = &domain->form[side];
+    gan_image half;
+    memset(&half, 0, sizeof half);
+    gan_status status =
+        domain->sides == 2 ? gani_take_side(domain->ctx, image, side, &half) : GAN_OK;
+    gan_image *from = domain->sides == 2 ? &half : image;
+    if (!status) {
+        status = form->is_labels ? gani_store_labels(domain, form, from, block + form->offset)
+                                 : gani_store_colours(domain, form, from, block + form->offset);
+    }
+    gan_image_free(domain->ctx, &half);
+    return status;
+}
+
+/* Reads the image of a sample and brings its sides to the form in which they are kept. */
+static gan_status gani_decode_sample(gani_domain *domain, int index, unsigned char *block) {
+    const gani_sample *sample = &domain->samples[index];
+    const char *path = domain->text + (domain->kind == GANI_DATA_IDX ? 0 : sample->path);
+    gan_image image;
+    memset(&image, 0, sizeof image);
+    gan_status status = domain->kind == GANI_DATA_IDX ? gani_load_idx(domain, sample->path, &image)
+                                                      : gan_image_load(domain->ctx, path, &image);
+    if (status) { /* the message names the file */
+        gan_image_free(domain->ctx, &image);
+        return status;
+    }
+    for (int side = 0; side < domain->sides && !status; side++) {
+        status = gani_store_side(domain, &image, side, block);
+    }
+    gan_image_free(domain->ctx, &image);
+    return status ? gani_error_in(domain->ctx, status, path) : GAN_OK;
+}
+
+/* Decodes a sample into a block of its own if the budget allows that; *block is NULL if not. */
+static gan_status gani_keep_sample(gani_domain *domain, int index, unsigned char **block) {
+    const size_t cost = domain->block_bytes + 2 * GANI_ALIGN;
+    *block = NULL;
+    if (cost > domain->budget->limit || domain->budget->used > domain->budget->limit - cost) {
+        return GAN_OK;
+    }
+    unsigned char *kept = (unsigned char *)gani_alloc(domain->ctx, domain->block_bytes);
+    if (!kept) {
+        return GAN_ERR_MEMORY;
+    }
+    gan_status status = gani_decode_sample(domain, index, kept);
+    if (status) {
+        gani_free(domain->ctx, kept);
+        return status;
+    }
+    domain->budget->used += cost;
+    *block = kept;
+    return GAN_OK;
+}
+
+/* Draws a digit into scratch, repeated for each channel. */
+static void gani_scratch_digit(gani_domain *domain, uint64_t seed, uint64_t number) {
+    const int channels = domain->form[0].channels;
+    domain->scratch_label = gani_draw_digit(seed, number, domain->load_height, domain->load_width,
+                                            domain->distance, domain->scratch);
+    for (size_t i = domain->block_bytes; channels > 1 && i-- > 0;) {
+        domain->scratch[i] = domain->scratch[i / (size_t)channels];
+    }
+}
+
+/* Block and class of image `number`, or of digit `number` of the sequence `seed`. */
+static gan_status gani_fetch(gani_domain *domain, uint64_t seed, uint64_t number,
+                             const unsigned char **block, int *label) {
+    const int digits = domain->kind == GANI_DATA_DIGITS;
+    gani_sample *sample = digits ? NULL : &domain->samples[number];
+    gan_status status = GAN_OK;
+    if (sample && !sample->pixels) {
+        status = gani_keep_sample(domain, (int)number, &sample->pixels);
+    }
+    if (status || (sample && sample->pixels)) {
+        *block = status ? NULL : sample->pixels;
+        *label = status ? 0 : sample->label;
+        return status;
+    }
+    if (!domain->has_scratch || domain->scratch_number != number || domain->scratch_seed != seed) {
+        domain->has_scratch = 0;
+        if (digits) {
+            gani_scratch_digit(domain, seed, number);
+        } else {
+            status = gani_decode_sample(domain, (int)number, domain->scratch);
+            domain->scratch_label = sample->label;
+        }
+        domain->has_scratch = !status;
+        domain->scratch_number = number;
+        domain->scratch_seed = seed;
+    }
+    *block = domain->scratch;
+    *label = domain->scratch_label;
+    return status;
+}
+
+/* ============================================================================
+ * >>datasets  7.4  RECORDS OF ONE TO THREE IMAGES; BATCHES
+ *
+ * A part of a record comes from one side of a domain's images, or is derived from it. A draw says
+ * which image stands at position p of the endless sequence: order(seed, p / count)[p % count], where
+ * order is a permutation drawn from (seed, epoch), and how it is cropped and flipped, drawn from
+ * (seed, p). So a batch depends on (seed, step) alone. Parts that belong together share a draw, by
+ * which they get the same image number, crop and flip; that is why partners found by name are
+ * brought into one order when a dataset is opened.
+ *
+ *   pairing    part A           part B                    draws
+ *   NONE       domain 0         -                         1
+ *   SIDES      domain 0, left   domain 0, right           1
+ *   NAMES      domain 0         domain 1                  1
+ *   UNPAIRED   domain 0         domain 1                  2
+ *   DERIVED    domain 0         from domain 0             1
+ *   HALVES     domain 0, first  from domain 0, second     2
+ *
+ * Instance maps are domain 2, with the draw of A.
+ *
+ * Holds:  derived images, pairing by names, batches.
+ * Uses:   >>platform  >>domains        Knows nothing of: graphs, models.
+ * ========================================================================= */
+
+/* Streams of random numbers of the two draws; an epoch is added to those of the order. */
+static const uint64_t gani_stream_order[2] = {(uint64_t)0x6f72646572 << 24,
+                                              (uint64_t)0x6f72646542 << 24};
+static const uint64_t gani_stream_augment[2] = {(uint64_t)0x6175676d65 << 24,
+                                                (uint64_t)0x6175676d42 << 24};
+
+#define GANI_DEFAULT_DATA_MEMORY ((size_t)512 << 20)
+
+enum { GANI_DOMAIN_A, GANI_DOMAIN_B, GANI_DOMAIN_INSTANCES, GANI_DOMAINS };
+
+/* Images first ... first+count-1 of a domain, permuted; or a sequence without end. */
+typedef struct gani_draw {
+    int first, count;
+    int endless;     /* drawn digits: number first + p stands at position p */
+    uint32_t *order; /* [count] permutation of the epoch below */
+    uint64_t seed, epoch;
+    int has_order;
+} gani_draw;
+
+typedef struct gani_part {
+    int domain, side, draw; /* where it comes from, or what it is derived from */
+    int derived;
+    int channels;
+} gani_part;
+
+struct gan_dataset {
+    gan_context *ctx;
+    gan_dataset_desc desc; /* with defaults filled in, without paths */
+    gani_domain domains[GANI_DOMAINS];
+    gani_part parts[3];
+    int part_count;
+    gani_draw draws[2];
+    gani_budget budget;
+    float *plain;     /* [3,height,width]: what a part is derived from */
+    float value[256]; /* of each 8-bit sample */
+};
+
+/* --- derived images -------------------------------------------------------- */
+
+/* Grey value of the pixel whose channels lie `plane` floats apart. */
+static float gani_grey(const float *pixel, int channels, size_t plane) {
+    return channels == 1 ? pixel[0]
+                         : 0.299f * pixel[0] + 0.587f * pixel[plane] + 0.114f * pixel[2 * plane];
+}
+
+/* in [channels,count] -> out [count], which may be in. */
+static void gani_derive_grey(const float *in, int channels, size_t count, float *out) {
+    for (size_t i = 0; i < count; i++) {
+        out[i] = gani_grey(in + i, channels, count);
+    }
+}
+
+/* in [channels,height,width] -> out [channels,width,height] */
+static void gani_derive_rotate(const float *in, int channels, int height, int width, float *out) {
+    for (int c = 0; c < channels; c++) {
+        const float *plane = in + (size_t)c * (size_t)height * (size_t)width;
+        for (int y = 0; y < width; y++) {
+            for (int x = 0; x < height; x++) {
+                *out++ = plane[(size_t)x * (size_t)width + (size_t)(width - 1 - y)];
+            }
+        }
+    }
+}
+
+/* in [channels,height,width] -> out [height,width]; pixels beyond the border do not count. */
+static void gani_derive_edges(const float *in, int channels, int height, int width, float low,
+                              float *out) {
+    const size_t plane = (size_t)height * (size_t)width;
+    for (int y = 0; y < height; y++) {
+        const int top = y > 0 ? y - 1 : 0, bottom = y + 1 < height ? y + 1 : y;
+        for (int x = 0; x < width; x++) {
+            const int left = x > 0 ? x - 1 : 0, right = x + 1 < width ? x + 1 : x;
+            const float centre =
+                gani_grey(in + (size_t)y * (size_t)width + (size_t)x, channels, plane);
+            float most = centre;
+            for (int v = top; v <= bottom; v++) {
+                for (int u = left; u <= right; u++) {
+                    const float *pixel = in + (size_t)v * (size_t)width + (size_t)u;
+                    const float value = gani_grey(pixel, channels, plane);
+                    most = value > most ? value : most;
+                }
+            }
+            *out++ = low + (most - centre);
+        }
+    }
+}
+
+/* Channels of an image derived from one of `channels`. */
+static int gani_derived_channels(gan_derive derive, int channels) {
+    return derive == GAN_DERIVE_NEGATIVE || derive == GAN_DERIVE_ROTATE ? channels : 1;
+}
+
+GAN_API gan_status gan_derive_image(gan_context *ctx, gan_derive derive, const float *in,
+                                    int channels, int height, int width, float low, float high,
+                                    float *out) {
+    if ((channels != 1 && channels != 3) || height < 1 || width < 1 || !(low < high)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_derive_image: 1 or 3 channels, at least 1 x 1 pixels and low < high "
+                          "expected, found [%d,%d,%d], %g, %g",
+                          channels, height, width, (double)low, (double)high);
+    }
+    const size_t plane = (size_t)height * (size_t)width, count = (size_t)channels * plane;
+    switch (derive) {
+    case GAN_DERIVE_NEGATIVE:
+        for (size_t i = 0; i < count; i++) {
+            out[i] = low + high - in[i];
+        }
+        return GAN_OK;
+    case GAN_DERIVE_ROTATE:
+        gani_derive_rotate(in, channels, height, width, out);
+        return GAN_OK;
+    case GAN_DERIVE_EDGES:
+        gani_derive_edges(in, channels, height, width, low, out);
+        return GAN_OK;
+    case GAN_DERIVE_GREY:
+        gani_derive_grey(in, channels, plane, out);
+        return GAN_OK;
+    default:
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_derive_image: a gan_derive expected, found %d", (int)derive);
+    }
+}
+
+/* --- partners by name ------------------------------------------------------ */
+
+/* A name without its ending. */
+typedef struct gani_stem {
+    const char *text;
+    size_t length;
+    int index; /* of the sample */
+} gani_stem;
+
+static gani_stem gani_stem_of(const gani_domain *domain, int index) {
+    gani_stem stem;
+    stem.text = domain->text + domain->samples[index].name;
+    stem.length = strlen(stem.text);
+    stem.index = index;
+    for (size_t i = stem.length; i > 0 && stem.text[i - 1] != '/' && stem.text[i - 1] != '\\';) {
+        if (stem.text[--i] == '.') {
+            stem.length = i;
+            break;
+        }
+    }
+    return stem;
+}
+
+static int gani_compare_stems(const void *a, const void *b) {
+    const gani_stem *p = (const gani_stem *)a, *q = (const gani_stem *)b;
+    const size_t common = p->length < q->length ? p->length : q->length;
+    const int order = memcmp(p->text, q->text, common);
+    return order ? order : p->length == q->length ? 0 : (p->length < q->length ? -1 : 1);
+}
+
+/* All stems of a domain, sorted; equal ones are an error. Freed by the caller. */
+static gan_status gani_sorted_stems(const gani_domain *domain, gani_stem **out) {
+    gani_stem *stems =
+        (gani_stem *)gani_alloc(domain->ctx, gani_mul((size_t)domain->count, sizeof *stems));
+    if (!stems) {
+        return GAN_ERR_MEMORY;
+    }
+    for (int i = 0; i < domain->count; i++) {
+        stems[i] = gani_stem_of(domain, i);
+    }
+    qsort(stems, (size_t)domain->count, sizeof *stems, gani_compare_stems);
+    for (int i = 1; i < domain->count; i++) {
+        if (gani_compare_stems(&stems[i - 1], &stems[i]) == 0) {
+            gani_error(domain->ctx, GAN_ERR_FILE,
+                       "one file of a name expected, as pairs are made by names without ending, "
+                       "found %s and %s",
+                       domain->text + domain->samples[stems[i - 1].index].path,
+                       domain->text + domain->samples[stems[i].index].path);
+            gani_free(domain->ctx, stems);
+            return GAN_ERR_FILE;
+        }
+    }
+    *out = stems;
+    return GAN_OK;
+}
+
+/* Brings the samples of b into the order of their partners in a, and drops those without. */
+static gan_status gani_match_names(const gani_domain *a, gani_domain *b, const char *path_b) {
+    gan_context *ctx = a->ctx;
+    gani_stem *stems = NULL, *own = NULL;
+    if (a->kind != GANI_DATA_FILES || b->kind != GANI_DATA_FILES) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "%s: image files on both sides expected for pairs by name, found an IDX "
+                          "file or drawn digits",
+                          path_b);
+    }
+    gan_status status = gani_sorted_stems(a, &own); /* only to find names that occur twice */
+    gani_free(ctx, own);
+    status = status ? status : gani_sorted_stems(b, &stems);
+    gani_sample *matched =
+        status ? NULL : (gani_sample *)gani_alloc(ctx, gani_mul((size_t)a->count, sizeof *matched));
+    if (!matched) {
+        gani_free(ctx, stems);
+        return status ? status : GAN_ERR_MEMORY;
+    }
+    for (int i = 0; i < a->count && !status; i++) {
+        const gani_stem key = gani_stem_of(a, i);
+        const gani_stem *found = (const gani_stem *)bsearch(&key, stems, (size_t)b->count,
+                                                            sizeof *stems, gani_compare_stems);
+        if (found) {
+            matched[i] = b->samples[found->index];
+        } else {
+            status = gani_error(ctx, GAN_ERR_FILE,
+                                "%s: partner \"%.*s\" with any ending expected in %s, found none",
+                                a->text + a->samples[i].path,
+                                (int)(key.length < 200 ? key.length : 200), key.text, path_b);
+        }
+    }
+    gani_free(ctx, stems);
+    if (status) {
+        gani_free(ctx, matched);
+        return status;
+    }
+    if (b->count > a->count) {
+        gani_log(ctx, "%s: %d files without partner are left out", path_b, b->count - a->count);
+    }
+    gani_free(ctx, b->samples);
+    b->samples = matched;
+    b->count = b->capacity = a->count;
+    return GAN_OK;
+}
+
+/* --- opening --------------------------------------------------------------- */
+
+static gan_status gani_check_sizes(gan_context *ctx, const gan_dataset_desc *desc) {
+    const int sizes[4] = {desc->height, desc->width, desc->load_height, desc->load_width};
+    for (int i = 0; i < 4; i++) {
+        if (sizes[i] < 0 || sizes[i] > 65536) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT,
+                              "gan_dataset_open: sizes of 0 to 65536 expected, found %d", sizes[i]);
+        }
+    }
+    const int channels[2] = {desc->channels, desc->channels_b};
+    for (int i = 0; i < 2; i++) {
+        if (channels[i] != 0 && channels[i] != 1 && channels[i] != 3) {
+            return gani_error(
+                ctx, GAN_ERR_ARGUMENT,
+                "gan_dataset_open: 1 or 3 channels (0: as the files) expected, found %d",
+                channels[i]);
+        }
+        if ((desc->label_maps >> i & 1) && channels[i] == 3) {
+            return gani_error(ctx, GAN_ERR_ARGUMENT,
+                              "gan_dataset_open: 1 channel for the label map in part %d expected, "
+                              "found 3",
+                              i);
+        }
+    }
+    if (desc->first < 0 || desc->count < 0) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: first and count of at least 0 expected, found %d, %d",
+                          desc->first, desc->count);
+    }
+    return GAN_OK;
+}
+
+/* The fields that pairing needs, and no others. */
+static gan_status gani_check_pairing(gan_context *ctx, const gan_dataset_desc *desc) {
+    const gan_pairing pairing = desc->pairing;
+    const int wants_b = pairing == GAN_PAIRING_NAMES || pairing == GAN_PAIRING_UNPAIRED;
+    const int paired = pairing == GAN_PAIRING_SIDES || pairing == GAN_PAIRING_NAMES ||
+                       pairing == GAN_PAIRING_DERIVED;
+    if (!paired && !wants_b && pairing != GAN_PAIRING_NONE && pairing != GAN_PAIRING_HALVES) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: a gan_pairing expected, found %d", (int)pairing);
+    }
+    if ((int)desc->derive < 0 || (int)desc->derive > GAN_DERIVE_GREY) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: a gan_derive expected, found %d", (int)desc->derive);
+    }
+    if (desc->path_b && !wants_b) {
+        return gani_error(
+            ctx, GAN_ERR_ARGUMENT,
+            "gan_dataset_open: pairs by names or unpaired expected with path_b \"%s\"",
+            desc->path_b);
+    }
+    if (!desc->path_b && pairing == GAN_PAIRING_NAMES) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: path_b expected for pairs by name, found none");
+    }
+    if (desc->path_instances && !paired) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: pairs by sides, by names or derived expected with "
+                          "path_instances \"%s\"",
+                          desc->path_instances);
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_check_dataset_desc(gan_context *ctx, const gan_dataset_desc *desc) {
+    gan_status status = gani_check_sizes(ctx, desc);
+    status = status ? status : gani_check_pairing(ctx, desc);
+    if (status) {
+        return status;
+    }
+    if (desc->fit != GAN_FIT_STRETCH && desc->fit != GAN_FIT_CROP) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "gan_dataset_open: a gan_fit expected, found %d",
+                          (int)desc->fit);
+    }
+    const float span = desc->high - desc->low;
+    if (!(span > 0.0f && span <= FLT_MAX) && !(desc->low == 0.0f && desc->high == 0.0f)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: low < high expected, found %g and %g",
+                          (double)desc->low, (double)desc->high);
+    }
+    return GAN_OK;
+}
+
+static gan_status gani_open_domain(gan_dataset *data, int which, const char *path) {
+    gani_domain *domain = &data->domains[which];
+    domain->ctx = data->ctx;
+    domain->budget = &data->budget;
+    domain->fit = data->desc.fit;
+    domain->sides = 1;
+    return gani_domain_open_path(domain, path);
+}
+
+/* Subfolder `name` of path as a domain. */
+static gan_status gani_open_subfolder(gan_dataset *data, int which, const char *path,
+                                      const char *name) {
+    char *full = gani_concat(data->ctx, path, "/", name);
+    if (!full) {
+        return GAN_ERR_MEMORY;
+    }
+    gan_status status = gani_open_domain(data, which, full);
+    gani_free(data->ctx, full);
+    return status;
+}
+
+static gan_status gani_open_domains(gan_dataset *data, const char *path,
+                                    const gan_dataset_desc *desc) {
+    gani_domain *a = &data->domains[GANI_DOMAIN_A];
+    if (desc->pairing == GAN_PAIRING_UNPAIRED && !desc->path_b && path) {
+        gan_status status = gani_open_subfolder(data, GANI_DOMAIN_A, path, "trainA");
+        return status ? status : gani_open_subfolder(data, GANI_DOMAIN_B, path, "trainB");
+    }
+    gan_status status = gani_open_domain(data, GANI_DOMAIN_A, path);
+    if (!status && desc->pairing == GAN_PAIRING_SIDES) {
+        a->sides = 2;
+        if (a->kind != GANI_DATA_FILES) {
+            status = gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                                "%s: image files expected for pairs of two sides, found an IDX "
+                                "file or drawn digits",
+                                path ? path : "digits");
+        }
+    }
+    if (!status && (desc->path_b || desc->pairing == GAN_PAIRING_UNPAIRED)) {
+        status = gani_open_domain(data, GANI_DOMAIN_B, desc->path_b);
+    }
+    if (!status && desc->pairing == GAN_PAIRING_NAMES) {
+        status = gani_match_names(a, &data->domains[GANI_DOMAIN_B], desc->path_b);
+    }
+    if (!status && desc->path_instances) {
+        status = gani_open_domain(data, GANI_DOMAIN_INSTANCES, desc->path_instances);
+        if (!status) {
+            status =
+                gani_match_names(a, &data->domains[GANI_DOMAIN_INSTANCES], desc->path_instances);
+        }
+    }
+    return status;
+}
+
+/* Says where the parts come from: the table at the top of the section. */
+static void gani_plan_parts(gan_dataset *data, const gan_dataset_desc *desc) {
+    const gan_pairing pairing = desc->pairing;
+    const int two = pairing != GAN_PAIRING_NONE, swap = two && desc->swap ? 1 : 0;
+    gani_part *b = &data->parts[1 - swap];
+    data->part_count = desc->path_instances ? 3 : two ? 2 : 1;
+    if (two) { /* zero is right for all of A, and for what is not set here */
+        b->domain = pairing == GAN_PAIRING_NAMES || pairing == GAN_PAIRING_UNPAIRED;
+        b->side = pairing == GAN_PAIRING_SIDES;
+        b->draw = pairing == GAN_PAIRING_UNPAIRED || pairing == GAN_PAIRING_HALVES;
+        b->derived = pairing == GAN_PAIRING_DERIVED || pairing == GAN_PAIRING_HALVES;
+    }
+    data->parts[2].domain = GANI_DOMAIN_INSTANCES;
+}
+
+/* Tells each domain in which form a part wants its images. */
+static gan_status gani_set_forms(gan_dataset *data) {
+    const gan_dataset_desc *desc = &data->desc;
+    for (int p = 0; p < data->part_count; p++) {
+        const gani_part *part = &data->parts[p];
+        gani_domain *domain = &data->domains[part->domain];
+        gani_form *form = &domain->form[part->side];
+        const int is_labels = p == 2 || (desc->label_maps >> p & 1);
+        const int wish = p == 0 ? desc->channels : p == 1 ? desc->channels_b : 1;
+        if (is_labels && (part->derived || domain->kind == GANI_DATA_DIGITS)) {
+            return gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                              "gan_dataset_open: files with label maps expected for part %d, found "
+                              "%s",
+                              p, part->derived ? "a derived image" : "drawn digits");
+        }
+        if (!part->derived) {
+            form->is_labels = is_labels;
+            form->label_count = is_labels && p < 2 ? desc->label_count : 0;
+            form->channels = is_labels ? 1 : wish;
+            form->same_channels = form->channels == 0;
+        }
+    }
+    return GAN_OK;
+}
+
+/* Sizes that the description left open are those of the first image of A. */
+static gan_status gani_complete_sizes(gan_dataset *data, const gan_image *first) {
+    gan_dataset_desc *desc = &data->desc;
+    desc->height = desc->height ? desc->height : first->height;
+    desc->width = desc->width ? desc->width : first->width;
     desc->load_height = desc->load_height ? desc->load_height : desc->height;
     desc->load_width = desc->load_width ? desc->load_width : desc->width;
-    desc->memory_bytes = desc->memory_bytes ? desc->memory_bytes : GANI_DEFAULT_DATA_MEMORY;
-    if (desc->low == 0.0f && desc->high == 0.0f) {
-        desc->low = -1.0f;
-        desc->high = 1.0f;
-    }
     if (desc->load_height < desc->height || desc->load_width < desc->width) {
         return gani_error(data->ctx, GAN_ERR_ARGUMENT,
                           "gan_dataset_open: load size of at least %d x %d expected, found %d x %d",
                           desc->width, desc->height, desc->load_width, desc->load_height);
     }
+    if (desc->height != desc->width && desc->derive == GAN_DERIVE_ROTATE &&
+        (desc->pairing == GAN_PAIRING_DERIVED || desc->pairing == GAN_PAIRING_HALVES)) {
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: height = width expected for images to be turned by 90 "
+                          "degrees, found %d x %d",
+                          desc->width, desc->height);
+    }
     return GAN_OK;
 }
 
-/* Bytes of an image at load size. */
-static size_t gani_pixel_bytes(const gan_dataset *data) {
-    return gani_mul(gani_mul((size_t)data->desc.load_height, (size_t)data->desc.load_width),
-                    (size_t)data->desc.channels);
+/* Fills in what the description left open and prepares the domains. */
+static gan_status gani_complete_desc(gan_dataset *data) {
+    gan_dataset_desc *desc = &data->desc;
+    gan_status status = gani_set_forms(data);
+    desc->height = desc->height ? desc->height : desc->load_height;
+    desc->width = desc->width ? desc->width : desc->load_width;
+    if (desc->low == 0.0f && desc->high == 0.0f) {
+        desc->low = -1.0f;
+        desc->high = 1.0f;
+    }
+    for (int s = 0; s < GANI_DOMAINS && !status; s++) {
+        gani_domain *domain = &data->domains[s];
+        gan_image first;
+        if (!domain->ctx) {
+            continue;
+        }
+        const int open = !domain->form[0].channels || !domain->form[domain->sides - 1].channels;
+        status = gani_first_image(domain, open || !desc->height || !desc->width, &first);
+        if (!status && s == GANI_DOMAIN_A) {
+            status = gani_complete_sizes(data, &first);
+        }
+        for (int side = 0; side < domain->sides; side++) {
+            gani_form *form = &domain->form[side];
+            form->channels = form->channels ? form->channels : first.channels >= 3 ? 3 : 1;
+        }
+        domain->load_height = desc->load_height;
+        domain->load_width = desc->load_width;
+        status = status ? status : gani_domain_prepare(domain);
+    }
+    for (int p = 0; p < data->part_count; p++) {
+        gani_part *part = &data->parts[p];
+        const int wish = p == 0 ? desc->channels : desc->channels_b;
+        part->channels = data->domains[part->domain].form[part->side].channels;
+        if (part->derived) {
+            part->channels = wish ? wish : gani_derived_channels(desc->derive, part->channels);
+        }
+    }
+    return status;
+}
+
+/* The records first ... first+count-1 of n. */
+static gan_status gani_limit_draw(gan_dataset *data, gani_draw *draw, int n) {
+    const int first = data->desc.first, count = data->desc.count;
+    if (first >= n || count > n - first) {
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                          "gan_dataset_open: records %d ... %lu (first, count) expected, found %d "
+                          "images",
+                          first, (unsigned long)first + (unsigned long)(count ? count : 1) - 1, n);
+    }
+    draw->first = first;
+    draw->count = count ? count : n - first;
+    return GAN_OK;
+}
+
+static gan_status gani_prepare_draws(gan_dataset *data) {
+    const gan_pairing pairing = data->desc.pairing;
+    gani_draw *a = &data->draws[0], *b = &data->draws[1];
+    gan_status status = gani_limit_draw(data, a, data->domains[GANI_DOMAIN_A].count);
+    if (!status && pairing == GAN_PAIRING_UNPAIRED) {
+        status = gani_limit_draw(data, b, data->domains[GANI_DOMAIN_B].count);
+    }
+    if (!status && pairing == GAN_PAIRING_HALVES) {
+        if (a->count < 2) {
+            return gani_error(data->ctx, GAN_ERR_ARGUMENT,
+                              "gan_dataset_open: at least 2 images expected for two halves, found "
+                              "1");
+        }
+        b->count = a->count - a->count / 2;
+        a->count /= 2;
+        b->first = a->first + a->count;
+    }
+    for (int d = 0; d < 2 && !status; d++) {
+        gani_draw *draw = &data->draws[d];
+        const int domain = d == 1 && pairing == GAN_PAIRING_UNPAIRED;
+        draw->endless = data->domains[domain].kind == GANI_DATA_DIGITS && !data->desc.count &&
+                        pairing != GAN_PAIRING_HALVES;
+        if (draw->count > 0 && !draw->endless) {
+            draw->order = (uint32_t *)gani_alloc(
+                data->ctx, gani_mul((size_t)draw->count, sizeof *draw->order));
+            status = draw->order ? GAN_OK : GAN_ERR_MEMORY;
+        }
+    }
+    return status;
 }
 
 static gan_status gani_prepare_dataset(gan_dataset *data) {
+    const gan_dataset_desc *desc = &data->desc;
     gan_status status = gani_complete_desc(data);
-    if (status) {
-        return status;
-    }
-    data->scratch = (unsigned char *)gani_alloc(data->ctx, gani_pixel_bytes(data));
-    if (data->kind == GANI_DATA_DIGITS) {
-        data->distance =
-            (float *)gani_alloc(data->ctx, gani_mul(gani_pixel_bytes(data), sizeof(float)));
-    } else {
-        data->order =
-            (uint32_t *)gani_alloc(data->ctx, gani_mul((size_t)data->count, sizeof(uint32_t)));
-    }
-    if (!data->scratch || (!data->distance && !data->order)) {
-        return GAN_ERR_MEMORY;
+    status = status ? status : gani_prepare_draws(data);
+    if (!status && data->part_count > 1 && (data->parts[0].derived || data->parts[1].derived)) {
+        const size_t plane = gani_mul((size_t)desc->height, (size_t)desc->width);
+        data->plain = (float *)gani_alloc(data->ctx, gani_mul(plane, 3 * sizeof(float)));
+        status = data->plain ? GAN_OK : GAN_ERR_MEMORY;
     }
     for (int i = 0; i < 256; i++) {
-        data->value[i] = data->desc.low + (data->desc.high - data->desc.low) * ((float)i / 255.0f);
+        data->value[i] = desc->low + (desc->high - desc->low) * ((float)i / 255.0f);
     }
-    return GAN_OK;
+    return status;
 }
 
 GAN_API void gan_dataset_close(gan_dataset *data) {
     if (!data) {
         return;
     }
-    gan_context *ctx = data->ctx;
-    for (int i = 0; data->samples && i < data->count; i++) {
-        gani_free(ctx, data->samples[i].pixels);
+    for (int s = 0; s < GANI_DOMAINS; s++) {
+        gani_domain_close(&data->domains[s]);
     }
-    if (data->idx) {
-        fclose(data->idx);
-    }
-    gani_free(ctx, data->samples);
-    gani_free(ctx, data->text);
-    gani_free(ctx, data->class_names);
-    gani_free(ctx, data->scratch);
-    gani_free(ctx, data->distance);
-    gani_free(ctx, data->order);
-    gani_free(ctx, data);
+    gani_free(data->ctx, data->draws[0].order);
+    gani_free(data->ctx, data->draws[1].order);
+    gani_free(data->ctx, data->plain);
+    gani_free(data->ctx, data);
 }
 
 GAN_API gan_status gan_dataset_open(gan_dataset **out, gan_context *ctx, const char *path,
@@ -14329,13 +15119,17 @@ GAN_API gan_status gan_dataset_open(gan_dataset **out, gan_context *ctx, const c
     if (desc) {
         data->desc = *desc;
     }
+    data->budget.limit =
+        data->desc.memory_bytes ? data->desc.memory_bytes : GANI_DEFAULT_DATA_MEMORY;
     gan_status status = gani_check_dataset_desc(ctx, &data->desc);
     if (!status) {
-        status = gani_open_path(data, path);
+        status = gani_open_domains(data, path, &data->desc);
     }
     if (!status) {
+        gani_plan_parts(data, &data->desc);
         status = gani_prepare_dataset(data);
     }
+    data->desc.path_b = data->desc.path_instances = NULL; /* the caller's */
     if (status) {
         gan_dataset_close(data);
         return status;
@@ -14345,180 +15139,180 @@ GAN_API gan_status gan_dataset_open(gan_dataset **out, gan_context *ctx, const c
 }
 
 GAN_API int gan_dataset_count(const gan_dataset *data) {
-    return data->count;
+    const int a = data->draws[0].count, b = data->draws[1].count;
+    return a > b ? a : b;
 }
 
 GAN_API int gan_dataset_classes(const gan_dataset *data) {
-    return data->class_count;
+    return data->domains[data->parts[0].domain].class_count;
 }
 
 GAN_API const char *gan_dataset_class_name(const gan_dataset *data, int index) {
-    return data->class_names && index >= 0 && index < data->class_count
-               ? data->text + data->class_names[index]
+    const gani_domain *domain = &data->domains[data->parts[0].domain];
+    return domain->class_names && index >= 0 && index < domain->class_count
+               ? domain->text + domain->class_names[index]
                : NULL;
 }
 
+GAN_API int gan_dataset_parts(const gan_dataset *data) {
+    return data->part_count;
+}
+
+GAN_API gan_shape gan_dataset_part_shape(const gan_dataset *data, int part) {
+    gan_shape none;
+    memset(&none, 0, sizeof none);
+    return part >= 0 && part < data->part_count
+               ? gan_shape3(data->parts[part].channels, data->desc.height, data->desc.width)
+               : none;
+}
+
 GAN_API gan_shape gan_dataset_shape(const gan_dataset *data) {
-    return gan_shape3(data->desc.channels, data->desc.height, data->desc.width);
+    return gan_dataset_part_shape(data, 0);
 }
 
 /* --- batches --------------------------------------------------------------- */
 
-/* Brings an image to load size. */
-static gan_status gani_fit_image(gan_dataset *data, gan_image *image) {
-    const int height = data->desc.load_height, width = data->desc.load_width;
-    if (data->desc.fit == GAN_FIT_STRETCH) {
-        return gan_image_resize(data->ctx, image, width, height, GAN_FILTER_BILINEAR);
-    }
-    int64_t cover_width = width, cover_height = height; /* of the image scaled by one factor */
-    if ((int64_t)width * image->height >= (int64_t)height * image->width) {
-        cover_height = (int64_t)image->height * width / image->width;
-    } else {
-        cover_width = (int64_t)image->width * height / image->height;
-    }
-    if (cover_width > GAN_MAX_PIXELS || cover_height > GAN_MAX_PIXELS) {
-        return gani_error(data->ctx, GAN_ERR_LIMIT,
-                          "image of %d x %d is too narrow to be scaled to cover %d x %d",
-                          image->width, image->height, width, height);
-    }
-    gan_status status = gan_image_resize(data->ctx, image, (int)cover_width, (int)cover_height,
-                                         GAN_FILTER_BILINEAR);
-    return status ? status
-                  : gan_image_crop(data->ctx, image, ((int)cover_width - width) / 2,
-                                   ((int)cover_height - height) / 2, width, height);
+/* One record of one draw: which image, and what is cut out of it. */
+typedef struct gani_pick {
+    uint64_t seed, number;
+    int top, left, flip;
+} gani_pick;
+
+/* A number below count, from 32 random bits. */
+static int gani_below(uint32_t bits, int count) {
+    return (int)((uint64_t)bits * (uint64_t)count >> 32);
 }
 
-/* Reads the image of a sample and brings it to the form in which it is kept. */
-static gan_status gani_decode_sample(gan_dataset *data, int index, unsigned char *pixels) {
-    const gani_sample *sample = &data->samples[index];
-    const char *path = data->text + (data->kind == GANI_DATA_IDX ? 0 : sample->path);
-    gan_image image;
-    memset(&image, 0, sizeof image);
-    gan_status status = data->kind == GANI_DATA_IDX ? gani_load_idx(data, sample->path, &image)
-                                                    : gan_image_load(data->ctx, path, &image);
-    if (status) {
-        gan_image_free(data->ctx, &image);
-        return status;
+/* Which image stands at a position of the sequence. */
+static uint64_t gani_image_at(gani_draw *draw, uint64_t stream, uint64_t seed, uint64_t position) {
+    const uint64_t count = (uint64_t)draw->count, epoch = position / count;
+    if (draw->endless) {
+        return (uint64_t)draw->first + position;
     }
-    const int colours = image.channels >= 3 ? 3 : 1;
-    if (data->same_channels && colours != data->desc.channels) {
-        status = gani_error(data->ctx, GAN_ERR_FORMAT,
-                            "%d channels expected as in the first image, found %d (channels of the "
-                            "description brings all to one number)",
-                            data->desc.channels, colours);
+    if (!draw->has_order || draw->seed != seed || draw->epoch != epoch) {
+        gan_random_permutation(seed, stream + epoch, draw->order, (uint32_t)count);
+        draw->has_order = 1;
+        draw->seed = seed;
+        draw->epoch = epoch;
     }
-    if (!status) {
-        status = gan_image_convert(data->ctx, &image, data->desc.channels);
-    }
-    if (!status) {
-        status = gani_fit_image(data, &image);
-    }
-    for (size_t i = 0; !status && i < gani_image_count(&image); i++) {
-        pixels[i] = gani_to_byte(image.samples[i], image.maxval);
-    }
-    gan_image_free(data->ctx, &image);
-    return status ? gani_error_in(data->ctx, status, path) : GAN_OK;
+    return (uint64_t)draw->first + draw->order[position % count];
 }
 
-/* Pixels of a sample, kept ones or read into scratch. */
-static gan_status gani_sample_pixels(gan_dataset *data, int index, const unsigned char **pixels) {
-    gani_sample *sample = &data->samples[index];
-    const size_t size_bytes = gani_pixel_bytes(data), cost = size_bytes + 2 * GANI_ALIGN;
-    if (sample->pixels) {
-        *pixels = sample->pixels;
-        return GAN_OK;
-    }
-    if (cost > data->desc.memory_bytes || data->cached_bytes > data->desc.memory_bytes - cost) {
-        *pixels = data->scratch;
-        return gani_decode_sample(data, index, data->scratch);
-    }
-    unsigned char *block = (unsigned char *)gani_alloc(data->ctx, size_bytes);
-    if (!block) {
-        return GAN_ERR_MEMORY;
-    }
-    gan_status status = gani_decode_sample(data, index, block);
-    if (status) {
-        gani_free(data->ctx, block);
-        return status;
-    }
-    sample->pixels = block;
-    data->cached_bytes += cost;
-    *pixels = block;
-    return GAN_OK;
-}
-
-/* A drawn digit, repeated for each channel. */
-static int gani_digit_pixels(gan_dataset *data, uint64_t seed, uint64_t index) {
-    const int channels = data->desc.channels;
-    const int digit = gani_draw_digit(seed, index, data->desc.load_height, data->desc.load_width,
-                                      data->distance, data->scratch);
-    for (size_t i = gani_pixel_bytes(data); channels > 1 && i-- > 0;) {
-        data->scratch[i] = data->scratch[i / (size_t)channels];
-    }
-    return digit;
-}
-
-/* Cuts, flips and maps pixels [load_height,load_width,channels] to out [channels,height,width]. */
-static void gani_emit_sample(const gan_dataset *data, const unsigned char *pixels, int top,
-                             int left, int flip, float *out) {
+/* What draw number d picks at a position of the sequence. */
+static gani_pick gani_pick_at(gan_dataset *data, int d, uint64_t seed, uint64_t position) {
     const gan_dataset_desc *desc = &data->desc;
-    const size_t channels = (size_t)desc->channels;
+    const int spare_y = desc->load_height - desc->height;
+    const int spare_x = desc->load_width - desc->width;
+    gani_pick pick;
+    uint32_t bits[4];
+    gani_philox(seed, gani_stream_augment[d], position, bits);
+    pick.seed = seed;
+    pick.number = gani_image_at(&data->draws[d], gani_stream_order[d], seed, position);
+    pick.top = desc->random_crop ? gani_below(bits[0], spare_y + 1) : spare_y / 2;
+    pick.left = desc->random_crop ? gani_below(bits[1], spare_x + 1) : spare_x / 2;
+    pick.flip = desc->random_flip && gani_below(bits[2], 2);
+    return pick;
+}
+
+/* Cuts and flips a side [load_height,load_width,channels] of a block, and maps it to out
+ * [channels,height,width]. */
+static void gani_emit_side(const gan_dataset *data, const gani_form *form,
+                           const unsigned char *side, const gani_pick *pick, float *out) {
+    const gan_dataset_desc *desc = &data->desc;
+    const size_t channels = (size_t)form->channels;
     for (size_t c = 0; c < channels; c++) {
         for (int y = 0; y < desc->height; y++) {
-            const unsigned char *row =
-                pixels + ((size_t)(top + y) * (size_t)desc->load_width + (size_t)left) * channels +
+            const size_t row =
+                ((size_t)(pick->top + y) * (size_t)desc->load_width + (size_t)pick->left) *
+                    channels +
                 c;
             for (int x = 0; x < desc->width; x++) {
-                *out++ = data->value[row[(size_t)(flip ? desc->width - 1 - x : x) * channels]];
+                const size_t at = row + (size_t)(pick->flip ? desc->width - 1 - x : x) * channels;
+                if (form->is_labels) {
+                    uint16_t number;
+                    memcpy(&number, side + at * sizeof number, sizeof number);
+                    *out++ = (float)number;
+                } else {
+                    *out++ = data->value[side[at]];
+                }
             }
         }
     }
 }
 
-/* Which sample stands at a position of the sequence. Drawn digits are in order already. */
-static uint64_t gani_sample_at(gan_dataset *data, uint64_t seed, uint64_t position) {
-    const uint64_t epoch = position / (uint64_t)data->count;
-    if (data->kind == GANI_DATA_DIGITS) {
-        return position;
+/* Makes a derived part with its number of channels from data->plain [channels,height,width]. */
+static gan_status gani_emit_derived(gan_dataset *data, const gani_part *part, int channels,
+                                    float *out) {
+    const gan_dataset_desc *desc = &data->desc;
+    const size_t plane = (size_t)desc->height * (size_t)desc->width;
+    if (part->channels < channels) { /* all that can be derived commutes with this */
+        gani_derive_grey(data->plain, channels, plane, data->plain);
+        channels = 1;
     }
-    if (!data->has_order || data->order_seed != seed || data->order_epoch != epoch) {
-        gan_random_permutation(seed, GANI_STREAM_ORDER + epoch, data->order, (uint32_t)data->count);
-        data->has_order = 1;
-        data->order_seed = seed;
-        data->order_epoch = epoch;
+    gan_status status = gan_derive_image(data->ctx, desc->derive, data->plain, channels,
+                                         desc->height, desc->width, desc->low, desc->high, out);
+    const int made = gani_derived_channels(desc->derive, channels);
+    for (int c = made; c < part->channels && !status; c++) {
+        memcpy(out + (size_t)c * plane, out, plane * sizeof(float));
     }
-    return data->order[position % (uint64_t)data->count];
+    return status;
 }
 
-/* Pixels and class of image `number`, or of digit `number` of the sequence `seed`. */
-static gan_status gani_fetch(gan_dataset *data, uint64_t seed, uint64_t number,
-                             const unsigned char **pixels, int *label) {
-    if (data->kind == GANI_DATA_DIGITS) {
-        *pixels = data->scratch;
-        *label = gani_digit_pixels(data, seed, number);
-        return GAN_OK;
+static gan_status gani_emit_part(gan_dataset *data, const gani_part *part, const gani_pick *pick,
+                                 float *out) {
+    gani_domain *domain = &data->domains[part->domain];
+    const gani_form *form = &domain->form[part->side];
+    const unsigned char *block;
+    int label;
+    gan_status status = gani_fetch(domain, pick->seed, pick->number, &block, &label);
+    if (status) {
+        return status;
     }
-    *label = data->samples[number].label;
-    return gani_sample_pixels(data, (int)number, pixels);
+    gani_emit_side(data, form, block + form->offset, pick, part->derived ? data->plain : out);
+    return part->derived ? gani_emit_derived(data, part, form->channels, out) : GAN_OK;
 }
 
 static gan_status gani_check_labels(const gan_dataset *data, const float *labels) {
-    return labels && data->class_count == 0
+    return labels && gan_dataset_classes(data) == 0
                ? gani_error(data->ctx, GAN_ERR_STATE, "labels expected, but the images have none")
                : GAN_OK;
 }
 
-/* A number below count, from 32 random bits. */
-static int gani_pick(uint32_t bits, int count) {
-    return (int)((uint64_t)bits * (uint64_t)count >> 32);
+/* Class of an image; of a digit, which it is. */
+static gan_status gani_label_of(gani_domain *domain, const gani_pick *pick, float *label) {
+    const unsigned char *block;
+    int number = 0;
+    gan_status status = GAN_OK;
+    if (domain->kind == GANI_DATA_DIGITS) {
+        status = gani_fetch(domain, pick->seed, pick->number, &block, &number);
+    } else {
+        number = domain->samples[pick->number].label;
+    }
+    *label = (float)number;
+    return status;
 }
 
-GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t step, int batch,
-                                     float *images, float *labels) {
-    const gan_dataset_desc *desc = &data->desc;
-    const size_t size = (size_t)desc->channels * (size_t)desc->height * (size_t)desc->width;
-    const int spare_y = desc->load_height - desc->height;
-    const int spare_x = desc->load_width - desc->width;
+/* Parts and label of the record that the draws have picked, as record i of a batch. */
+static gan_status gani_emit_record(gan_dataset *data, const gani_pick *picks, int i,
+                                   float *const *parts, float *labels) {
+    gan_status status = GAN_OK;
+    for (int p = 0; p < data->part_count && !status; p++) {
+        const gani_part *part = &data->parts[p];
+        const size_t size =
+            (size_t)part->channels * (size_t)data->desc.height * (size_t)data->desc.width;
+        if (parts[p]) {
+            status = gani_emit_part(data, part, &picks[part->draw], parts[p] + (size_t)i * size);
+        }
+    }
+    if (labels && !status) {
+        const gani_part *part = &data->parts[0];
+        status = gani_label_of(&data->domains[part->domain], &picks[part->draw], &labels[i]);
+    }
+    return status;
+}
+
+GAN_API gan_status gan_dataset_batch_parts(gan_dataset *data, uint64_t seed, uint64_t step,
+                                           int batch, float *const *parts, float *labels) {
     gan_status status = gani_check_labels(data, labels);
     if (batch < 1) {
         return gani_error(data->ctx, GAN_ERR_ARGUMENT, "batch of at least 1 expected, found %d",
@@ -14526,49 +15320,49 @@ GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t 
     }
     for (int i = 0; i < batch && !status; i++) {
         const uint64_t position = step * (uint64_t)batch + (uint64_t)i;
-        const unsigned char *pixels;
-        uint32_t bits[4];
-        int label;
-        status = gani_fetch(data, seed, gani_sample_at(data, seed, position), &pixels, &label);
-        if (status) {
-            break;
+        gani_pick picks[2];
+        picks[0] = picks[1] = gani_pick_at(data, 0, seed, position);
+        if (data->draws[1].count > 0) {
+            picks[1] = gani_pick_at(data, 1, seed, position);
         }
-        gani_philox(seed, GANI_STREAM_AUGMENT, position, bits);
-        const int top = desc->random_crop ? gani_pick(bits[0], spare_y + 1) : spare_y / 2;
-        const int left = desc->random_crop ? gani_pick(bits[1], spare_x + 1) : spare_x / 2;
-        const int flip = desc->random_flip && gani_pick(bits[2], 2);
-        gani_emit_sample(data, pixels, top, left, flip, images + (size_t)i * size);
-        if (labels) {
-            labels[i] = (float)label;
-        }
+        status = gani_emit_record(data, picks, i, parts, labels);
     }
     return status;
+}
+
+GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t step, int batch,
+                                     float *images, float *labels) {
+    float *const parts[3] = {images, NULL, NULL};
+    return gan_dataset_batch_parts(data, seed, step, batch, parts, labels);
+}
+
+GAN_API gan_status gan_dataset_get_parts(gan_dataset *data, int index, float *const *parts,
+                                         float *label) {
+    const int count = gan_dataset_count(data);
+    if (index < 0 || index >= count) {
+        return gani_error(data->ctx, GAN_ERR_ARGUMENT, "image 0 ... %d expected, found %d",
+                          count - 1, index);
+    }
+    gani_pick picks[2];
+    for (int d = 0; d < 2; d++) {
+        const gani_draw *draw = &data->draws[d];
+        picks[d].seed = 0;
+        picks[d].number = (uint64_t)(draw->first + index % (draw->count > 0 ? draw->count : count));
+        picks[d].top = (data->desc.load_height - data->desc.height) / 2;
+        picks[d].left = (data->desc.load_width - data->desc.width) / 2;
+        picks[d].flip = 0;
+    }
+    gan_status status = gani_check_labels(data, label);
+    return status ? status : gani_emit_record(data, picks, 0, parts, label);
 }
 
 GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, float *label) {
-    const gan_dataset_desc *desc = &data->desc;
-    const unsigned char *pixels;
-    int number;
-    if (index < 0 || index >= data->count) {
-        return gani_error(data->ctx, GAN_ERR_ARGUMENT, "image 0 ... %d expected, found %d",
-                          data->count - 1, index);
-    }
-    gan_status status = gani_check_labels(data, label);
-    if (!status) {
-        status = gani_fetch(data, 0, (uint64_t)index, &pixels, &number);
-    }
-    if (!status) {
-        gani_emit_sample(data, pixels, (desc->load_height - desc->height) / 2,
-                         (desc->load_width - desc->width) / 2, 0, image);
-        if (label) {
-            *label = (float)number;
-        }
-    }
-    return status;
+    float *const parts[3] = {image, NULL, NULL};
+    return gan_dataset_get_parts(data, index, parts, label);
 }
 
 /* ============================================================================
- * >>checkpoints  7.3  SAFETENSORS
+ * >>checkpoints  7.5  SAFETENSORS
  *
  * File: 8 bytes length n of the header (low byte first), n bytes of JSON, data. The header is one
  * object:

@@ -738,10 +738,10 @@ static void memory_limit(void) {
             CHECK(!gan_dataset_batch(limited, 3, step, 32, b, NULL), "%s", gan_context_error(ctx));
             CHECK(memcmp(a, b, sizeof a) == 0, "room for %d images, step %d", images, (int)step);
         }
-        CHECK(limited->cached_bytes <= desc.memory_bytes &&
-                  limited->cached_bytes / (63 + 2 * GANI_ALIGN) ==
+        CHECK(limited->budget.used <= desc.memory_bytes &&
+                  limited->budget.used / (63 + 2 * GANI_ALIGN) ==
                       (size_t)(images < 12 ? images : 12),
-              "kept %lu bytes", (unsigned long)limited->cached_bytes);
+              "kept %lu bytes", (unsigned long)limited->budget.used);
         gan_dataset_close(limited);
     }
     gan_dataset_close(kept);
