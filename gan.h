@@ -1187,7 +1187,9 @@ GAN_API gan_status gan_model_step(gan_model *model);
  * between fill and step; count (may be NULL): its elements. NULL if there is none of that name. */
 GAN_API float *gan_model_feed(gan_model *model, const char *name, size_t *count);
 
-/* What a step reports: "loss_d", "loss_g". */
+/* What a step reports: "loss_d", "loss_g"; "spread" is how much generated images of a batch differ
+ * from one another, compared with real ones: it falls towards 0 when the generator collapses to a
+ * few pictures. */
 typedef struct gan_metric {
     const char *name; /* NULL past the end */
     float value;      /* of the last step in which it was computed; 0 before */
@@ -16502,6 +16504,13 @@ static double gani_option(const gani_recipe *recipe, const char *name) {
     return recipe->model->options[index];
 }
 
+/* The same for an option that not every system has. */
+static double gani_option_or(const gani_recipe *recipe, const char *name, double otherwise) {
+    const gan_system *system = &recipe->model->system->info;
+    const int index = gani_option_index(system, name);
+    return index < system->option_count ? recipe->model->options[index] : otherwise;
+}
+
 static gan_tensor gani_add_feed(gani_recipe *recipe, const char *name, gani_feed_kind kind,
                                 gan_shape shape, double a, double b, double c) {
     gan_tensor input = gan_input(recipe->graph, name, shape);
@@ -16578,6 +16587,18 @@ static gan_tensor gani_feed_schedule(gani_recipe *recipe, const char *name, doub
                                      double hold_steps, double decay_steps) {
     return gani_add_feed(recipe, name, GANI_FEED_DECAY, gan_shape0(), start, hold_steps,
                          decay_steps);
+}
+
+/* Options for a learning rate that falls, with their defaults. */
+#define GANI_SCHEDULE_OPTIONS(hold, decay)                                                         \
+    {"lr-hold", "steps before the learning rate falls", NULL, hold, 0, 1e9, 1},                    \
+    {"lr-decay", "steps within which it then falls to 0; 0: it stays", NULL, decay, 0, 1e9, 1}
+
+/* The scalar "lr" as the options say: "lr", and "lr-hold" and "lr-decay" where there are such. */
+static gan_tensor gani_feed_lr(gani_recipe *recipe) {
+    return gani_feed_schedule(recipe, "lr", gani_option(recipe, "lr"),
+                              gani_option_or(recipe, "lr-hold", 0.0),
+                              gani_option_or(recipe, "lr-decay", 0.0));
 }
 
 /* A number that the caller may give ("name=value"), the same in all elements; else standard. */
@@ -16662,6 +16683,41 @@ static void gani_report(gani_recipe *recipe, const char *name, gan_tensor value)
     gani_metric *metric = &recipe->metrics[recipe->metric_count++];
     metric->name = name;
     metric->tensor = value;
+}
+
+/* Variance of images [n,c,h,w] among one another, in miniature: of means over squares, about 8 x 8 of
+ * them, so that noise does not count as variety. Of n = 1 half the squared difference to the image
+ * of the last step, kept as "spread.name" in the parameter store. */
+static gan_tensor gani_variety(gani_recipe *recipe, const char *name, gan_tensor images) {
+    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    gan_graph *g = recipe->graph;
+    const gan_shape shape = gan_tensor_shape(g, images);
+    const int n = shape.rank == 4 ? shape.dim[0] : 0;
+    const int side = n && shape.dim[2] < shape.dim[3] ? shape.dim[2] : shape.dim[3];
+    const int square = side > 8 ? side / 8 : 1;
+    gan_tensor x = gan_avg_pool(g, gan_detach(g, images), square, square, 0, 0);
+    gan_tensor centre = gan_mean(g, x, 1u);
+    float scale = n > 1 ? (float)n / ((float)n - 1.0f) : 0.5f;
+    if (n == 1) {
+        gan_graph_push(g, "spread");
+        centre = gan_param(g, name, gan_tensor_shape(g, x), GAN_PARAM_STATE, zero);
+        gan_graph_pop(g);
+    }
+    gan_tensor variance = gan_mean(g, gan_square(g, gan_sub(g, x, centre)), GAN_ALL_AXES);
+    if (n == 1) {
+        gan_assign(g, centre, x);
+    }
+    return gan_affine(g, variance, scale, 0.0f);
+}
+
+/* Reports "spread": how far apart generated images are from one another, compared with real ones; 1
+ * as far, near 0 when G has collapsed to a few pictures. */
+static void gani_report_spread(gani_recipe *recipe, gan_tensor fake, gan_tensor real) {
+    gan_graph *g = recipe->graph;
+    gan_tensor of_fake = gani_variety(recipe, "fake", fake);
+    gan_tensor of_real = gan_affine(g, gani_variety(recipe, "real", real), 1.0f, 1e-12f);
+    gan_tensor spread = gan_sqrt(g, gan_div(g, of_fake, of_real));
+    gani_report(recipe, "spread", gan_clamp(g, spread, 0.0f, 10.0f));
 }
 
 /* Ends a phase: all metrics and updates since the last one become a program that runs in every
@@ -17812,6 +17868,7 @@ static void gani_gan_train(gani_recipe *recipe) {
     gan_minimise(g, loss_d, "discriminator.", rate, &update);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
+    gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "train", 1);
 }
 
@@ -17850,6 +17907,7 @@ static const gan_option gani_dcgan_options[] = {
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 /* Weights N(0,0.02), batch norm's scale N(1,0.02). */
@@ -17988,11 +18046,6 @@ static gan_optimiser gani_adam(const gani_recipe *recipe) {
     return gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
 }
 
-/* The scalar "lr", the same for every step. */
-static gan_tensor gani_feed_lr(gani_recipe *recipe) {
-    return gani_feed_rate(recipe, "lr", gani_option(recipe, "lr"), 1.0, 0.0);
-}
-
 /* A training step: D, and then G against the new D. */
 static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network *discriminator,
                       const gani_goal *goal) {
@@ -18012,6 +18065,7 @@ static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network
     gan_minimise(g, loss_g, "generator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
+    gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "train", 1);
 }
 
@@ -18083,6 +18137,7 @@ static const gan_option gani_lsgan_options[] = {
     {"a", "D's target for generated images", NULL, 0, -100, 100, 0},
     {"b", "D's target for real images", NULL, 1, -100, 100, 0},
     {"c", "what G wants D to give", NULL, 1, -100, 100, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 static void gani_lsgan_train(gani_recipe *recipe) {
@@ -18138,8 +18193,9 @@ static gan_tensor gani_wgan_distance(gani_recipe *recipe, gan_tensor real, gan_t
 }
 
 /* The phases, once the critic's loss is known: the critic in every step, the generator in some. */
-static void gani_wgan_phases(gani_recipe *recipe, gan_tensor loss_d, gani_dcgan_norm_kind norm,
-                             const gan_optimiser *critic, const gan_optimiser *generator) {
+static void gani_wgan_phases(gani_recipe *recipe, gan_tensor real, gan_tensor loss_d,
+                             gani_dcgan_norm_kind norm, const gan_optimiser *critic,
+                             const gan_optimiser *generator) {
     gan_graph *g = recipe->graph;
     gan_tensor rate = gani_feed_lr(recipe);
     gan_minimise(g, loss_d, "discriminator.", rate, critic);
@@ -18150,6 +18206,7 @@ static void gani_wgan_phases(gani_recipe *recipe, gan_tensor loss_d, gani_dcgan_
     gan_tensor loss_g = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 1);
     gan_minimise(g, loss_g, "generator.", rate, generator);
     gani_report(recipe, "loss_g", loss_g);
+    gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "generator", (int)gani_option(recipe, "n-critic"));
 }
 
@@ -18160,6 +18217,7 @@ static const gan_option gani_wgan_options[] = {
     {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
     {"alpha", "RMSprop: decay of the mean square", NULL, 0.99, 0, 0.999999, 0},
     {"clip", "the critic's weights stay within +-this", NULL, 0.01, 1e-9, 1000, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 static void gani_wgan_train(gani_recipe *recipe) {
@@ -18172,7 +18230,7 @@ static void gani_wgan_train(gani_recipe *recipe) {
     gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z"));
     gan_tensor distance = gani_wgan_distance(recipe, real, gan_detach(recipe->graph, fake), norm);
     gan_tensor loss_d = gan_affine(recipe->graph, distance, -1.0f, 0.0f);
-    gani_wgan_phases(recipe, loss_d, norm, &clipped, &rmsprop);
+    gani_wgan_phases(recipe, real, loss_d, norm, &clipped, &rmsprop);
 }
 
 static const gani_system gani_wgan = {
@@ -18206,6 +18264,7 @@ static const gan_option gani_wgan_gp_options[] = {
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.9, 0, 0.999999, 0},
     {"lambda", "weight of the penalty", NULL, 10, 0, 1e6, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 static void gani_wgan_gp_train(gani_recipe *recipe) {
@@ -18225,7 +18284,7 @@ static void gani_wgan_gp_train(gani_recipe *recipe) {
     gan_tensor penalty =
         gan_loss_gradient_penalty(g, gani_wgan_critic(recipe, between, norm), between);
     gan_tensor loss_d = gan_sub(g, gan_affine(g, penalty, lambda, 0.0f), distance);
-    gani_wgan_phases(recipe, loss_d, norm, &adam, &adam);
+    gani_wgan_phases(recipe, real, loss_d, norm, &adam, &adam);
 }
 
 static const gani_system gani_wgan_gp = {
@@ -18263,6 +18322,7 @@ static const gan_option gani_cgan_options[] = {
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 /* Images of the classes label [batch]. */
@@ -18335,6 +18395,7 @@ static void gani_cgan_train(gani_recipe *recipe) {
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
+    gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "train", 1);
 }
 
@@ -18451,6 +18512,7 @@ static const gan_option gani_acgan_options[] = {
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 /* Images of the classes label [batch]. */
@@ -18513,6 +18575,7 @@ static void gani_acgan_train(gani_recipe *recipe) {
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_report(recipe, "loss_class", class_real);
+    gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "train", 1);
 }
 
