@@ -16454,7 +16454,8 @@ typedef struct gani_recipe {
     int reverse;                   /* translating: from B to A */
     int measure;                   /* 1: parameters and sizes are wanted, nothing will run */
     unsigned mode;                 /* of the graph, see gan_graph_set_mode */
-    unsigned label_maps;           /* bit p: part p of the records holds class numbers */
+    int label_maps;                /* bit p: part p of the records holds class numbers ... */
+    int label_count;               /* ... from 0 to label_count-1 */
     gani_feed feeds[GANI_MAX_FEEDS];
     int feed_count;
     gani_phase phases[GANI_MAX_PHASES];
@@ -16540,9 +16541,11 @@ static gan_tensor gani_feed_images(gani_recipe *recipe, const char *name) {
     return gani_feed_part(recipe, name, 0, recipe->model->channels);
 }
 
-/* A part whose images hold class numbers 0, 1, 2 ... [batch,1,h,w]. */
-static gan_tensor gani_feed_label_map(gani_recipe *recipe, const char *name, int part) {
-    recipe->label_maps |= 1u << part;
+/* A part whose images hold class numbers 0 ... classes-1 [batch,1,h,w]. */
+static gan_tensor gani_feed_label_map(gani_recipe *recipe, const char *name, int part,
+                                      int classes) {
+    recipe->label_maps |= 1 << part;
+    recipe->label_count = classes;
     return gani_feed_part(recipe, name, part, 1);
 }
 
@@ -17228,7 +17231,7 @@ static gan_status gani_check_part(const gani_recipe *recipe, const gani_feed *fe
     const int channels = (int)(feed->count / ((size_t)recipe->batch * (size_t)recipe->height *
                                               (size_t)recipe->width));
     const gan_shape want = gan_shape3(channels, recipe->height, recipe->width);
-    const gan_shape found = part ? gan_shape0() : gan_dataset_shape(data);
+    const gan_shape found = gan_dataset_part_shape(data, part);
     if (!gani_shape_equal(&want, &found)) {
         const gani_shape_text want_text = gani_print_shape(&want);
         const gani_shape_text found_text = gani_print_shape(&found);
@@ -17267,7 +17270,7 @@ static gan_status gani_fill_data(gani_recipe *recipe, gan_dataset *data, uint64_
         }
     }
     return status ? status
-                  : gan_dataset_batch(data, seed, step, recipe->batch, parts[0], labels);
+                  : gan_dataset_batch_parts(data, seed, step, recipe->batch, parts, labels);
 }
 
 GAN_API gan_status gan_model_fill(gan_model *model, gan_dataset *data) {
@@ -17626,7 +17629,14 @@ GAN_API gan_dataset_desc gan_model_dataset_desc(const gan_model *model) {
             parts = (int)feed->a + 1;
         }
     }
-    (void)parts;
+    if (model->train) {
+        desc.label_maps = model->train->label_maps;
+        desc.label_count = model->train->label_count;
+    }
+    if (parts > 1) {
+        desc.channels_b = model->channels_b;
+        desc.pairing = system->paired ? GAN_PAIRING_SIDES : GAN_PAIRING_UNPAIRED;
+    }
     return desc;
 }
 
