@@ -2643,10 +2643,13 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
  *     At[k][p] = p^k,   G[p][j] = p^j / M'(p),   Bt[p][l] = coefficient of x^l in M(x)/(x-p);
  *     at infinity: the last coefficient of y and of g, and M(x) itself.
  *
- * The points are +-3/8, +-5/4, infinity for 2 taps and 0, +-11/16, +-3/2, infinity for 3: of all
- * pairs of sixteenths, those with the least rounding error over the three passes, in its variance
- * for random data and for data all ones (the usual integers double it). A line is an even and an
- * odd part, added and subtracted. Gradients need the transposes of the three matrices.
+ * The points are +-3/8, +-5/4, infinity for 2 taps and 0, +-11/16, +-27/16, infinity for 3: of all
+ * pairs of sixteenths, those with the least rounding error over the three passes, for random data
+ * and for data all ones (the usual integers double it). A line is an even and an odd part, added
+ * and subtracted. Gradients need the transposes of the three matrices.
+ *
+ * In the product of two polynomials it does not matter which is the filter: 3 outputs of 4 taps
+ * are what 4 outputs of 3 taps are with G and A exchanged.
  *
  * Layout: GANI_WINO_LANES channels side by side, so that lanes never mix. Points are multiplied by
  * a small product whose rows lie GANI_WINO_CHUNK floats apart.
@@ -2661,8 +2664,7 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
 
 enum {
     GANI_WINO_LANES = 16, /* channels that are transformed together: a multiple of every vector */
-    GANI_WINO_CHUNK = 64, /* floats of a row of points: four times as many */
-    GANI_WINO_TILE = 4    /* outputs of a tile, in rows and in columns */
+    GANI_WINO_CHUNK = 64  /* floats of a row of points: four times as many */
 };
 
 /* The transforms; the second half are the transposes of the first, and add to what is there. */
@@ -2764,7 +2766,7 @@ typedef struct gani_wino_move {
 
 /* Three taps, points 0, A, -A, B, -B, infinity; 1/M'(0) = N0, 1/M'(+-A) = NA. */
 #define GANI_WINO_3A 0.6875f
-#define GANI_WINO_3B 1.5f
+#define GANI_WINO_3B  1.6875f
 #define GANI_WINO_3A2 (GANI_WINO_3A * GANI_WINO_3A)
 #define GANI_WINO_3B2 (GANI_WINO_3B * GANI_WINO_3B)
 #define GANI_WINO_3N0 (1.0f / (GANI_WINO_3A2 * GANI_WINO_3B2))
@@ -2873,14 +2875,14 @@ GANI_DEFINE_WINO(gani_wino_data_t_3, 6, 6, GANI_WINO_LINE_DATA_T_3, GANI_WINO_AD
 GANI_DEFINE_WINO(gani_wino_map_t_3, 6, 4, GANI_WINO_LINE_MAP_T_3, GANI_WINO_ADD)
 GANI_DEFINE_WINO(gani_wino_weight_t_3, 6, 3, GANI_WINO_LINE_WEIGHT_T_3, GANI_WINO_ADD)
 
-/* A transform, for filters of 2 or 3 taps. */
-static void GANI_FN(gani_wino_transform)(int taps, int kind, const gani_wino_move *s) {
+/* A transform of the algorithm with 5 or 6 points along an axis, for filters of 2 or 3 taps. */
+static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_move *s) {
     static void (*const transforms[2][GANI_WINO_KINDS])(const gani_wino_move *) = {
         {GANI_FN(gani_wino_data_2), GANI_FN(gani_wino_map_2), GANI_FN(gani_wino_weight_2),
          GANI_FN(gani_wino_data_t_2), GANI_FN(gani_wino_map_t_2), GANI_FN(gani_wino_weight_t_2)},
         {GANI_FN(gani_wino_data_3), GANI_FN(gani_wino_map_3), GANI_FN(gani_wino_weight_3),
          GANI_FN(gani_wino_data_t_3), GANI_FN(gani_wino_map_t_3), GANI_FN(gani_wino_weight_t_3)}};
-    transforms[taps - 2][kind](s);
+    transforms[points - 5][kind](s);
 }
 
 /* Accumulators of the product of points: GANI_WINO_MR rows by GANI_WINO_NV vectors. Chunks are cut
@@ -3672,13 +3674,13 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, gemm_store,                                                                        \
       (const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j, int n))
 
-#define GANI_WINO_KERNELS(X)                                                                   \
-    X(void, wino_transform, (int taps, int kind, const gani_wino_move *s))                     \
-    X(void, wino_product,                                                                      \
-      (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b,  \
-       float *out, int add))                                                                   \
-    X(void, wino_transpose,                                                                    \
-      (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))    \
+#define GANI_WINO_KERNELS(X)                                                                  \
+    X(void, wino_transform, (int points, int kind, const gani_wino_move *s))                  \
+    X(void, wino_product,                                                                     \
+      (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b, \
+       float *out, int add))                                                                  \
+    X(void, wino_transpose,                                                                   \
+      (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))   \
     X(void, wino_bias, (float *x, int count, const float *bias))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
@@ -5272,6 +5274,16 @@ static void gani_fold_parts(const void *arg, int plane) {
     gani_finish_plane(job, plane % s->c, dx, size);
 }
 
+/* Adds a padded row to the row that it shows. */
+static void gani_fold_row(const gani_kernels *kernels, const gani_conv *s, const float *padded,
+                          float *to) {
+    kernels->binary(GANI_BINARY_ADD, to, 1, padded + s->pad_w, 1, 0.0f, to, (size_t)s->w);
+    for (int j = 0; j < s->pad_w; j++) {
+        to[s->pad_w - j] += padded[j];
+        to[s->w - 2 - j] += padded[s->pad_w + s->w + j];
+    }
+}
+
 /* Gradient of reflecting padding: every padded pixel is added to the one it shows. */
 static void gani_fold_reflected(const void *arg, int plane) {
     const gani_fold_job *job = (const gani_fold_job *)arg;
@@ -5282,10 +5294,8 @@ static void gani_fold_reflected(const void *arg, int plane) {
     float *dx = job->to + plane * size;
     memset(dx, 0, (size_t)size * sizeof *dx);
     for (int i = 0; i < hp; i++, padded += wp) {
-        float *to = dx + (ptrdiff_t)gani_stage_index(i, s->pad_h, s->h, 1) * s->w;
-        for (int j = 0; j < wp; j++) {
-            to[gani_stage_index(j, s->pad_w, s->w, 1)] += padded[j];
-        }
+        gani_fold_row(job->kernels, s, padded,
+                      dx + (ptrdiff_t)gani_stage_index(i, s->pad_h, s->h, 1) * s->w);
     }
     gani_finish_plane(job, plane % s->c, dx, size);
 }
@@ -5351,7 +5361,7 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
  *
  * A convolution of stride s with a kernel of r*s taps is the sum of s*s convolutions of stride 1
  * with r taps, one for each phase (pixels with the same row and column modulo s). Each is computed
- * in tiles of 4x4 outputs at (r+3)^2 points by the transforms of >>kernels-winograd; at a point
+ * in tiles of m x m outputs at (r+m-1)^2 points by the transforms of >>kernels-winograd; at a point
  * the convolution over channels and phases is a plain product. All three passes share the
  * transforms; with X = Bt d B of x, Y = A dy At of y, W = G w Gt of the weights, at every point e,
  *
@@ -5359,8 +5369,10 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
  *     input grad    dx = B  (sum over output channels      Y W) Bt, added where tiles overlap
  *     weight grad   dw = Gt (sum over tiles                X Y) G
  *
- * With 2 taps, 4x4 kernels of stride 2, that is 25 products in place of 64; with 3 taps, 3x3
- * kernels of stride 1, 36 in place of 144.
+ * Products for each direct one, with m = 4 outputs but for the last: 25/64 for 4x4 kernels of stride
+ * 2 (2 taps); 36/144 for 3x3 of stride 1 (3 taps); 81/144 for 3x3 of stride 2, whose odd phases have
+ * 2 taps of which the second is 0, and then need no products at infinity; 36/144 for 4x4 of stride
+ * 1 (4 taps, m = 3).
  *
  * A line is a row of tiles of one image. Some lines at a time are transformed to points,
  *
@@ -5396,13 +5408,16 @@ enum {
 /* Which layers: those below with at least GANI_WINO_CHANNELS_LEAST channels on both sides and so
  * many tiles. With fewer the weight transform costs more than is saved (measured: bench/). */
 typedef struct gani_wino_row {
-    int taps, stride; /* of a phase; the kernel has taps*stride rows and columns */
-    int tiles_least;
+    int kernel, stride;
+    int taps, tile;  /* of a phase: at most taps x taps; outputs of a tile: tile x tile */
+    int tiles_least; /* of all images */
 } gani_wino_row;
 
 static const gani_wino_row gani_wino_rows[] = {
-    {2, 2, 16}, /* 4x4 stride 2 */
-    {3, 1, 4},  /* 3x3 stride 1 */
+    {4, 2, 2, 4, 16},
+    {3, 2, 2, 4, 16}, /* as 4x4 whose last row and column are 0 */
+    {3, 1, 3, 4, 4},
+    {4, 1, 4, 3, 4},
 };
 
 /* One side of a layer, x or y, as tiles. */
@@ -5417,8 +5432,9 @@ typedef struct gani_wino_side {
 
 typedef struct gani_wino {
     gani_conv s;
-    int taps, stride, points; /* points = (taps+3)^2 */
-    int th, tw, lines;        /* lines of an image, tiles of a line, lines of all images */
+    int taps, stride, tile, points; /* points = (taps+tile-1)^2 */
+    int kernel;                     /* taps*stride: rows and columns of the kernel, some all 0 */
+    int th, tw, lines;              /* lines of an image, tiles of a line, lines of all images */
     gani_wino_side x, y;
     int task_lines, tasks; /* lines of a task, and how many such pieces at a time */
     ptrdiff_t pitch_in;    /* floats between points of what is gathered */
@@ -5427,8 +5443,6 @@ typedef struct gani_wino {
 
 /* The row for a layer, NULL if it is not one for these algorithms. */
 static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_conv *s) {
-    const int64_t tiles =
-        (int64_t)s->n * gani_ceil_div(s->oh, GANI_WINO_TILE) * gani_ceil_div(s->ow, GANI_WINO_TILE);
     const int plain = s->groups == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
                       s->kh == s->kw && s->stride_h == s->stride_w;
     if (ctx->direct_conv || !plain || s->c < GANI_WINO_CHANNELS_LEAST ||
@@ -5437,16 +5451,34 @@ static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_co
     }
     for (size_t i = 0; i < sizeof gani_wino_rows / sizeof gani_wino_rows[0]; i++) {
         const gani_wino_row *row = &gani_wino_rows[i];
-        if (s->stride_h == row->stride && s->kh == row->taps * row->stride &&
-            tiles >= row->tiles_least) {
+        const int64_t tiles =
+            (int64_t)s->n * gani_ceil_div(s->oh, row->tile) * gani_ceil_div(s->ow, row->tile);
+        if (s->stride_h == row->stride && s->kh == row->kernel && tiles >= row->tiles_least) {
             return row;
         }
     }
     return NULL;
 }
 
-static gani_wino_side gani_wino_side_make(int channels, int h, int w, int stride, int reach,
-                                          int tw) {
+/* Points along an axis. */
+static int gani_wino_across(const gani_wino *s) {
+    return s->taps + s->tile - 1;
+}
+
+/* A transform; with fewer outputs than taps, those of maps and of weights change places. */
+static void gani_wino_transform(const gani_kernels *kernels, const gani_wino *s, int kind,
+                                const gani_wino_move *move) {
+    if (s->taps > s->tile && kind != GANI_WINO_DATA && kind != GANI_WINO_DATA_T) {
+        kind = kind == GANI_WINO_MAP      ? GANI_WINO_WEIGHT
+               : kind == GANI_WINO_WEIGHT ? GANI_WINO_MAP
+               : kind == GANI_WINO_MAP_T  ? GANI_WINO_WEIGHT_T
+                                          : GANI_WINO_MAP_T;
+    }
+    kernels->wino_transform(gani_wino_across(s), kind, move);
+}
+
+static gani_wino_side gani_wino_side_make(const gani_wino *s, int channels, int h, int w,
+                                          int stride, int reach) {
     gani_wino_side side;
     side.channels = channels;
     side.h = h;
@@ -5457,7 +5489,7 @@ static gani_wino_side gani_wino_side_make(int channels, int h, int w, int stride
     side.phases = stride * stride;
     side.group = GANI_WINO_CHUNK / side.phases;
     side.chunks = gani_ceil_div(channels, side.group);
-    side.cols = (GANI_WINO_TILE * (tw - 1) + reach + 1) * stride;
+    side.cols = (s->tile * (s->tw - 1) + reach + 1) * stride;
     return side;
 }
 
@@ -5481,15 +5513,17 @@ static gani_wino gani_wino_make(const gan_context *ctx, const gani_conv *conv, i
     s.s = *conv;
     s.taps = row->taps;
     s.stride = row->stride;
-    s.points = (s.taps + 3) * (s.taps + 3);
-    s.th = gani_ceil_div(conv->oh, GANI_WINO_TILE);
-    s.tw = gani_ceil_div(conv->ow, GANI_WINO_TILE);
+    s.tile = row->tile;
+    s.points = gani_wino_across(&s) * gani_wino_across(&s);
+    s.kernel = s.taps * s.stride;
+    s.th = gani_ceil_div(conv->oh, s.tile);
+    s.tw = gani_ceil_div(conv->ow, s.tile);
     s.lines = conv->n * s.th;
-    s.x = gani_wino_side_make(conv->c, conv->h, conv->w, s.stride, s.taps + 3, s.tw);
+    s.x = gani_wino_side_make(&s, conv->c, conv->h, conv->w, s.stride, gani_wino_across(&s));
     s.x.pad_h = conv->pad_h;
     s.x.pad_w = conv->pad_w;
     s.x.reflect = conv->reflect;
-    s.y = gani_wino_side_make(conv->o, conv->oh, conv->ow, 1, GANI_WINO_TILE, s.tw);
+    s.y = gani_wino_side_make(&s, conv->o, conv->oh, conv->ow, 1, s.tile);
     s.tasks = 1;
     if (direction == 2) {
         s.task_lines = gani_wino_task_lines(&s, s.x.chunks + s.y.chunks, GANI_WINO_GRAD_TILES);
@@ -5521,6 +5555,30 @@ static int gani_wino_width(const gani_wino_side *side, int chunk) {
     return gani_ceil_div(channels, GANI_WINO_LANES) * GANI_WINO_LANES * side->phases;
 }
 
+/* Where the 16 channels of a phase lie in a chunk: phases 1, 0, 2, 3, see below. */
+static int gani_wino_phase_column(int phase) {
+    return (phase < 2 ? phase ^ 1 : phase) * GANI_WINO_LANES;
+}
+
+/* The columns of a chunk of x that matter at a point. Where a phase lacks the last row (column) of
+ * taps, as an odd one does if 3 taps are taken for 4, its weights at the points with infinity
+ * there, which are that row, are 0. Phases 0, 1 have even rows and 0, 2 even columns: in the order
+ * above what is left are neighbours. */
+static gani_span gani_wino_used(const gani_wino *s, int chunk, int point) {
+    const int last = gani_wino_across(s) - 1;
+    gani_span used;
+    used.first = 0;
+    used.end = gani_wino_width(&s->x, chunk);
+    if (s->s.kh < s->kernel && point % (last + 1) == last) {
+        used.first = GANI_WINO_LANES;
+        used.end = 3 * GANI_WINO_LANES;
+    }
+    if (s->s.kh < s->kernel && point / (last + 1) == last) {
+        used.end = 2 * GANI_WINO_LANES;
+    }
+    return used;
+}
+
 /* Scratch of a thread. */
 typedef struct gani_wino_slot {
     float *stage;   /* pixels or weights, channels side by side */
@@ -5545,7 +5603,7 @@ typedef struct gani_wino_job {
 static size_t gani_wino_stage_floats(const gani_wino *s) {
     const size_t line =
         (size_t)(s->x.reach + 1) * (size_t)s->stride * (size_t)s->x.cols * GANI_WINO_LANES;
-    const size_t weights = (size_t)(s->s.kh * s->s.kw) * (size_t)s->x.group * GANI_WINO_CHUNK;
+    const size_t weights = (size_t)(s->kernel * s->kernel) * (size_t)s->x.group * GANI_WINO_CHUNK;
     return line > weights ? line : weights;
 }
 
@@ -5612,7 +5670,7 @@ static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *sid
     const int image = line / s->th, channel = block * GANI_WINO_LANES;
     const int left = side->channels - channel,
               channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
-    const int top = line % s->th * GANI_WINO_TILE * side->stride, rows = side->reach * side->stride;
+    const int top = line % s->th * s->tile * side->stride, rows = side->reach * side->stride;
     const ptrdiff_t plane = (ptrdiff_t)side->h * side->w,
                     row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
     const ptrdiff_t at = (ptrdiff_t)(line - job->first + job->lead) * s->tw;
@@ -5623,21 +5681,20 @@ static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *sid
                             channels, slot->stage + r * row_floats);
     }
     for (int phase = 0; phase < side->phases; phase++) {
-        const int column = (channel % side->group) * side->phases + phase * GANI_WINO_LANES;
+        const int column = side->phases > 1 ? gani_wino_phase_column(phase) : channel % side->group;
         gani_wino_move move;
         move.in = slot->stage + phase / side->stride * row_floats +
                   phase % side->stride * GANI_WINO_LANES;
         move.in_row = side->stride * row_floats;
         move.in_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
-        move.in_step = GANI_WINO_TILE * move.in_col;
+        move.in_step = s->tile * move.in_col;
         move.out = points + (ptrdiff_t)(channel / side->group) * s->points * s->pitch_in +
                    at * GANI_WINO_CHUNK + column;
         move.out_col = s->pitch_in;
-        move.out_row = (s->taps + 3) * s->pitch_in;
+        move.out_row = gani_wino_across(s) * s->pitch_in;
         move.out_step = GANI_WINO_CHUNK;
         move.count = s->tw;
-        job->kernels->wino_transform(s->taps, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP,
-                                     &move);
+        gani_wino_transform(job->kernels, s, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP, &move);
     }
 }
 
@@ -5691,26 +5748,27 @@ static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int
 static void gani_wino_weights_transform(const gani_wino_job *job, const gani_wino_slot *slot,
                                         const gani_wino_panel *p, int inverse) {
     const gani_wino *s = job->s;
-    const int area = s->s.kh * s->s.kw, phases = s->x.phases;
+    const int area = s->kernel * s->kernel, phases = s->x.phases;
     const int row_blocks = gani_ceil_div(p->rows, GANI_WINO_LANES),
               lane_blocks = p->width / GANI_WINO_LANES;
     for (int i = 0; i < row_blocks * lane_blocks * phases; i++) {
         const int phase = i % phases, lane_block = i / phases % lane_blocks,
                   row_block = i / phases / lane_blocks;
-        const int row = p->rows_are_x ? row_block * phases + phase : row_block;
-        const int lane = p->rows_are_x ? lane_block : lane_block * phases + phase;
-        const int tap = phase / s->stride * s->s.kw + phase % s->stride;
+        const int column = phases > 1 ? gani_wino_phase_column(phase) : 0; /* then one block */
+        const int row =
+            p->rows_are_x ? row_block * GANI_WINO_LANES + column : row_block * GANI_WINO_LANES;
+        const int lane = lane_block * GANI_WINO_LANES + (p->rows_are_x ? 0 : column);
+        const int tap = phase / s->stride * s->kernel + phase % s->stride;
         float *staged = slot->stage +
                         ((ptrdiff_t)row_block * GANI_WINO_LANES * area + tap) * p->width +
                         lane_block * GANI_WINO_LANES;
-        float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_LANES * GANI_WINO_CHUNK +
-                        lane * GANI_WINO_LANES;
+        float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_CHUNK + lane;
         gani_wino_move move;
         move.in_col = (ptrdiff_t)s->stride * p->width;
-        move.in_row = s->s.kw * move.in_col;
+        move.in_row = s->kernel * move.in_col;
         move.in_step = (ptrdiff_t)area * p->width;
         move.out_col = GANI_WINO_PITCH;
-        move.out_row = (ptrdiff_t)(s->taps + 3) * GANI_WINO_PITCH;
+        move.out_row = (ptrdiff_t)gani_wino_across(s) * GANI_WINO_PITCH;
         move.out_step = GANI_WINO_CHUNK;
         move.in = staged;
         move.out = points;
@@ -5726,8 +5784,29 @@ static void gani_wino_weights_transform(const gani_wino_job *job, const gani_win
             move.out_col = forward.in_col;
             move.out_step = forward.in_step;
         }
-        job->kernels->wino_transform(s->taps, inverse ? GANI_WINO_WEIGHT_T : GANI_WINO_WEIGHT,
-                                     &move);
+        gani_wino_transform(job->kernels, s, inverse ? GANI_WINO_WEIGHT_T : GANI_WINO_WEIGHT,
+                            &move);
+    }
+}
+
+/* Staged rows of a kernel with kh x kw taps to those with kernel x kernel, the others 0; or, for
+ * the inverse, back. In place, in the order in which nothing is overwritten before it is read. */
+static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *slot,
+                                     const gani_wino_panel *p, int inverse) {
+    const int rows = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
+    const int area = s->kernel * s->kernel, count = s->s.kh == s->kernel ? 0 : rows * area;
+    const size_t bytes = (size_t)p->width * sizeof(float);
+    for (int i = 0; i < count; i++) {
+        const int at = inverse ? i : count - 1 - i;
+        const int u = at % area / s->kernel, v = at % s->kernel;
+        float *wide = slot->stage + (ptrdiff_t)at * p->width;
+        float *narrow =
+            slot->stage + (((ptrdiff_t)(at / area) * s->s.kh + u) * s->s.kw + v) * p->width;
+        if (u < s->s.kh && v < s->s.kw) {
+            memmove(inverse ? narrow : wide, inverse ? wide : narrow, bytes);
+        } else if (!inverse) {
+            memset(wide, 0, bytes);
+        }
     }
 }
 
@@ -5762,7 +5841,7 @@ static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot,
     const gani_conv_call *call = job->call;
     const int left = side->channels - channel,
               channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
-    const int top = line % job->s->th * GANI_WINO_TILE * side->stride - side->pad_h;
+    const int top = line % job->s->th * job->s->tile * side->stride - side->pad_h;
     const ptrdiff_t plane = (ptrdiff_t)side->h * side->w;
     float *out = call->out + ((ptrdiff_t)(line / job->s->th) * side->channels + channel) * plane;
     float bias[GANI_WINO_LANES] = {0.0f};
@@ -5792,7 +5871,7 @@ static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *sl
                               int lines, int lead, int channel) {
     const gani_wino *s = job->s;
     const gani_wino_side *side = job->to;
-    const int rows = (side->reach + 1) * side->stride, step = GANI_WINO_TILE * side->stride;
+    const int rows = (side->reach + 1) * side->stride, step = s->tile * side->stride;
     const ptrdiff_t row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
     memset(slot->stage, 0, (size_t)(rows * row_floats) * sizeof(float));
     for (int line = first - lead; line < first + lines; line++) {
@@ -5800,18 +5879,18 @@ static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *sl
         for (int phase = 0; phase < side->phases; phase++) {
             gani_wino_move move;
             move.in = slot->result + (ptrdiff_t)(line - first + lead) * s->tw * GANI_WINO_CHUNK +
-                      channel % side->group * side->phases + phase * GANI_WINO_LANES;
+                      (side->phases > 1 ? gani_wino_phase_column(phase) : channel % side->group);
             move.in_col = s->pitch_out;
-            move.in_row = (s->taps + 3) * s->pitch_out;
+            move.in_row = gani_wino_across(s) * s->pitch_out;
             move.in_step = GANI_WINO_CHUNK;
             move.out = slot->stage + phase / side->stride * row_floats +
                        phase % side->stride * GANI_WINO_LANES;
             move.out_row = side->stride * row_floats;
             move.out_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
-            move.out_step = GANI_WINO_TILE * move.out_col;
+            move.out_step = s->tile * move.out_col;
             move.count = s->tw;
-            job->kernels->wino_transform(s->taps,
-                                         side == &s->x ? GANI_WINO_DATA_T : GANI_WINO_MAP_T, &move);
+            gani_wino_transform(job->kernels, s, side == &s->x ? GANI_WINO_DATA_T : GANI_WINO_MAP_T,
+                                &move);
         }
         if (line >= first) {
             gani_wino_emit(job, slot, line, channel, last ? rows : step);
@@ -5832,7 +5911,7 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
     const int left = job->first + job->lines - first,
               lines = left < s->task_lines ? left : s->task_lines;
     const int lead = job->direction == 1 && first % s->th != 0;
-    const int tiles = (lines + lead) * s->tw, width = gani_wino_width(job->to, chunk);
+    const int tiles = (lines + lead) * s->tw;
     const ptrdiff_t at =
         (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
     for (int k = 0; k < job->from->chunks; k++) {
@@ -5840,12 +5919,21 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
         const gani_wino_panel panel = job->direction == 0 ? gani_wino_panel_make(s, k, chunk, 1)
                                                           : gani_wino_panel_make(s, chunk, k, 0);
         gani_wino_weights_stage(job, slot, &panel, job->call->with);
+        gani_wino_weights_spread(s, slot, &panel, 0);
         gani_wino_weights_transform(job, slot, &panel, 0);
         for (int e = 0; e < s->points; e++) {
-            job->kernels->wino_product(tiles, width, gani_wino_width(job->from, k),
-                                       in + e * s->pitch_in, GANI_WINO_CHUNK, 1,
-                                       slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH,
-                                       slot->result + e * s->pitch_out, k > 0);
+            gani_span sum = {0, gani_wino_width(job->from, k)};
+            gani_span out = {0, gani_wino_width(job->to, chunk)};
+            if (job->direction == 0) {
+                sum = gani_wino_used(s, k, e);
+            } else if (k > 0) { /* the first product has set the rest to 0 */
+                out = gani_wino_used(s, chunk, e);
+            }
+            job->kernels->wino_product(tiles, out.end - out.first, sum.end - sum.first,
+                                       in + e * s->pitch_in + sum.first, GANI_WINO_CHUNK, 1,
+                                       slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH +
+                                           sum.first * GANI_WINO_CHUNK + out.first,
+                                       slot->result + e * s->pitch_out + out.first, k > 0);
         }
     }
     for (int channel = chunk * job->to->group;
@@ -5873,14 +5961,17 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     const float *x = job->from_points + (ptrdiff_t)x_chunk * s->points * s->pitch_in;
     const float *y = job->to_points + (ptrdiff_t)y_chunk * s->points * s->pitch_in;
     float *dw = job->call->out + panel.at;
-    for (int e = 0; e < s->points; e++) {
-        job->kernels->wino_product(gani_wino_width(&s->x, x_chunk), gani_wino_width(&s->y, y_chunk),
-                                   job->lines * s->tw, x + e * s->pitch_in, 1, GANI_WINO_CHUNK,
-                                   y + e * s->pitch_in,
-                                   slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH, 0);
+    for (int e = 0; e < s->points; e++) { /* where x does not matter neither do the points */
+        const gani_span used = gani_wino_used(s, x_chunk, e);
+        job->kernels->wino_product(
+            used.end - used.first, gani_wino_width(&s->y, y_chunk), job->lines * s->tw,
+            x + e * s->pitch_in + used.first, 1, GANI_WINO_CHUNK, y + e * s->pitch_in,
+            slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH + used.first * GANI_WINO_CHUNK, 0);
     }
     gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
+    gani_wino_weights_spread(s, slot, &panel, 0);
     gani_wino_weights_transform(job, slot, &panel, 1);
+    gani_wino_weights_spread(s, slot, &panel, 1);
     for (int lane = 0; lane < panel.lanes;
          lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
         job->kernels->wino_transpose(slot->stage + lane, panel.width,
@@ -5962,34 +6053,42 @@ static gani_conv_walk gani_choose_input_grad_zero(const gan_context *ctx, const 
     return gani_wino_find(ctx, s) ? gani_walk_wino_input_grad : gani_walk_input_grad_zero;
 }
 
-/* Reflecting padding: the gradient in the padded image, then folded, one image at a time. */
+/* Reflecting padding: the gradient in the padded images, then folded, some images at a time. */
 static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
     if (!s->reflect || (s->pad_h == 0 && s->pad_w == 0)) {
         gani_choose_input_grad_zero(pass->ctx, s)(pass, call);
         return;
     }
-    gani_conv_call one = *call;
-    one.s.n = 1;
-    one.s.h = s->h + 2 * s->pad_h;
-    one.s.w = s->w + 2 * s->pad_w;
-    one.s.pad_h = one.s.pad_w = one.s.reflect = 0;
-    one.bias = NULL;
-    one.act.kind = GAN_ACT_NONE;
-    size_t bytes =
-        gani_mul(gani_mul((size_t)one.s.h, (size_t)one.s.w), gani_mul((size_t)s->c, sizeof(float)));
+    gani_conv_call some = *call;
+    some.s.h = s->h + 2 * s->pad_h;
+    some.s.w = s->w + 2 * s->pad_w;
+    some.s.pad_h = some.s.pad_w = some.s.reflect = 0;
+    some.bias = NULL;
+    some.act.kind = GAN_ACT_NONE;
+    const size_t image = gani_mul(gani_mul((size_t)some.s.h, (size_t)some.s.w),
+                                  gani_mul((size_t)s->c, sizeof(float)));
+    pass->overflow |= image == 0;
+    const size_t fit = image ? GANI_CONV_STAGE_MOST / image : 0;
+    some.s.n = gani_piece(s->n, fit > (size_t)s->n ? s->n : fit > 1 ? (int)fit : 1, 1);
+    const int most = some.s.n;
+    const size_t bytes = gani_mul(image, (size_t)most);
     pass->overflow |= bytes == 0;
     float *padded = (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
-    one.out = padded;
+    some.out = padded;
     const size_t used = pass->used;
-    for (int b = 0; b < s->n && (b == 0 || pass->scratch); b++) {
+    size_t largest = used; /* the last images may be fewer, and have another algorithm */
+    for (int b = 0; b < s->n; b += some.s.n) {
+        some.s.n = s->n - b < most ? s->n - b : most;
         pass->used = used;
-        one.in = gani_at(call->in, (ptrdiff_t)b * s->o * s->oh * s->ow);
-        gani_choose_input_grad_zero(pass->ctx, &one.s)(pass, &one);
-        gani_pass_planes(pass, call, 1, padded,
+        some.in = gani_at(call->in, (ptrdiff_t)b * s->o * s->oh * s->ow);
+        gani_choose_input_grad_zero(pass->ctx, &some.s)(pass, &some);
+        gani_pass_planes(pass, call, some.s.n, padded,
                          gani_at_out(call->out, (ptrdiff_t)b * s->c * s->h * s->w),
                          gani_fold_reflected);
+        largest = pass->used > largest ? pass->used : largest;
     }
+    pass->used = largest;
 }
 
 /* By direction: 0 forward, 1 input grad, 2 weight grad. */

@@ -64,8 +64,8 @@ static void report(const char *name, double multiply_adds, void (*run)(void *arg
     double best;
     const double seconds = measure(run, arg, &best);
     const double gflops = 2e-9 * multiply_adds / seconds;
-    printf("%-44s %d %10.3f %8.1f %6.1f\n", name, bench.threads, 1e3 * seconds, gflops,
-           100.0 * gflops / bench.peak_gflops);
+    printf("%-60s %d %10.3f %10.3f %8.1f %6.1f\n", name, bench.threads, 1e3 * seconds, 1e3 * best,
+           gflops, 100.0 * gflops / bench.peak_gflops);
     fflush(stdout);
 }
 
@@ -251,27 +251,56 @@ static void bench_gemm(void) {
 
 /* --- convolutions ----------------------------------------------------------------- */
 
+/* Which layer of which network; `output` says how many rows and columns too many a transposed layer would have else. */
 typedef struct conv_row {
-    const char *net;
+    const char *group, *net;
     int transposed; /* c is then the channels that come in, size the small side */
     int n, c, o, size, kernel, stride, pad;
+    int output; /* transposed: output padding */
+    int reflect;
 } conv_row;
 
 static const conv_row conv_rows[] = {
-    {"dcgan", 0, 64, 3, 64, 64, 4, 2, 1},    {"dcgan", 0, 64, 64, 128, 32, 4, 2, 1},
-    {"dcgan", 0, 64, 128, 256, 16, 4, 2, 1}, {"dcgan", 0, 64, 256, 512, 8, 4, 2, 1},
-    {"dcgan", 0, 64, 512, 1, 4, 4, 1, 0},    {"dcgan", 1, 64, 100, 512, 1, 4, 1, 0},
-    {"dcgan", 1, 64, 512, 256, 4, 4, 2, 1},  {"dcgan", 1, 64, 256, 128, 8, 4, 2, 1},
-    {"dcgan", 1, 64, 128, 64, 16, 4, 2, 1},  {"dcgan", 1, 64, 64, 3, 32, 4, 2, 1},
-    {"unet", 0, 1, 3, 64, 256, 4, 2, 1},     {"unet", 0, 1, 64, 128, 128, 4, 2, 1},
-    {"unet", 0, 1, 128, 256, 64, 4, 2, 1},   {"unet", 0, 1, 256, 512, 32, 4, 2, 1},
-    {"unet", 0, 1, 512, 512, 16, 4, 2, 1},   {"unet", 0, 1, 512, 512, 8, 4, 2, 1},
-    {"unet", 0, 1, 512, 512, 4, 4, 2, 1},    {"unet", 0, 1, 512, 512, 2, 4, 2, 1},
-    {"unet", 1, 1, 512, 512, 1, 4, 2, 1},    {"unet", 1, 1, 1024, 512, 2, 4, 2, 1},
-    {"unet", 1, 1, 1024, 512, 4, 4, 2, 1},   {"unet", 1, 1, 1024, 512, 8, 4, 2, 1},
-    {"unet", 1, 1, 1024, 256, 16, 4, 2, 1},  {"unet", 1, 1, 512, 128, 32, 4, 2, 1},
-    {"unet", 1, 1, 256, 64, 64, 4, 2, 1},    {"unet", 1, 1, 128, 3, 128, 4, 2, 1},
-    {"resnet", 0, 1, 256, 256, 64, 3, 1, 1}, {"resnet", 0, 16, 128, 128, 16, 3, 1, 1},
+    /* group   network  t  n  c    o  size  k  s  p  op r */
+    {"4x4s2", "dcgan", 0, 64, 64, 128, 32, 4, 2, 1, 0, 0},
+    {"4x4s2", "dcgan", 0, 64, 128, 256, 16, 4, 2, 1, 0, 0},
+    {"4x4s2", "dcgan", 0, 64, 256, 512, 8, 4, 2, 1, 0, 0},
+    {"4x4s2", "dcgan", 1, 64, 512, 256, 4, 4, 2, 1, 0, 0},
+    {"4x4s2", "dcgan", 1, 64, 256, 128, 8, 4, 2, 1, 0, 0},
+    {"4x4s2", "dcgan", 1, 64, 128, 64, 16, 4, 2, 1, 0, 0},
+    {"4x4s2", "unet", 0, 1, 64, 128, 128, 4, 2, 1, 0, 0},
+    {"4x4s2", "unet", 0, 1, 128, 256, 64, 4, 2, 1, 0, 0},
+    {"4x4s2", "unet", 1, 1, 512, 128, 32, 4, 2, 1, 0, 0},
+    {"4x4s2", "unet", 1, 1, 256, 64, 64, 4, 2, 1, 0, 0},
+    {"4x4s2_16tiles", "unet", 0, 1, 256, 512, 32, 4, 2, 1, 0, 0},
+    {"4x4s2_16tiles", "unet", 1, 1, 1024, 256, 16, 4, 2, 1, 0, 0},
+    {"4x4s2_4tiles", "unet", 0, 1, 512, 512, 16, 4, 2, 1, 0, 0},
+    {"4x4s2_4tiles", "unet", 1, 1, 1024, 512, 8, 4, 2, 1, 0, 0},
+    {"3x3s1", "resnet", 0, 1, 256, 256, 64, 3, 1, 1, 0, 1},
+    {"3x3s1", "resnet", 0, 1, 256, 256, 64, 3, 1, 1, 0, 0},
+    {"3x3s1", "resnet", 0, 16, 128, 128, 16, 3, 1, 1, 0, 0},
+    {"3x3s2", "resnet", 0, 1, 64, 128, 256, 3, 2, 1, 0, 0},
+    {"3x3s2", "resnet", 0, 1, 128, 256, 128, 3, 2, 1, 0, 0},
+    {"3x3s2", "resnet", 1, 1, 256, 128, 64, 3, 2, 1, 1, 0},
+    {"3x3s2", "resnet", 1, 1, 128, 64, 128, 3, 2, 1, 1, 0},
+    {"4x4s1", "patch", 0, 1, 256, 512, 32, 4, 1, 1, 0, 0},
+    {"4x4s1", "patch", 0, 4, 128, 256, 24, 4, 1, 1, 0, 0},
+    {"3channels", "dcgan", 0, 64, 3, 64, 64, 4, 2, 1, 0, 0},
+    {"3channels", "unet", 0, 1, 3, 64, 256, 4, 2, 1, 0, 0},
+    {"3channels", "patch", 0, 1, 6, 64, 256, 4, 2, 1, 0, 0},
+    {"3channels", "dcgan", 1, 64, 64, 3, 32, 4, 2, 1, 0, 0},
+    {"3channels", "unet", 1, 1, 128, 3, 128, 4, 2, 1, 0, 0},
+    {"7x7", "resnet", 0, 1, 3, 64, 256, 7, 1, 3, 0, 1},
+    {"7x7", "resnet", 0, 1, 64, 3, 256, 7, 1, 3, 0, 1},
+    {"1channel", "dcgan", 0, 64, 512, 1, 4, 4, 1, 0, 0, 0},
+    {"1channel", "patch", 0, 1, 512, 1, 31, 4, 1, 1, 0, 0},
+    {"latent", "dcgan", 1, 64, 100, 512, 1, 4, 1, 0, 0, 0},
+    {"tiny", "unet", 0, 1, 512, 512, 8, 4, 2, 1, 0, 0},
+    {"tiny", "unet", 0, 1, 512, 512, 4, 4, 2, 1, 0, 0},
+    {"tiny", "unet", 0, 1, 512, 512, 2, 4, 2, 1, 0, 0},
+    {"tiny", "unet", 1, 1, 512, 512, 1, 4, 2, 1, 0, 0},
+    {"tiny", "unet", 1, 1, 1024, 512, 2, 4, 2, 1, 0, 0},
+    {"tiny", "unet", 1, 1, 1024, 512, 4, 4, 2, 1, 0, 0},
 };
 
 typedef struct conv_run {
@@ -297,7 +326,8 @@ static void run_conv(void *arg) {
 /* Geometry of the convolution whose forward, or whose input grad if transposed, the layer is. */
 static gani_conv conv_geometry(const conv_row *r) {
     gani_conv s;
-    const int large = r->transposed ? (r->size - 1) * r->stride + r->kernel - 2 * r->pad : r->size;
+    const int large =
+        r->transposed ? (r->size - 1) * r->stride + r->kernel - 2 * r->pad + r->output : r->size;
     s.n = r->n;
     s.c = r->transposed ? r->o : r->c;
     s.o = r->transposed ? r->c : r->o;
@@ -307,7 +337,7 @@ static gani_conv conv_geometry(const conv_row *r) {
     s.stride_h = s.stride_w = r->stride;
     s.pad_h = s.pad_w = r->pad;
     s.dilation_h = s.dilation_w = s.groups = 1;
-    s.reflect = 0;
+    s.reflect = r->reflect;
     return s;
 }
 
@@ -324,9 +354,9 @@ static void bench_conv(void) {
         run.x = run.w = run.y = NULL;
         for (run.direction = 0; run.direction < 3; run.direction++) {
             char name[96];
-            snprintf(name, sizeof name, "%s_%s_%dto%d_at%d_b%d_%s", r->net,
+            snprintf(name, sizeof name, "%s_%s_%s_%dto%d_at%d_b%d%s_%s", r->group, r->net,
                      r->transposed ? "convt" : "conv", r->c, r->o, r->size, r->n,
-                     direction[r->transposed][run.direction]);
+                     r->reflect ? "_reflect" : "", direction[r->transposed][run.direction]);
             if (!selected(name)) {
                 continue;
             }
