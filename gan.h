@@ -112,7 +112,9 @@
  *   8.9   >>acgan         Odena, Olah, Shlens 2016
  *   8.10  >>image-networks  residual generators, patch discriminators
  *   8.11  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
- *   8.12  >>systems       the table of systems; creating and loading models
+ *   8.12  >>pix2pixhd     Wang et al. 2018
+ *   8.13  >>pix2pixhd-styles  styles of instances
+ *   8.14  >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -1095,6 +1097,8 @@ GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, fl
 typedef struct gan_load_desc {
     int weights_only;         /* 1: optimiser state, seed and step are neither needed nor read */
     int ignore_unknown;       /* 1: tensors that the store lacks are no error */
+    int partial;              /* 1: takes what fits by name and shape; the rest of the store stays.
+                                 An error only if nothing does */
     const char *file_prefix;  /* tensor file_prefix + x of the file goes to ... */
     const char *store_prefix; /* ... parameter store_prefix + x; others are left alone; [""] */
 } gan_load_desc;
@@ -1160,6 +1164,7 @@ typedef struct gan_model_desc {
     uint64_t seed;        /* [0] of the initial weights, the noise and the order of the data */
     const char *options;  /* "ngf=32 lr=1e-4", separated by blanks; see gan_system.options */
     int disable_training; /* [0] 1: only what sampling needs; takes much less memory */
+    const char *vgg;      /* pix2pixhd, option vgg: file with the weights of VGG-19 */
 } gan_model_desc;
 
 typedef struct gan_model gan_model;
@@ -1239,6 +1244,14 @@ GAN_API gan_status gan_model_save(const gan_model *model, const char *path);
  * are not zero and options that are named replace those of the file. */
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *desc);
+/* Takes the weights of a checkpoint that fit by name and shape, from whatever system it is; the
+ * others stay as they are, as do optimiser state, seed and step. So a smaller model starts a larger
+ * one. GAN_ERR_SHAPE: nothing fits. */
+GAN_API gan_status gan_model_start(gan_model *model, const char *path);
+/* pix2pixhd with features: reads the styles of all instances in the data (with instance maps) and
+ * keeps some for each class, from which gan_model_translate draws; see >>pix2pixhd-styles. Call it
+ * after training. GAN_ERR_UNSUPPORTED: a model without styles. */
+GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data);
 
 typedef struct gan_model_info {
     const gan_system *system;
@@ -16356,6 +16369,7 @@ static int gani_has_prefix(const char *name, const char *prefix) {
 typedef struct gani_matching {
     int *from;           /* [parameters] */
     unsigned char *used; /* [tensors] */
+    int taken;           /* parameters that found a tensor of their shape */
     gani_misfits missing, unexpected, different;
 } gani_matching;
 
@@ -16375,14 +16389,16 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
         }
         const int index = gan_checkpoint_find(checkpoint, name);
         gani_free(params->ctx, name);
+        const gan_shape *shape = index < 0 ? NULL : &checkpoint->entries[index].shape;
+        const int fits = shape && gani_shape_equal(shape, &param->shape);
         if (index < 0) {
             gani_misfit(&match->missing, param->name);
             continue;
         }
         match->used[index] = 1;
-        match->from[i] = index;
-        const gan_shape *shape = &checkpoint->entries[index].shape;
-        if (!gani_shape_equal(shape, &param->shape)) {
+        match->from[i] = fits || !desc->partial ? index : -1;
+        match->taken += fits;
+        if (!fits) {
             char text[208];
             snprintf(text, sizeof text, "%.50s %s, in the file %s", param->name,
                      gani_print_shape(&param->shape).text, gani_print_shape(shape).text);
@@ -16455,7 +16471,9 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
     gan_status status = match.from && match.used ? GAN_OK : GAN_ERR_MEMORY;
     if (!status) {
         status = gani_match_params(&match, params, checkpoint, &full);
-        status = status ? status : gani_report_misfits(&match, checkpoint);
+        if (status == GAN_OK && !(full.partial && match.taken > 0)) {
+            status = gani_report_misfits(&match, checkpoint);
+        }
     }
     if (!status && !full.weights_only) {
         status = gani_text_value(checkpoint, "params.seed", &seed);
@@ -16577,6 +16595,7 @@ struct gan_model {
     const gani_system *system;
     gan_params *params;
     int height, width, channels, channels_b, batch;
+    const char *vgg;                  /* while it is created; see gan_model_desc */
     double options[GANI_MAX_OPTIONS]; /* by index in the system's list */
     char *options_text;               /* the same, written out */
     gani_recipe *train;               /* NULL if disabled */
@@ -17290,7 +17309,9 @@ static gan_status gani_model_create(gan_model **out, gan_context *ctx, const gan
     GAN_ASSERT(system->info.option_count <= GANI_MAX_OPTIONS);
     model->ctx = ctx;
     model->system = system;
+    model->vgg = desc->vgg;
     gan_status status = gani_model_build(model, desc);
+    model->vgg = NULL;
     if (status != GAN_OK) {
         gan_model_destroy(model);
         return status;
@@ -18968,7 +18989,7 @@ static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *
  * where A_i halves, B_i doubles. So a global network of ngf channels becomes the inner part of one
  * with one enhancer and ngf/2.
  *
- * Holds:  the networks; edges and averages by instance.
+ * Holds:  the networks; what is summed over sizes and maps; edges and averages by instance.
  * Uses:   >>image-networks  >>layers        Knows nothing of: recipes.
  * ========================================================================= */
 
@@ -19037,6 +19058,7 @@ static gan_tensor gani_hd_generator(gan_graph *g, const gani_hd_desc *desc, gan_
 
 /* Scores and features at each size, full size first. */
 typedef struct gani_hd_scores {
+    int scales, stages; /* stages that have features */
     gan_tensor score[GANI_HD_SCALES];
     gan_tensor feature[GANI_HD_SCALES][GANI_HD_STAGES];
 } gani_hd_scores;
@@ -19048,7 +19070,9 @@ static gani_hd_scores gani_hd_discriminator(gan_graph *g, const gani_patch_desc 
     gani_patch_desc patch = *desc;
     gani_hd_scores scores;
     memset(&scores, 0, sizeof scores);
-    GAN_ASSERT(scales <= GANI_HD_SCALES && desc->layers < GANI_HD_STAGES);
+    scores.scales = scales;
+    scores.stages = desc->layers + 1;
+    GAN_ASSERT(scales <= GANI_HD_SCALES && scores.stages <= GANI_HD_STAGES);
     patch.hd = 1;
     for (int i = 0; i < scales; i++) {
         patch.scale = scales - 1 - i;
@@ -19058,11 +19082,36 @@ static gani_hd_scores gani_hd_discriminator(gan_graph *g, const gani_patch_desc 
     return scores;
 }
 
+typedef gan_tensor gani_score_loss(gan_graph *graph, gan_tensor score, float target);
+
+/* Sum of a loss over the sizes. */
+static gan_tensor gani_hd_loss(gan_graph *g, const gani_hd_scores *scores, gani_score_loss *loss,
+                               float target) {
+    gan_tensor sum = loss(g, scores->score[0], target);
+    for (int s = 1; s < scores->scales; s++) {
+        sum = gan_add(g, sum, loss(g, scores->score[s], target));
+    }
+    return sum;
+}
+
+/* Feature matching: mean over the sizes of 4/stages times the sum of the mean distances of x from y
+ * in each stage. The gradient goes to x alone. */
+static gan_tensor gani_hd_match(gan_graph *g, const gani_hd_scores *x, const gani_hd_scores *y) {
+    gan_tensor sum = gan_constant(g, gan_shape0(), 0.0f);
+    for (int s = 0; s < x->scales; s++) {
+        for (int i = 0; i < x->stages; i++) {
+            gan_tensor wanted = gan_detach(g, y->feature[s][i]);
+            sum = gan_add(g, sum, gan_loss_l1(g, x->feature[s][i], wanted));
+        }
+    }
+    return gan_affine(g, sum, 4.0f / (float)(x->stages * x->scales), 0.0f);
+}
+
 /* 1 where the instance differs from the one before or behind along an axis, else 0. */
 static gan_tensor gani_hd_edges_along(gan_graph *g, gan_tensor instance, int axis) {
     const int last = gan_tensor_shape(g, instance).dim[axis] - 1;
-    gan_tensor step = gan_sub(g, gan_slice(g, instance, axis, 1, last),
-                              gan_slice(g, instance, axis, 0, last));
+    gan_tensor step =
+        gan_sub(g, gan_slice(g, instance, axis, 1, last), gan_slice(g, instance, axis, 0, last));
     step = gan_abs(g, gan_sign(g, step));
     return gan_maximum(g, gan_pad(g, step, axis, 1, 0), gan_pad(g, step, axis, 0, 1));
 }
@@ -19117,15 +19166,563 @@ static void gani_vgg19(gan_graph *g, gan_tensor x, gan_tensor taps[GANI_VGG_TAPS
     gan_graph_pop(g);
 }
 
+/* Distance of x [n,3,h,w] from y in these maps, the deeper the more; the gradient goes to x. */
+static gan_tensor gani_vgg19_distance(gan_graph *g, gan_tensor x, gan_tensor y) {
+    static const float weights[GANI_VGG_TAPS] = {1.0f / 32, 1.0f / 16, 1.0f / 8, 1.0f / 4, 1.0f};
+    gan_tensor of_x[GANI_VGG_TAPS], of_y[GANI_VGG_TAPS];
+    gan_tensor sum = gan_constant(g, gan_shape0(), 0.0f);
+    gani_vgg19(g, x, of_x);
+    gani_vgg19(g, y, of_y);
+    for (int i = 0; i < GANI_VGG_TAPS; i++) {
+        gan_tensor distance = gan_loss_l1(g, of_x[i], gan_detach(g, of_y[i]));
+        sum = gan_add(g, sum, gan_affine(g, distance, weights[i], 0.0f));
+    }
+    return sum;
+}
+
 /* ============================================================================
- * >>systems  8.12  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>pix2pixhd  8.12  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
+ *
+ * Photos from maps of classes. G sees a map as one channel for each class, 1 where the class is.
+ * With instances=on a record's third image numbers the instances, and a channel of the borders
+ * between them is added; with features=k also k channels of style, those that an encoder E reads
+ * off the real photo, averaged over each instance. D_s judges map and photo together, at full size
+ * and smaller ones; f_s,i are its inner maps.
+ *
+ *     loss_d = sum over s of (L(D_s(x), 1) + L(D_s(G), 0)) / 2
+ *     loss_g = sum over s of L(D_s(G), 1)
+ *              + match * mean over s of (4/(layers + 1)) sum over i of mean |f_s,i(G) - f_s,i(x)|
+ *              + vgg * sum over j of w_j mean |V_j(G) - V_j(x)|
+ *
+ * Both are of one forward pass, G is updated first. L is the squared distance, V_j are inner maps
+ * of VGG-19 with weights that gan_model_desc.vgg names; w = 1/32, 1/16, 1/8, 1/4, 1. Networks,
+ * losses, order as in NVIDIA/pix2pixHD. Differs from it: VGG is off unless asked for.
+ *
+ * From coarse to fine: train a global generator (enhancers=0 ngf=64) at half the size; then one
+ * with enhancers=1 ngf=32 stage=enhancers, started from it by gan_model_start, in which the inner
+ * part rests; then all of it, stage=all, started from that.
+ * ========================================================================= */
+
+static const gan_option gani_pix2pixhd_options[] = {
+    {"classes", "classes of the map; 0: domain A is an image", NULL, 35, 0, 1024, 1},
+    {"instances", "the third image of a record numbers the instances", "off on", 0, 0, 1, 1},
+    {"features", "style channels of each instance; instances=on", NULL, 0, 0, 64, 1},
+    {"clusters", "styles of each class to draw from", NULL, 10, 1, 1024, 1},
+    {"ngf", "G: channels at full size", NULL, 64, 1, 512, 1},
+    {"nef", "E: channels at full size", NULL, 16, 1, 512, 1},
+    {"ndf", "D: channels after the first convolution", NULL, 64, 1, 512, 1},
+    {"downs", "G: halvings of the global network", NULL, 4, 1, 6, 1},
+    {"downs-e", "E: halvings", NULL, 4, 1, 6, 1},
+    {"blocks", "G: residual blocks of the global network", NULL, 9, 0, 64, 1},
+    {"enhancers", "G: doublings of its size by enhancers", NULL, 0, 0, GANI_HD_SCALES - 1, 1},
+    {"blocks-local", "G: residual blocks of an enhancer", NULL, 3, 0, 64, 1},
+    {"stage", "which part of G is trained", "all enhancers", 0, 0, 1, 1},
+    {"layers", "D: halvings", NULL, 3, 1, GANI_HD_STAGES - 1, 1},
+    {"scales", "D: sizes that are judged", NULL, 2, 1, GANI_HD_SCALES, 1},
+    {"norm", "norm of all networks", "instance batch", 0, 0, 1, 1},
+    {"loss", "L: squared distance, or cross-entropy", "least-squares bce", 0, 0, 1, 1},
+    {"match", "weight of feature matching", NULL, 10, 0, 1e6, 0},
+    {"vgg", "weight of the distance in VGG-19", NULL, 0, 0, 1e6, 0},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+static gan_norm_kind gani_pix2pixhd_norm(const gani_recipe *recipe) {
+    return gani_option(recipe, "norm") == 1.0 ? GAN_NORM_BATCH : GAN_NORM_INSTANCE;
+}
+
+/* Map and borders as channels. label: classes, or an image if there are none; instance may be
+ * none. */
+static gan_tensor gani_pix2pixhd_seen(gani_recipe *recipe, gan_tensor label, gan_tensor instance) {
+    static const int channels_first[] = {0, 3, 1, 2};
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    gan_tensor parts[2];
+    parts[0] = label;
+    if (classes > 0) {
+        gan_tensor flat =
+            gan_reshape(g, label, gan_shape3(recipe->batch, recipe->height, recipe->width));
+        parts[0] = gan_permute(g, gan_one_hot(g, flat, classes), channels_first);
+    }
+    if (!instance.id) {
+        return parts[0];
+    }
+    parts[1] = gani_hd_edges(g, instance);
+    return gan_concat(g, parts, 2, 1);
+}
+
+static gan_tensor gani_pix2pixhd_generator(gani_recipe *recipe, gan_tensor seen,
+                                           gan_tensor features) {
+    const gan_tensor both[] = {seen, features};
+    gan_graph *g = recipe->graph;
+    gani_hd_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.whole.channels = recipe->model->channels_b;
+    desc.whole.ngf = (int)gani_option(recipe, "ngf");
+    desc.whole.blocks = (int)gani_option(recipe, "blocks");
+    desc.whole.downs = (int)gani_option(recipe, "downs");
+    desc.whole.norm = gani_pix2pixhd_norm(recipe);
+    desc.enhancers = (int)gani_option(recipe, "enhancers");
+    desc.blocks_local = (int)gani_option(recipe, "blocks-local");
+    gan_graph_push(g, "generator");
+    gan_tensor y = gani_hd_generator(g, &desc, features.id ? gan_concat(g, both, 2, 1) : seen);
+    gan_graph_pop(g);
+    return y;
+}
+
+/* E: features of each instance in all of its pixels. */
+static gan_tensor gani_pix2pixhd_encoder(gani_recipe *recipe, gan_tensor real,
+                                         gan_tensor instance) {
+    gan_graph *g = recipe->graph;
+    gani_resnet_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.channels = (int)gani_option(recipe, "features");
+    desc.ngf = (int)gani_option(recipe, "nef");
+    desc.downs = (int)gani_option(recipe, "downs-e");
+    desc.norm = gani_pix2pixhd_norm(recipe);
+    desc.hd = 1;
+    gan_graph_push(g, "encoder");
+    gan_tensor y = gani_resnet_generator(g, &desc, real);
+    gan_graph_pop(g);
+    return gani_hd_instance_mean(g, y, instance);
+}
+
+static gani_hd_scores gani_pix2pixhd_discriminator(gani_recipe *recipe, gan_tensor seen,
+                                                   gan_tensor images) {
+    const gan_tensor both[] = {seen, images};
+    gan_graph *g = recipe->graph;
+    gani_patch_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.ndf = (int)gani_option(recipe, "ndf");
+    desc.layers = (int)gani_option(recipe, "layers");
+    desc.norm = gani_pix2pixhd_norm(recipe);
+    gan_graph_push(g, "discriminator");
+    const gani_hd_scores scores = gani_hd_discriminator(
+        g, &desc, (int)gani_option(recipe, "scales"), gan_concat(g, both, 2, 1));
+    gan_graph_pop(g);
+    return scores;
+}
+
+static gani_score_loss *gani_pix2pixhd_goal(const gani_recipe *recipe) {
+    return gani_option(recipe, "loss") == 1.0 ? gan_loss_bce : gan_loss_least_squares;
+}
+
+/* Weights from the file that the model's descriptor names. */
+static gan_status gani_pix2pixhd_load_vgg(const gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    gan_checkpoint *file = NULL;
+    gan_load_desc load;
+    memset(&load, 0, sizeof load);
+    load.weights_only = load.ignore_unknown = 1;
+    load.file_prefix = "features.";
+    load.store_prefix = "vgg.features.";
+    if (!model->vgg) {
+        return gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                          "%s: option vgg needs gan_model_desc.vgg, a file with the weights of "
+                          "VGG-19 (features.0.weight, as torchvision names them)",
+                          model->system->info.name);
+    }
+    gan_status status = gan_checkpoint_open(&file, model->ctx, model->vgg);
+    status = status ? status : gan_params_load(model->params, file, &load);
+    gan_checkpoint_close(file);
+    return status;
+}
+
+/* Distance of two images in VGG-19, times its weight. */
+static gan_tensor gani_pix2pixhd_vgg(gani_recipe *recipe, gan_tensor fake, gan_tensor real) {
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "vgg");
+    gan_tensor distance = gani_vgg19_distance(g, fake, real);
+    gan_graph_pop(g);
+    if (gan_graph_status(g) == GAN_OK) {
+        const gan_status status = gani_pix2pixhd_load_vgg(recipe);
+        if (status != GAN_OK) {
+            gani_stick(g, status);
+        }
+    }
+    return gan_affine(g, distance, (float)gani_option(recipe, "vgg"), 0.0f);
+}
+
+/* The styles that translating draws from [classes * clusters,features]; see >>pix2pixhd-styles. */
+static gan_tensor gani_pix2pixhd_clusters(gani_recipe *recipe) {
+    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    const int classes = (int)gani_option(recipe, "classes");
+    const int rows = (classes > 0 ? classes : 1) * (int)gani_option(recipe, "clusters");
+    return gan_param(recipe->graph, "clusters",
+                     gan_shape2(rows, (int)gani_option(recipe, "features")), GAN_PARAM_BUFFER,
+                     zero);
+}
+
+/* Options that do not go together. */
+static void gani_pix2pixhd_check(gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    const int instances = gani_option(recipe, "instances") == 1.0;
+    if (gani_option(recipe, "features") > 0.0 && !instances) {
+        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                                             "pix2pixhd: features are those of instances, so "
+                                             "features=%g needs instances=on",
+                                             gani_option(recipe, "features")));
+    }
+    if (gani_option(recipe, "stage") == 1.0 && gani_option(recipe, "enhancers") == 0.0) {
+        gani_stick(recipe->graph,
+                   gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                              "pix2pixhd: stage=enhancers with enhancers=0: nothing to train"));
+    }
+}
+
+/* Appends the loss of G, and reports it and what it is made of. */
+static gan_tensor gani_pix2pixhd_loss_g(gani_recipe *recipe, const gani_hd_scores *on_fake,
+                                        const gani_hd_scores *on_real, gan_tensor fake,
+                                        gan_tensor real) {
+    gan_graph *g = recipe->graph;
+    const double weight = gani_option(recipe, "match");
+    gan_tensor match = {0}, vgg = {0};
+    gan_tensor loss = gani_hd_loss(g, on_fake, gani_pix2pixhd_goal(recipe), 1.0f);
+    if (weight > 0.0) {
+        match = gan_affine(g, gani_hd_match(g, on_fake, on_real), (float)weight, 0.0f);
+        loss = gan_add(g, loss, match);
+    }
+    if (gani_option(recipe, "vgg") > 0.0) {
+        vgg = gani_pix2pixhd_vgg(recipe, fake, real);
+        loss = gan_add(g, loss, vgg);
+    }
+    gani_report(recipe, "loss_g", loss);
+    if (match.id) {
+        gani_report(recipe, "loss_match", match);
+    }
+    if (vgg.id) {
+        gani_report(recipe, "loss_vgg", vgg);
+    }
+    return loss;
+}
+
+static void gani_pix2pixhd_train(gani_recipe *recipe) {
+    const int instances = gani_option(recipe, "instances") == 1.0;
+    const int maps = gani_option(recipe, "classes") > 0.0;
+    const char *trained = gani_option(recipe, "stage") == 1.0
+                              ? "generator.model1 generator.model2 generator.model3 encoder."
+                              : "generator. encoder.";
+    const gan_optimiser adam = gani_adam(recipe);
+    gan_graph *g = recipe->graph;
+    gan_tensor instance = {0}, features = {0};
+    gani_pix2pixhd_check(recipe);
+    gan_tensor label = maps ? gani_feed_label_map(recipe, "label", 0)
+                            : gani_feed_part(recipe, "label", 0, recipe->model->channels);
+    gan_tensor real = gani_feed_part(recipe, "real", 1, recipe->model->channels_b);
+    instance = instances ? gani_feed_label_map(recipe, "instance", 2) : instance;
+    gan_tensor rate = gani_feed_lr(recipe);
+
+    gan_tensor seen = gani_pix2pixhd_seen(recipe, label, instance);
+    if (gani_option(recipe, "features") > 0.0) {
+        features = gani_pix2pixhd_encoder(recipe, real, instance);
+        gani_pix2pixhd_clusters(recipe);
+    }
+    gan_tensor fake = gani_pix2pixhd_generator(recipe, seen, features);
+    const gani_hd_scores d_fake = gani_pix2pixhd_discriminator(recipe, seen, gan_detach(g, fake));
+    const gani_hd_scores d_real = gani_pix2pixhd_discriminator(recipe, seen, real);
+    const gani_hd_scores of_g = gani_pix2pixhd_discriminator(recipe, seen, fake);
+    gan_tensor loss_d = gan_add(g, gani_hd_loss(g, &d_real, gani_pix2pixhd_goal(recipe), 1.0f),
+                                gani_hd_loss(g, &d_fake, gani_pix2pixhd_goal(recipe), 0.0f));
+    loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
+    gani_report(recipe, "loss_d", loss_d);
+    gan_tensor loss_g = gani_pix2pixhd_loss_g(recipe, &of_g, &d_real, fake, real);
+    gani_report(recipe, "l1", gan_loss_l1(g, fake, real));
+    gan_minimise(g, loss_g, trained, rate, &adam);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+    gani_end_phase(recipe, "train", 1);
+}
+
+/* Style channels: each instance takes one of the clusters of its class. */
+static gan_tensor gani_pix2pixhd_drawn(gani_recipe *recipe, gan_tensor label, gan_tensor instance) {
+    static const int channels_first[] = {0, 3, 1, 2};
+    const int n = recipe->batch, h = recipe->height, w = recipe->width;
+    const int clusters = (int)gani_option(recipe, "clusters");
+    gan_graph *g = recipe->graph;
+    gan_tensor pick = gani_add_feed(recipe, "style", GANI_FEED_CLASSES,
+                                    gan_shape2(n * GANI_HD_IDS, 1), clusters, 0.0, 0.0);
+    gan_tensor row =
+        gan_reshape(g, gan_gather_rows(g, pick, gani_hd_rows(g, instance)), gan_shape1(n * h * w));
+    if (gani_option(recipe, "classes") > 0.0) {
+        gan_tensor first = gan_reshape(g, label, gan_shape1(n * h * w));
+        row = gan_add(g, row, gan_affine(g, first, (float)clusters, 0.0f));
+    }
+    gan_tensor y = gan_gather_rows(g, gani_pix2pixhd_clusters(recipe), row);
+    y = gan_reshape(g, y, gan_shape4(n, h, w, (int)gani_option(recipe, "features")));
+    return gan_permute(g, y, channels_first);
+}
+
+/* The caller's images hold the map in one channel, and where instances=on their numbers in a
+ * second. */
+static void gani_pix2pixhd_translate(gani_recipe *recipe) {
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_tensor instance = {0}, features = {0};
+    gani_round_sizes(
+        recipe, 1 << ((int)gani_option(recipe, "downs") + (int)gani_option(recipe, "enhancers")));
+    gan_tensor label = gani_feed_source(recipe, "label", classes > 0 ? 1 : recipe->model->channels);
+    if (gani_option(recipe, "instances") == 1.0) {
+        instance = gani_feed_source(recipe, "instance", 1);
+    }
+    if (gani_option(recipe, "features") > 0.0) {
+        features = gani_pix2pixhd_drawn(recipe, label, instance);
+    }
+    gan_tensor seen = gani_pix2pixhd_seen(recipe, label, instance);
+    gani_images(recipe, gani_pix2pixhd_generator(recipe, seen, features));
+}
+
+static const gani_system gani_pix2pixhd = {
+    {"pix2pixhd", "pix2pixHD: photos from maps of classes, coarse to fine",
+     "Wang et al. 2018, arXiv:1711.11585", 256, 256, 3, 1, gani_pix2pixhd_options,
+     sizeof gani_pix2pixhd_options / sizeof gani_pix2pixhd_options[0], 2, 1, 0},
+    gani_pix2pixhd_train,
+    NULL,
+    gani_pix2pixhd_translate,
+    NULL};
+
+/* ============================================================================
+ * >>pix2pixhd-styles  8.13  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
+ *
+ * While training, G gets the style of each instance from the encoder, which looks at the photo.
+ * When there is only a map, styles must come from elsewhere: from the buffer "clusters", which
+ * holds a few for each class. gan_model_cluster fills it: it encodes the photos of a dataset, takes
+ * one point for each instance that is large enough, and moves the centres of each class into the
+ * middle of the points that are nearest to them until they stay (Lloyd 1982), as encode_features.py
+ * of NVIDIA/pix2pixHD. Differs from there: the first centres are points far from one another, so
+ * that nothing is drawn at random.
+ * ========================================================================= */
+
+/* An encoder's features of one instance, behind the number of its class. */
+typedef struct gani_styles {
+    gan_context *ctx;
+    int features; /* of an instance */
+    int count, capacity;
+    float *rows; /* [count,1+features] */
+} gani_styles;
+
+static const float *gani_style(const gani_styles *styles, int index) {
+    return styles->rows + (size_t)index * (size_t)(1 + styles->features);
+}
+
+/* A row to fill; NULL if memory is out. */
+static float *gani_add_style(gani_styles *styles) {
+    const size_t row = (size_t)(1 + styles->features);
+    if (styles->count == styles->capacity) {
+        const int capacity = styles->capacity ? 2 * styles->capacity : 256;
+        float *rows = (float *)gani_alloc(styles->ctx, (size_t)capacity * row * sizeof(float));
+        if (!rows) {
+            return NULL;
+        }
+        if (styles->rows) {
+            memcpy(rows, styles->rows, (size_t)styles->count * row * sizeof(float));
+        }
+        gani_free(styles->ctx, styles->rows);
+        styles->rows = rows;
+        styles->capacity = capacity;
+    }
+    return styles->rows + (size_t)styles->count++ * row;
+}
+
+static double gani_distance2(const float *a, const float *b, int count) {
+    double sum = 0.0;
+    for (int i = 0; i < count; i++) {
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    }
+    return sum;
+}
+
+/* Index of the centre [used,features] nearest to a point; *distance2: how far it is, squared. */
+static int gani_nearest(const float *centres, int used, const float *point, int features,
+                        double *distance2) {
+    int best = 0;
+    *distance2 = DBL_MAX;
+    for (int k = 0; k < used; k++) {
+        const double d = gani_distance2(centres + (size_t)k * (size_t)features, point, features);
+        best = d < *distance2 ? k : best;
+        *distance2 = d < *distance2 ? d : *distance2;
+    }
+    return best;
+}
+
+/* The first centres of a class [clusters,features]: one of its points, then again and again the one
+ * farthest from those. Returns how many there are: fewer than clusters if there are no more
+ * different points. */
+static int gani_first_centres(const gani_styles *styles, int class_number, float *centres,
+                              int clusters) {
+    int used = 0;
+    for (double farthest = 1.0; used < clusters && farthest > 0.0;) {
+        const float *chosen = NULL;
+        farthest = 0.0;
+        for (int i = 0; i < styles->count; i++) {
+            const float *style = gani_style(styles, i);
+            double distance2 = 0.0;
+            if ((int)style[0] == class_number) {
+                gani_nearest(centres, used, style + 1, styles->features, &distance2);
+                chosen = distance2 > farthest ? style + 1 : chosen;
+                farthest = distance2 > farthest ? distance2 : farthest;
+            }
+        }
+        if (chosen) {
+            memcpy(centres + (size_t)used++ * (size_t)styles->features, chosen,
+                   (size_t)styles->features * sizeof(float));
+        }
+    }
+    return used;
+}
+
+/* Moves each centre to the mean of the points nearest to it; sums [used,1+features] is scratch.
+ * Returns 1 if one has moved. */
+static int gani_move_centres(const gani_styles *styles, int class_number, float *centres, int used,
+                             double *sums) {
+    const int features = styles->features, row = 1 + features;
+    int moved = 0;
+    memset(sums, 0, (size_t)(used * row) * sizeof(double));
+    for (int i = 0; i < styles->count; i++) {
+        const float *style = gani_style(styles, i);
+        double unused;
+        if ((int)style[0] == class_number) {
+            double *sum = sums + gani_nearest(centres, used, style + 1, features, &unused) * row;
+            sum[0] += 1.0;
+            for (int k = 0; k < features; k++) {
+                sum[1 + k] += (double)style[1 + k];
+            }
+        }
+    }
+    for (int i = 0; i < used * features; i++) {
+        const double *sum = sums + i / features * row;
+        const float mean = (float)(sum[1 + i % features] / (sum[0] > 0.0 ? sum[0] : 1.0));
+        if (sum[0] > 0.0 && mean != centres[i]) {
+            centres[i] = mean;
+            moved = 1;
+        }
+    }
+    return moved;
+}
+
+/* Centres of one class [clusters,features]; those that there are not repeat the others. */
+static void gani_cluster_class(const gani_styles *styles, int class_number, float *centres,
+                               int clusters, double *sums) {
+    const size_t features = (size_t)styles->features;
+    const int used = gani_first_centres(styles, class_number, centres, clusters);
+    for (int turn = 0; turn < 100 && used > 0; turn++) {
+        if (!gani_move_centres(styles, class_number, centres, used, sums)) {
+            break;
+        }
+    }
+    for (int k = used; k < clusters && used > 0; k++) {
+        memcpy(centres + (size_t)k * features, centres + (size_t)(k - used) * features,
+               features * sizeof(float));
+    }
+}
+
+/* Takes the style at the middle pixel, in scan order, of each instance of an image that covers more
+ * than 1/64 of it. codes [features,pixels]; labels [pixels] or NULL; areas [2,GANI_HD_IDS] is
+ * scratch. */
+static gan_status gani_take_styles(gani_styles *styles, const float *codes, const float *labels,
+                                   const float *instances, size_t pixels, int *areas) {
+    int *seen = areas + GANI_HD_IDS;
+    memset(areas, 0, 2 * GANI_HD_IDS * sizeof(int));
+    for (size_t i = 0; i < pixels; i++) {
+        areas[(int)instances[i]]++;
+    }
+    for (size_t i = 0; i < pixels; i++) {
+        const int id = (int)instances[i];
+        if (seen[id]++ == areas[id] / 2 && (size_t)areas[id] * 64 > pixels) {
+            float *row = gani_add_style(styles);
+            if (!row) {
+                return GAN_ERR_MEMORY;
+            }
+            row[0] = labels ? labels[i] : 0.0f;
+            for (int k = 0; k < styles->features; k++) {
+                row[1 + k] = codes[(size_t)k * pixels + i];
+            }
+        }
+    }
+    return GAN_OK;
+}
+
+/* A recipe that encodes records of the data. */
+static void gani_pix2pixhd_encode(gani_recipe *recipe) {
+    gan_tensor real = gani_feed_part(recipe, "real", 1, recipe->model->channels_b);
+    gan_tensor instance = gani_feed_label_map(recipe, "instance", 2);
+    if (gani_option(recipe, "classes") > 0.0) {
+        gani_feed_label_map(recipe, "label", 0);
+    }
+    gani_codes(recipe, gani_pix2pixhd_encoder(recipe, real, instance));
+}
+
+/* Styles of all records; areas: scratch of gani_take_styles. */
+static gan_status gani_read_styles(gani_styles *styles, gani_recipe *recipe, gan_dataset *data,
+                                   int *areas) {
+    const size_t pixels = (size_t)recipe->height * (size_t)recipe->width;
+    const gani_feed *label = gani_find_feed(recipe, "label", strlen("label"));
+    const gani_feed *instance = gani_find_feed(recipe, "instance", strlen("instance"));
+    gan_status status = GAN_OK;
+    for (int i = 0; i < gan_dataset_count(data) && status == GAN_OK; i++) {
+        status = gani_fill_data(recipe, data, 0, (uint64_t)i);
+        status = status ? status : gan_program_run(recipe->phases[0].program);
+        if (status == GAN_OK) {
+            status = gani_take_styles(styles, gani_result_data(recipe, "codes"),
+                                      label ? label->data : NULL, instance->data, pixels, areas);
+        }
+    }
+    return status;
+}
+
+/* Replaces the centres of all classes. */
+static gan_status gani_cluster(const gani_styles *styles, gan_param_info clusters, int each) {
+    const int classes = clusters.shape.dim[0] / each;
+    const size_t per_class = (size_t)each * (size_t)styles->features;
+    double *sums = (double *)gani_alloc(styles->ctx, (per_class + (size_t)each) * sizeof(double));
+    if (!sums) {
+        return GAN_ERR_MEMORY;
+    }
+    memset(clusters.data, 0, gan_shape_count(clusters.shape) * sizeof(float));
+    for (int i = 0; i < classes; i++) {
+        gani_cluster_class(styles, i, clusters.data + (size_t)i * per_class, each, sums);
+    }
+    gani_free(styles->ctx, sums);
+    return GAN_OK;
+}
+
+GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
+    gan_context *ctx = model->ctx;
+    const gan_param_info clusters = gan_params_find(model->params, "clusters");
+    const gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE);
+    gani_recipe *recipe = NULL;
+    gani_styles styles;
+    if (model->system != &gani_pix2pixhd || !clusters.data) {
+        return gani_error(
+            ctx, GAN_ERR_UNSUPPORTED,
+            "no styles of instances here: they are pix2pixhd's, with features=3 or so");
+    }
+    memset(&styles, 0, sizeof styles);
+    styles.ctx = ctx;
+    styles.features = clusters.shape.dim[1];
+    int *areas = (int *)gani_alloc(ctx, 2 * GANI_HD_IDS * sizeof(int));
+    gan_status status = areas ? GAN_OK : GAN_ERR_MEMORY;
+    status = status ? status : gani_recipe_create(&recipe, model, &wanted, gani_pix2pixhd_encode);
+    status = status ? status : gani_read_styles(&styles, recipe, data, areas);
+    if (status == GAN_OK) {
+        const int each = (int)gani_option(recipe, "clusters");
+        status = gani_cluster(&styles, clusters, each);
+    }
+    gani_recipe_destroy(ctx, recipe);
+    gani_free(ctx, areas);
+    gani_free(ctx, styles.rows);
+    return status;
+}
+
+/* ============================================================================
+ * >>systems  8.14  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
  * ========================================================================= */
 
 static const gani_system *const gani_systems[] = {
-    &gani_gan, &gani_dcgan, &gani_lsgan, &gani_wgan, &gani_wgan_gp, &gani_cgan, &gani_acgan};
+    &gani_gan,     &gani_dcgan, &gani_lsgan, &gani_wgan,
+    &gani_wgan_gp, &gani_cgan,  &gani_acgan, &gani_pix2pixhd};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {
@@ -19249,6 +19846,17 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
         gan_model_destroy(model);
     }
     gani_free(ctx, options);
+    gan_checkpoint_close(checkpoint);
+    return status;
+}
+
+GAN_API gan_status gan_model_start(gan_model *model, const char *path) {
+    gan_checkpoint *checkpoint = NULL;
+    gan_load_desc load;
+    memset(&load, 0, sizeof load);
+    load.weights_only = load.partial = 1;
+    gan_status status = gan_checkpoint_open(&checkpoint, model->ctx, path);
+    status = status ? status : gan_params_load(model->params, checkpoint, &load);
     gan_checkpoint_close(checkpoint);
     return status;
 }

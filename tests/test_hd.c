@@ -198,11 +198,30 @@ static void run_network(void) {
     for_each_isa(run_network_in);
 }
 
+/* --- training ------------------------------------------------------------------------------ */
+
+static const training_feed feeds[] = {{"label", "label", 0.0f, 10.0f, 1},
+                                      {"real", "images", -1.0f, 1.0f, 0},
+                                      {"instance", "instance", 0.0f, 10.0f, 1},
+                                      {NULL, NULL, 0.0f, 0.0f, 0}};
+
+#define SMALL "classes=10 ngf=4 blocks=2 downs=2 ndf=4"
+static const training_row training_rows[] = {
+    {"hd", "pix2pixhd", "pix2pixhd", SMALL, NULL, 32, 1, 2, 1, feeds},
+    {"hd", "pix2pixhd_unmatched", "pix2pixhd", SMALL " match=0", NULL, 32, 1, 2, 1, feeds},
+    {"hd", "pix2pixhd_local", "pix2pixhd", SMALL " enhancers=1 blocks-local=1", NULL, 32, 1, 2, 1,
+     feeds},
+    {"hd", "pix2pixhd_edges", "pix2pixhd", SMALL " instances=on", NULL, 32, 1, 2, 2, feeds},
+    {"hd", "pix2pixhd_features", "pix2pixhd",
+     SMALL " instances=on features=3 nef=2 downs-e=2 clusters=2", NULL, 32, 1, 2, 2, feeds},
+};
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     for (size_t i = 0; i < NETWORK_COUNT; i++) {
         current_network = &network_rows[i];
         test_run(current_network->name, run_network);
     }
+    run_training_rows(training_rows, sizeof training_rows / sizeof training_rows[0]);
     return test_end();
 }
