@@ -19400,7 +19400,7 @@ static gan_tensor gani_pix2pixhd_loss_g(gani_recipe *recipe, const gani_hd_score
 
 static void gani_pix2pixhd_train(gani_recipe *recipe) {
     const int instances = gani_option(recipe, "instances") == 1.0;
-    const int maps = gani_option(recipe, "classes") > 0.0;
+    const int classes = (int)gani_option(recipe, "classes");
     const char *trained = gani_option(recipe, "stage") == 1.0
                               ? "generator.model1 generator.model2 generator.model3 encoder."
                               : "generator. encoder.";
@@ -19408,10 +19408,10 @@ static void gani_pix2pixhd_train(gani_recipe *recipe) {
     gan_graph *g = recipe->graph;
     gan_tensor instance = {0}, features = {0};
     gani_pix2pixhd_check(recipe);
-    gan_tensor label = maps ? gani_feed_label_map(recipe, "label", 0)
+    gan_tensor label = classes ? gani_feed_label_map(recipe, "label", 0, classes)
                             : gani_feed_part(recipe, "label", 0, recipe->model->channels);
     gan_tensor real = gani_feed_part(recipe, "real", 1, recipe->model->channels_b);
-    instance = instances ? gani_feed_label_map(recipe, "instance", 2) : instance;
+    instance = instances ? gani_feed_part(recipe, "instance", 2, 1) : instance;
     gan_tensor rate = gani_feed_lr(recipe);
 
     gan_tensor seen = gani_pix2pixhd_seen(recipe, label, instance);
@@ -19643,10 +19643,11 @@ static gan_status gani_take_styles(gani_styles *styles, const float *codes, cons
 
 /* A recipe that encodes records of the data. */
 static void gani_pix2pixhd_encode(gani_recipe *recipe) {
+    const int classes = (int)gani_option(recipe, "classes");
     gan_tensor real = gani_feed_part(recipe, "real", 1, recipe->model->channels_b);
-    gan_tensor instance = gani_feed_label_map(recipe, "instance", 2);
-    if (gani_option(recipe, "classes") > 0.0) {
-        gani_feed_label_map(recipe, "label", 0);
+    gan_tensor instance = gani_feed_part(recipe, "instance", 2, 1);
+    if (classes > 0) {
+        gani_feed_label_map(recipe, "label", 0, classes);
     }
     gani_codes(recipe, gani_pix2pixhd_encoder(recipe, real, instance));
 }
