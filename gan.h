@@ -164,7 +164,8 @@
  *
  * FILE FORMATS
  *
- *   Images    reads PBM, PGM, PPM, PAM (P1 to P7, 8 and 16 bit), writes PGM, PPM, PNG (8 bit).
+ *   Images    reads PBM, PGM, PPM, PAM (P1 to P7, 8 and 16 bit), writes PGM, PPM, PNG (8 bit, also
+ *             animated).
  *   Datasets  folders of those, lists of files, IDX (MNIST's format, unpacked): gan_dataset_open.
  *   Models    safetensors: parameters, running statistics, optimiser state; system, sizes, options,
  *             seed and step as texts. The layout is described in >>checkpoints.
@@ -925,6 +926,14 @@ GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, cons
                                         int count, int channels, int height, int width, int columns,
                                         float low, float high);
 
+/* Writes pictures frames [count,channels,height,width] that follow each other without end as an
+ * animated PNG (path ends in .png or .apng), which browsers play and other programs show the first
+ * frame of. channels 1 or 3; 0.001 to 65 seconds. Errors as of gan_image_write. */
+GAN_API gan_status gan_image_write_animation(gan_context *ctx, const char *path,
+                                             const float *frames, int count, int channels,
+                                             int height, int width, float low, float high,
+                                             double seconds_per_frame);
+
 /* How an image is brought to the size wanted. */
 typedef enum gan_fit {
     GAN_FIT_STRETCH, /* both sides scaled, each by its own factor */
@@ -1027,7 +1036,8 @@ GAN_API gan_shape gan_dataset_shape(const gan_dataset *data);
  *
  * GAN_ERR_FILE, GAN_ERR_FORMAT: an image cannot be read (named in the message), has another
  * number of channels than the first, an odd width where it holds two sides, a class number
- * beyond label_count; GAN_ERR_STATE: labels wanted from data without. */
+ * beyond label_count, another shape (width to height) than its partner; GAN_ERR_STATE: labels
+ * wanted from data without. */
 GAN_API gan_status gan_dataset_batch_parts(gan_dataset *data, uint64_t seed, uint64_t step,
                                            int batch, float *const *parts, float *labels);
 /* The same for part 0 alone. */
@@ -13153,16 +13163,27 @@ typedef struct gani_bit_writer {
     gani_writer *out;
     uint32_t bits; /* not yet written, the first in the lowest */
     int bit_count;
-    int used;
-    unsigned char chunk[8192];
+    int used;           /* bytes of the chunk, after the place for its number */
+    uint32_t *sequence; /* number of the next chunk of an animation; NULL for its first frame */
+    unsigned char chunk[4 + 8192];
 } gani_bit_writer;
 
-static void gani_put_byte(gani_bit_writer *to, unsigned byte) {
-    if (to->used == (int)sizeof to->chunk) {
-        gani_png_chunk(to->out, "IDAT", to->chunk, sizeof to->chunk);
-        to->used = 0;
+/* Writes what has gathered: as IDAT, or as fdAT, which begins with a number. */
+static void gani_end_chunk(gani_bit_writer *to) {
+    if (to->sequence) {
+        gani_put_be32(to->chunk, (*to->sequence)++);
+        gani_png_chunk(to->out, "fdAT", to->chunk, 4 + (size_t)to->used);
+    } else {
+        gani_png_chunk(to->out, "IDAT", to->chunk + 4, (size_t)to->used);
     }
-    to->chunk[to->used++] = (unsigned char)byte;
+    to->used = 0;
+}
+
+static void gani_put_byte(gani_bit_writer *to, unsigned byte) {
+    if (4 + to->used == (int)sizeof to->chunk) {
+        gani_end_chunk(to);
+    }
+    to->chunk[4 + to->used++] = (unsigned char)byte;
 }
 
 /* At most 16 bits, the lowest first. */
@@ -13300,7 +13321,7 @@ static void gani_deflate(gani_bit_writer *to, gani_lz *lz, const unsigned char *
     for (int i = 0; i < 4; i++) {
         gani_put_byte(to, sum[i]);
     }
-    gani_png_chunk(to->out, "IDAT", to->chunk, (size_t)to->used);
+    gani_end_chunk(to);
 }
 
 /* Writes filter type and filtered row to out [1 + size]; returns the sum of absolute differences.
@@ -13357,37 +13378,88 @@ static void gani_png_rows(const gan_image *image, unsigned char *out, unsigned c
     }
 }
 
-static gan_status gani_write_png(gani_writer *out, const gan_image *image) {
+/* A PNG file in the making: memory that its frames share. */
+typedef struct gani_png {
+    gani_lz *lz;
+    unsigned char *data; /* [size_bytes] filtered rows of a frame, then three rows */
+    size_t size_bytes;
+    uint32_t sequence; /* number of the next chunk of an animation */
+} gani_png;
+
+/* Begins the file; end with gani_png_end, whatever this returns. */
+static gan_status gani_png_begin(gani_png *png, gani_writer *out, const gan_image *image) {
     static const unsigned char colour_type[5] = {0, 0, 4, 2, 6}; /* by channels */
     const size_t stride = (size_t)image->width * (size_t)image->channels + 1;
-    const size_t size_bytes = gani_mul(stride, (size_t)image->height);
-    gani_lz *lz = (gani_lz *)gani_calloc(out->ctx, 1, sizeof *lz);
-    unsigned char *data =
-        (unsigned char *)gani_alloc(out->ctx, gani_sum(size_bytes, gani_mul(3, stride)));
-    if (lz && data && size_bytes <= 0x7fffffffu) {
-        unsigned char header[13];
-        gani_bit_writer to;
-        gani_put_be32(header, (uint32_t)image->width);
-        gani_put_be32(header + 4, (uint32_t)image->height);
-        header[8] = 8; /* bits a sample */
-        header[9] = colour_type[image->channels];
-        header[10] = header[11] = header[12] = 0;
-        memset(&to, 0, sizeof to);
-        to.out = out;
-        gani_png_rows(image, data, data + size_bytes);
-        gani_writer_put(out, "\x89PNG\r\n\x1a\n", 8);
-        gani_png_chunk(out, "IHDR", header, sizeof header);
-        gani_deflate(&to, lz, data, size_bytes);
-        gani_png_chunk(out, "IEND", data, 0);
-    } else if (lz && data) {
-        out->status = gani_error(out->ctx, GAN_ERR_LIMIT,
-                                 "%s: PNG of at most 2 GiB of pixels expected", out->path);
-    } else {
-        out->status = GAN_ERR_MEMORY;
+    unsigned char header[13];
+    png->sequence = 0;
+    png->size_bytes = gani_mul(stride, (size_t)image->height);
+    png->lz = (gani_lz *)gani_alloc(out->ctx, sizeof *png->lz);
+    png->data =
+        (unsigned char *)gani_alloc(out->ctx, gani_sum(png->size_bytes, gani_mul(3, stride)));
+    if (!png->lz || !png->data) {
+        return out->status = GAN_ERR_MEMORY;
     }
-    gani_free(out->ctx, data);
-    gani_free(out->ctx, lz);
+    if (png->size_bytes > 0x7fffffffu) {
+        return out->status = gani_error(out->ctx, GAN_ERR_LIMIT,
+                                        "%s: PNG of at most 2 GiB of pixels expected", out->path);
+    }
+    gani_put_be32(header, (uint32_t)image->width);
+    gani_put_be32(header + 4, (uint32_t)image->height);
+    header[8] = 8; /* bits a sample */
+    header[9] = colour_type[image->channels];
+    header[10] = header[11] = header[12] = 0;
+    gani_writer_put(out, "\x89PNG\r\n\x1a\n", 8);
+    gani_png_chunk(out, "IHDR", header, sizeof header);
     return out->status;
+}
+
+/* The pixels of an image; of a frame after the first if numbered. */
+static void gani_png_pixels(gani_png *png, gani_writer *out, const gan_image *image,
+                            int numbered) {
+    gani_bit_writer to;
+    memset(&to, 0, sizeof to);
+    memset(png->lz, 0, sizeof *png->lz);
+    to.out = out;
+    to.sequence = numbered ? &png->sequence : NULL;
+    gani_png_rows(image, png->data, png->data + png->size_bytes);
+    gani_deflate(&to, png->lz, png->data, png->size_bytes);
+}
+
+static gan_status gani_png_end(gani_png *png, gani_writer *out) {
+    if (!out->status) {
+        gani_png_chunk(out, "IEND", png->data, 0);
+    }
+    gani_free(out->ctx, png->data);
+    gani_free(out->ctx, png->lz);
+    return out->status;
+}
+
+static gan_status gani_write_png(gani_writer *out, const gan_image *image) {
+    gani_png png;
+    if (!gani_png_begin(&png, out, image)) {
+        gani_png_pixels(&png, out, image, 0);
+    }
+    return gani_png_end(&png, out);
+}
+
+/* Animations: PNG specification, third edition, 11.3.6. How many frames; 0: play without end. */
+static void gani_png_animation_control(gani_writer *out, int frames) {
+    unsigned char bytes[8];
+    gani_put_be32(bytes, (uint32_t)frames);
+    gani_put_be32(bytes + 4, 0);
+    gani_png_chunk(out, "acTL", bytes, sizeof bytes);
+}
+
+/* Goes before the pixels of a frame, which covers the whole picture and is shown so long. */
+static void gani_png_frame_control(gani_png *png, gani_writer *out, const gan_image *image,
+                                   unsigned milliseconds) {
+    unsigned char bytes[26];
+    memset(bytes, 0, sizeof bytes); /* no offset; leave the frame, put the next one over it */
+    gani_put_be32(bytes, png->sequence++);
+    gani_put_be32(bytes + 4, (uint32_t)image->width);
+    gani_put_be32(bytes + 8, (uint32_t)image->height);
+    gani_put_be32(bytes + 20, (uint32_t)milliseconds << 16 | 1000u);
+    gani_png_chunk(out, "fcTL", bytes, sizeof bytes);
 }
 
 /* --- writing images -------------------------------------------------------- */
@@ -13507,6 +13579,60 @@ GAN_API gan_status gan_image_write_grid(gan_context *ctx, const char *path, cons
     }
     status = gan_image_write(ctx, path, &grid);
     gan_image_free(ctx, &grid);
+    return status;
+}
+
+/* Frames [count,channels,height,width] to a file that is open; frame: their form. */
+static void gani_write_frames(gani_writer *out, gan_image *frame, const float *frames, int count,
+                              float low, float high, unsigned milliseconds) {
+    const size_t size = gani_image_count(frame);
+    gani_png png;
+    gani_png_begin(&png, out, frame);
+    if (!out->status) {
+        gani_png_animation_control(out, count);
+    }
+    for (int i = 0; i < count && !out->status; i++) {
+        gani_grid_place(frame, frames + (size_t)i * size, frame->height, frame->width, 0, 0, low,
+                        high);
+        gani_png_frame_control(&png, out, frame, milliseconds);
+        gani_png_pixels(&png, out, frame, i > 0);
+    }
+    gani_png_end(&png, out);
+}
+
+GAN_API gan_status gan_image_write_animation(gan_context *ctx, const char *path,
+                                             const float *frames, int count, int channels,
+                                             int height, int width, float low, float high,
+                                             double seconds_per_frame) {
+    gan_image frame;
+    gani_writer out;
+    memset(&frame, 0, sizeof frame);
+    if (!gani_ends_with(path, ".png") && !gani_ends_with(path, ".apng")) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: a name that ends in .png or .apng expected",
+                          path);
+    }
+    if (count < 1 || (channels != 1 && channels != 3) || height < 1 || width < 1 || !(low < high) ||
+        !(seconds_per_frame >= 0.001 && seconds_per_frame <= 65.0)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "%s: at least 1 frame of 1 or 3 channels, low < high and 0.001 to 65 "
+                          "seconds a frame expected, found [%d,%d,%d,%d], %g, %g, %g",
+                          path, count, channels, height, width, (double)low, (double)high,
+                          seconds_per_frame);
+    }
+    frame.height = height;
+    frame.width = width;
+    frame.channels = channels;
+    frame.maxval = 255;
+    gan_status status = gani_image_allocate(ctx, &frame);
+    if (status) {
+        return gani_error_in(ctx, status, path);
+    }
+    if (!gani_writer_open(&out, ctx, path)) {
+        gani_write_frames(&out, &frame, frames, count, low, high,
+                          (unsigned)(seconds_per_frame * 1000.0 + 0.5));
+    }
+    status = gani_writer_close(&out);
+    gan_image_free(ctx, &frame);
     return status;
 }
 
@@ -13752,6 +13878,7 @@ typedef struct gani_sample {
     int path;              /* offset of the file's name in text; IDX: its number in the file */
     int name;              /* offset of that part of it which a partner must have as well */
     int label;             /* class number */
+    int height, width;     /* of its image, or of one side of it, once decoded; 0 before */
     unsigned char *pixels; /* block of the sides, if kept; else NULL */
 } gani_sample;
 
@@ -13825,6 +13952,7 @@ static int gani_add_sample(gani_domain *domain, int path, size_t name, int label
     sample->path = path;
     sample->name = path + (int)name;
     sample->label = label;
+    sample->height = sample->width = 0;
     sample->pixels = NULL;
     return 1;
 }
@@ -14580,7 +14708,7 @@ static gan_status gani_store_side(const gani_domain *domain, gan_image *image, i
 
 /* Reads the image of a sample and brings its sides to the form in which they are kept. */
 static gan_status gani_decode_sample(gani_domain *domain, int index, unsigned char *block) {
-    const gani_sample *sample = &domain->samples[index];
+    gani_sample *sample = &domain->samples[index];
     const char *path = domain->text + (domain->kind == GANI_DATA_IDX ? 0 : sample->path);
     gan_image image;
     memset(&image, 0, sizeof image);
@@ -14590,6 +14718,8 @@ static gan_status gani_decode_sample(gani_domain *domain, int index, unsigned ch
         gan_image_free(domain->ctx, &image);
         return status;
     }
+    sample->height = image.height;
+    sample->width = image.width / domain->sides;
     for (int side = 0; side < domain->sides && !status; side++) {
         status = gani_store_side(domain, &image, side, block);
     }
@@ -15011,7 +15141,9 @@ static gan_status gani_open_subfolder(gan_dataset *data, int which, const char *
     }
     gan_status status = gani_open_domain(data, which, full);
     gani_free(data->ctx, full);
-    return status;
+    return status ? gani_error_in(data->ctx, status,
+                                  "without path_b, folders trainA and trainB expected")
+                  : GAN_OK;
 }
 
 static gan_status gani_open_domains(gan_dataset *data, const char *path,
@@ -15406,6 +15538,30 @@ static gan_status gani_label_of(gani_domain *domain, const gani_pick *pick, floa
     return status;
 }
 
+/* Partners that are files of their own must have one shape: width to height the same, but for the
+ * rounding of a size by one pixel. Then they lie over each other after any resizing. Those that
+ * have not both been decoded yet pass. */
+static gan_status gani_check_partner(const gan_dataset *data, const gani_part *part,
+                                     uint64_t number) {
+    if (part->domain == GANI_DOMAIN_A || part->draw != 0) {
+        return GAN_OK;
+    }
+    const gani_sample *a = &data->domains[GANI_DOMAIN_A].samples[number];
+    const gani_sample *b = &data->domains[part->domain].samples[number];
+    const int64_t left = (int64_t)a->width * b->height, right = (int64_t)b->width * a->height;
+    const int64_t difference = left > right ? left - right : right - left;
+    const int most_a = a->width > a->height ? a->width : a->height;
+    const int most_b = b->width > b->height ? b->width : b->height;
+    if (a->width == 0 || b->width == 0 || difference <= (most_a > most_b ? most_a : most_b)) {
+        return GAN_OK;
+    }
+    return gani_error(data->ctx, GAN_ERR_FORMAT,
+                      "%s, %s: partners of one shape expected, found %d x %d and %d x %d",
+                      data->domains[GANI_DOMAIN_A].text + a->path,
+                      data->domains[part->domain].text + b->path, a->width, a->height, b->width,
+                      b->height);
+}
+
 /* Parts and label of the record that the draws have picked, as record i of a batch. */
 static gan_status gani_emit_record(gan_dataset *data, const gani_pick *picks, int i,
                                    float *const *parts, float *labels) {
@@ -15417,6 +15573,9 @@ static gan_status gani_emit_record(gan_dataset *data, const gani_pick *picks, in
         if (parts[p]) {
             status = gani_emit_part(data, part, &picks[part->draw], parts[p] + (size_t)i * size);
         }
+    }
+    for (int p = 0; p < data->part_count && !status; p++) {
+        status = gani_check_partner(data, &data->parts[p], picks[0].number);
     }
     if (labels && !status) {
         const gani_part *part = &data->parts[0];
