@@ -32,7 +32,7 @@ $(BUILD)/%: examples/%.c gan.h
 	@mkdir -p $(BUILD)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
 
-$(BUILD)/test_%: tests/test_%.c tests/test.h tests/parity.h gan.h
+$(BUILD)/test_%: tests/test_%.c $(wildcard tests/*.h) gan.h
 	@mkdir -p $(BUILD)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
 

@@ -1,120 +1,8 @@
 /* test_data.c - images, datasets, checkpoints: good and malformed files, round trips, determinism, failing memory and disks. */
 #include "test.h"
 #include "fuzz.h"
+#include "files.h"
 #include "resize_fixture.h"
-
-#include <sys/stat.h>
-#include <unistd.h>
-
-static gan_context *ctx;
-static char folder[256]; /* of all files that these tests write */
-
-/* --- helpers --------------------------------------------------------------- */
-
-/* A string that may hold zero bytes, without its end, and its length. */
-#define BYTES(text) text, (int)sizeof text - 1
-
-/* folder + "/" + name; three at a time. */
-static const char *in_folder(const char *name) {
-    static char paths[4][512];
-    static int next;
-    next = (next + 1) % 4;
-    snprintf(paths[next], sizeof paths[next], "%.250s/%.250s", folder, name);
-    return paths[next];
-}
-
-static void make_folder(const char *name) {
-    mkdir(in_folder(name), 0777);
-}
-
-static const char *write_file(const char *name, const void *bytes, int length) {
-    const size_t size = (size_t)length;
-    const char *path = in_folder(name);
-    FILE *file = fopen(path, "wb");
-    CHECK(file && fwrite(bytes, 1, size, file) == size, "cannot write %s", path);
-    if (file) {
-        fclose(file);
-    }
-    return path;
-}
-
-/* Reads a file into memory of malloc; NULL if there is none. */
-static unsigned char *read_all(const char *path, size_t *size) {
-    unsigned char *bytes = NULL;
-    FILE *file = fopen(path, "rb");
-    *size = 0;
-    if (file) {
-        fseek(file, 0, SEEK_END);
-        *size = (size_t)ftell(file);
-        bytes = (unsigned char *)malloc(*size + 1);
-        rewind(file);
-        *size = fread(bytes, 1, *size, file);
-        fclose(file);
-    }
-    return bytes;
-}
-
-static int file_exists(const char *path) {
-    struct stat info;
-    return stat(path, &info) == 0;
-}
-
-/* Removes a folder and what is in it. */
-static void remove_tree(const char *path) {
-    gani_listing listing;
-    gani_folder open;
-    gan_status status;
-    if (!gani_folder_open(ctx, &open, path)) {
-        remove(path);
-        return;
-    }
-    for (const char *name = gani_folder_next(&open); name; name = gani_folder_next(&open)) {
-        if (strcmp(name, ".") != 0 && strcmp(name, "..") != 0) {
-            char *full = gani_join_path(ctx, path, name);
-            remove(full);
-            gani_free(ctx, full);
-        }
-    }
-    gani_folder_close(&open);
-    if (gani_list_folder(ctx, path, &listing, &status) && !status) {
-        for (int i = 0; i < listing.folders.count; i++) {
-            remove_tree(listing.folders.items[i]);
-        }
-        gani_free_listing(ctx, &listing);
-    }
-    rmdir(path);
-}
-
-static void check_status(gan_context *in, const char *what, gan_status got, gan_status want,
-                         const char *word) {
-    CHECK(got == want, "%s: status \"%s\" expected, found \"%s\" (%s)", what, gan_status_text(want),
-          gan_status_text(got), gan_context_error(in));
-    CHECK(got == GAN_OK || strstr(gan_context_error(in), word),
-          "%s: \"%s\" expected in the message, found: %s", what, word, gan_context_error(in));
-}
-
-/* Images by a rule, the same as in resize_fixture.py. */
-static gan_image rule_image(int channels, int width, int height) {
-    gan_image image;
-    image.channels = channels;
-    image.width = width;
-    image.height = height;
-    image.maxval = 255;
-    gani_image_allocate(ctx, &image);
-    for (uint64_t i = 0; i < gani_image_count(&image); i++) {
-        image.samples[i] = (uint16_t)((i * 2654435761u + i * i * 40503u) / 65536u % 256u);
-    }
-    return image;
-}
-
-static void write_pgm(const char *name, int width, int height, int shade) {
-    gan_image image = rule_image(1, width, height);
-    for (size_t i = 0; i < gani_image_count(&image); i++) {
-        image.samples[i] = (uint16_t)((image.samples[i] + shade) % 256);
-    }
-    CHECK(gan_image_write(ctx, in_folder(name), &image) == GAN_OK, "%s", gan_context_error(ctx));
-    gan_image_free(ctx, &image);
-}
 
 /* --- images ---------------------------------------------------------------- */
 
@@ -352,32 +240,12 @@ static uint32_t slow_crc(const unsigned char *bytes, size_t size) {
     return ~crc;
 }
 
-/* Reads a PNG file of known size back into pixels [height,width*channels]; 1 if all is right. */
-static int read_png(const char *path, int width, int height, int channels, int colour_type,
-                    unsigned char *pixels) {
-    size_t size, at = 8, stream_size = 0;
-    unsigned char *bytes = read_all(path, &size);
-    unsigned char *stream = (unsigned char *)malloc(size + 1);
+/* Inflates the pixels of a PNG and undoes its filters; 1 if all is right. */
+static int read_rows(const unsigned char *stream, size_t stream_size, int width, int height,
+                     int channels, unsigned char *pixels) {
     const size_t row = (size_t)(width * channels), total = (row + 1) * (size_t)height;
     unsigned char *data = (unsigned char *)malloc(total + 1);
-    int ended = 0, ok = size > 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0;
-    while (ok && at + 12 <= size) {
-        const size_t length = gani_get_be32(bytes + at);
-        ok = at + 12 + length <= size &&
-             slow_crc(bytes + at + 4, length + 4) == gani_get_be32(bytes + at + 8 + length);
-        if (ok && memcmp(bytes + at + 4, "IHDR", 4) == 0) {
-            ok = at == 8 && length == 13 && gani_get_be32(bytes + at + 8) == (uint32_t)width &&
-                 gani_get_be32(bytes + at + 12) == (uint32_t)height && bytes[at + 16] == 8 &&
-                 bytes[at + 17] == colour_type;
-        } else if (ok && memcmp(bytes + at + 4, "IDAT", 4) == 0) {
-            memcpy(stream + stream_size, bytes + at + 8, length);
-            stream_size += length;
-        } else if (ok) {
-            ended = memcmp(bytes + at + 4, "IEND", 4) == 0 && at + 12 == size;
-        }
-        at += 12 + length;
-    }
-    ok = ok && ended && inflate_fixed(stream, stream_size, data, total + 1) == total;
+    const int ok = inflate_fixed(stream, stream_size, data, total + 1) == total;
     for (int y = 0; ok && y < height; y++) {
         const unsigned char *line = data + (size_t)y * (row + 1);
         for (size_t i = 0; i < row; i++) {
@@ -395,9 +263,36 @@ static int read_png(const char *path, int width, int height, int channels, int c
             pixels[(size_t)y * row + i] = (unsigned char)(line[1 + i] + guesses[line[0] % 5]);
         }
     }
+    free(data);
+    return ok;
+}
+
+/* Reads a PNG file of known size back into pixels [height,width*channels]; 1 if all is right. */
+static int read_png(const char *path, int width, int height, int channels, int colour_type,
+                    unsigned char *pixels) {
+    size_t size, at = 8, stream_size = 0;
+    unsigned char *bytes = read_all(path, &size);
+    unsigned char *stream = (unsigned char *)malloc(size + 1);
+    int ended = 0, ok = size > 8 && memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0;
+    while (ok && at + 12 <= size) {
+        const size_t length = gani_get_be32(bytes + at);
+        ok = at + 12 + length <= size &&
+             slow_crc(bytes + at + 4, length + 4) == gani_get_be32(bytes + at + 8 + length);
+        if (ok && memcmp(bytes + at + 4, "IHDR", 4) == 0) {
+            ok = at == 8 && length == 13 && gani_get_be32(bytes + at + 8) == (uint32_t)width &&
+                 gani_get_be32(bytes + at + 12) == (uint32_t)height && bytes[at + 16] == 8 &&
+                 bytes[at + 17] == colour_type;
+        } else if (ok && memcmp(bytes + at + 4, "IDAT", 4) == 0) {
+            memcpy(stream + stream_size, bytes + at + 8, length);
+            stream_size += length;
+        } else if (ok) {
+            ended = memcmp(bytes + at + 4, "IEND", 4) == 0 && at + 12 == size;
+        }
+        at += 12 + length;
+    }
+    ok = ok && ended && read_rows(stream, stream_size, width, height, channels, pixels);
     free(bytes);
     free(stream);
-    free(data);
     return ok;
 }
 
@@ -440,6 +335,84 @@ static void png_files(void) {
     CHECK(size < 2500, "a flat image of 250000 pixels should take about 1200 bytes, found %lu",
           (unsigned long)size);
     gan_image_free(ctx, &flat);
+}
+
+/* Frame `wanted` of an animated PNG back into pixels; the chunks are checked on the way. */
+static int read_frame(const char *path, int wanted, int frames, int milliseconds, int width,
+                      int height, int channels, unsigned char *pixels) {
+    size_t size, stream_size = 0;
+    unsigned char *bytes = read_all(path, &size);
+    unsigned char *stream = (unsigned char *)malloc(size + 1);
+    uint32_t sequence = 0;
+    int frame = -1, controls = 0, ok = size > 8;
+    for (size_t at = 8; ok && at + 12 <= size;) {
+        const size_t length = gani_get_be32(bytes + at);
+        const char *type = (const char *)bytes + at + 4;
+        const unsigned char *data = bytes + at + 8;
+        const int number = memcmp(type, "fdAT", 4) == 0 ? 4 : 0;
+        ok = at + 12 + length <= size &&
+             slow_crc(bytes + at + 4, length + 4) == gani_get_be32(data + length);
+        if (ok && memcmp(type, "acTL", 4) == 0) {
+            ok = frame < 0 && gani_get_be32(data) == (uint32_t)frames && controls++ == 0;
+        } else if (ok && memcmp(type, "fcTL", 4) == 0) {
+            ok = gani_get_be32(data) == sequence++ && gani_get_be32(data + 4) == (uint32_t)width &&
+                 gani_get_be32(data + 8) == (uint32_t)height &&
+                 data[20] * 256 + data[21] == milliseconds && data[22] * 256 + data[23] == 1000;
+            frame++;
+        } else if (ok && (number || memcmp(type, "IDAT", 4) == 0)) {
+            ok = (frame > 0) == (number > 0) && (!number || gani_get_be32(data) == sequence++);
+            if (frame == wanted) {
+                memcpy(stream + stream_size, data + number, length - (size_t)number);
+                stream_size += length - (size_t)number;
+            }
+        }
+        at += 12 + length;
+    }
+    ok = ok && controls == 1 && frame == frames - 1 &&
+         read_rows(stream, stream_size, width, height, channels, pixels);
+    free(bytes);
+    free(stream);
+    return ok;
+}
+
+static void animations(void) {
+    enum { FRAMES = 3, SIZE = 3 * 60 * 90 };
+    static float frames[FRAMES * SIZE];
+    static unsigned char pixels[SIZE];
+    const char *path = in_folder("a.png");
+    for (int i = 0; i < FRAMES * SIZE; i++) { /* noise, so that a frame takes several chunks */
+        frames[i] = (float)((unsigned)i * 2654435761u >> 24) / 127.5f - 1.0f;
+    }
+    CHECK(!gan_image_write_animation(ctx, path, frames, FRAMES, 3, 60, 90, -1.0f, 1.0f, 0.04), "%s",
+          gan_context_error(ctx));
+    for (int f = 0; f < FRAMES; f++) {
+        CHECK(read_frame(path, f, FRAMES, 40, 90, 60, 3, pixels), "frame %d", f);
+        for (int i = 0; i < SIZE; i++) { /* pixels [60,90,3], frames [3,60,90] */
+            const unsigned at = (unsigned)(f * SIZE + i % 3 * 5400 + i / 3);
+            CHECK(pixels[i] == at * 2654435761u >> 24, "frame %d, byte %d", f, i);
+        }
+    }
+    CHECK(
+        !gan_image_write_animation(ctx, in_folder("a.apng"), frames, 1, 1, 2, 2, 0.0f, 1.0f, 65.0),
+        "%s", gan_context_error(ctx));
+    CHECK(read_frame(in_folder("a.apng"), 0, 1, 65000, 2, 2, 1, pixels), "one frame");
+    check_status(
+        ctx, "name",
+        gan_image_write_animation(ctx, in_folder("a.gif"), frames, 1, 1, 2, 2, 0.0f, 1.0f, 1.0),
+        GAN_ERR_ARGUMENT, ".png or .apng");
+    check_status(ctx, "time",
+                 gan_image_write_animation(ctx, path, frames, 1, 1, 2, 2, 0.0f, 1.0f, 66.0),
+                 GAN_ERR_ARGUMENT, "65 seconds");
+    check_status(ctx, "count",
+                 gan_image_write_animation(ctx, path, frames, 0, 1, 2, 2, 0.0f, 1.0f, 1.0),
+                 GAN_ERR_ARGUMENT, "1 frame");
+    check_status(ctx, "size",
+                 gan_image_write_animation(ctx, path, frames, 1, 1, 65536, 65536, 0.0f, 1.0f, 1.0),
+                 GAN_ERR_LIMIT, "a.png: image of at most");
+    check_status(ctx, "folder",
+                 gan_image_write_animation(ctx, in_folder("none/a.png"), frames, 1, 1, 2, 2, 0.0f,
+                                           1.0f, 1.0),
+                 GAN_ERR_FILE, "none/a.png");
 }
 
 static void resize_as_pillow(void) {
@@ -585,23 +558,6 @@ static void failing_writes(void) {
 }
 
 /* --- datasets -------------------------------------------------------------- */
-
-static gan_dataset_desc plain_desc(void) {
-    gan_dataset_desc desc;
-    memset(&desc, 0, sizeof desc);
-    return desc;
-}
-
-static gan_dataset *open_data(const char *path, const gan_dataset_desc *desc) {
-    gan_dataset *data;
-    gan_status status = gan_dataset_open(&data, ctx, path, desc);
-    CHECK(!status, "%s: %s", path, gan_context_error(ctx));
-    if (!data) { /* nothing below can go on */
-        test_end();
-        exit(1);
-    }
-    return data;
-}
 
 /* Three classes with 3, 4, 5 images of 6 x 5; names and classes whose text order differs from the natural one. */
 static const char *make_classes(void) {
@@ -1443,6 +1399,9 @@ static gan_status use_everything(gan_context *in) {
         status = status ? status
                         : gan_image_write_grid(in, in_folder("m.pgm"), images, 4, 1, 8, 8, 0, -1.0f,
                                                1.0f);
+        status = status ? status
+                        : gan_image_write_animation(in, in_folder("m.png"), images, 4, 1, 8, 8,
+                                                    -1.0f, 1.0f, 0.1);
     }
     gan_params *params = NULL;
     gan_checkpoint *file = NULL;
@@ -1600,18 +1559,15 @@ static void mutated_safetensors(void) {
 }
 
 int main(int argc, char **argv) {
-    const char *base = getenv("TMPDIR");
     test_begin(argc, argv);
-    snprintf(folder, sizeof folder, "%.200s/gan_test_data_%ld", base ? base : "/tmp",
-             (long)getpid());
-    if (gan_context_create(&ctx, NULL) || mkdir(folder, 0777) != 0) {
-        printf("cannot start: no context, or no folder %s\n0 passed, 1 failed\n", folder);
+    if (!files_begin("data")) {
         return 1;
     }
     TEST(read_images);
     TEST(image_limit);
     TEST(write_and_read);
     TEST(png_files);
+    TEST(animations);
     TEST(resize_as_pillow);
     TEST(resize_deep);
     TEST(convert_and_crop);
@@ -1637,7 +1593,6 @@ int main(int argc, char **argv) {
     TEST(mutated_idx);
     TEST(mutated_lists);
     TEST(mutated_safetensors);
-    remove_tree(folder);
-    gan_context_destroy(ctx);
+    files_end();
     return test_end();
 }
