@@ -17910,6 +17910,7 @@ GAN_API gan_dataset_desc gan_model_dataset_desc(const gan_model *model) {
     }
     if (model->train) {
         desc.label_maps = model->train->label_maps;
+        desc.channels = desc.label_maps & 1 ? 1 : desc.channels;
         desc.label_count = model->train->label_count;
     }
     if (parts > 1) {
