@@ -36,7 +36,7 @@ $(BUILD)/test_%: tests/test_%.c $(wildcard tests/*.h) gan.h
 	@mkdir -p $(BUILD)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
 
-$(BUILD)/bench: bench/bench.c gan.h
+$(BUILD)/%: bench/%.c gan.h
 	@mkdir -p $(BUILD)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(FLAGS) $< -o $@ $(LDFLAGS) -lm
 
@@ -68,6 +68,24 @@ bench: $(BUILD)/bench ## time the kernels and the training steps
 bench-peers: bench ## the same steps in PyTorch, for comparison (needs python3 with torch)
 	$(PYTHON) bench/peers/steps.py
 
+# MNIST and, for the scale, Fashion-MNIST as published: folders of compressed IDX files.
+MNIST   ?= ../shared/data/mnist
+FASHION ?= ../shared/data/fashion-mnist
+JUDGE   := OMP_WAIT_POLICY=passive $(BUILD)/quality --out $(BUILD)/quality/rows \
+             --data $(BUILD)/quality/mnist/train-images-idx3-ubyte
+
+quality/data:
+	@mkdir -p $(BUILD)/quality/mnist $(BUILD)/quality/fashion bench/pictures
+	gunzip -c $(MNIST)/train-images-idx3-ubyte.gz > $(BUILD)/quality/mnist/train-images-idx3-ubyte
+	gunzip -c $(MNIST)/train-labels-idx1-ubyte.gz > $(BUILD)/quality/mnist/train-labels-idx1-ubyte
+	-gunzip -c $(FASHION)/train*-images-idx3-ubyte.gz > $(BUILD)/quality/fashion/images
+
+quality: $(BUILD)/quality quality/data ## train all systems with a fixed budget and judge them: bench/QUALITY.md (hours)
+	$(JUDGE) --other $(BUILD)/quality/fashion/images scale
+	$(JUDGE) run all
+	$(JUDGE) table bench/QUALITY.md
+	cp $(BUILD)/quality/rows/*.png bench/pictures
+
 fixtures: ## write the PyTorch fixtures of the tests again (needs python3 with torch)
 	set -e; for script in tests/fixtures*.py; do $(PYTHON) $$script; done
 
@@ -77,4 +95,4 @@ clean: ## delete the build folder
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | awk -F: '{ printf "  %-14s%s\n", $$1, $$2 }'
 
-.PHONY: all demo test check check-header sanitize cross fuzz bench bench-peers fixtures clean help
+.PHONY: all demo test check check-header sanitize cross fuzz bench bench-peers quality quality/data fixtures clean help

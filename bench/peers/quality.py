@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Trains DCGAN or WGAN-GP on MNIST with PyTorch as bench/quality.c trains them with gan.h (networks, settings, batch,
+number of steps, the first 50,000 images) and writes 10,000 samples for the judge:
+
+    quality.py dcgan|wgan-gp --data train-images-idx3-ubyte --steps N [--ngf 64] [--ndf 64] [--threads N] --out FILE
+    build/quality ... score NAME FILE
+"""
+import argparse
+import struct
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+import steps
+
+BATCH, LATENT, TRAINED, SAMPLES = 64, 100, 50000, 10000
+
+
+def read_images(path):
+    with open(path, "rb") as file:
+        magic, count, height, width = struct.unpack(">4i", file.read(16))
+        if magic != 2051 or count < TRAINED:
+            sys.exit(f"{path}: expected an IDX file of {TRAINED} images or more, found magic {magic}, count {count}")
+        data = np.frombuffer(file.read(TRAINED * height * width), np.uint8).reshape(TRAINED, 1, height, width)
+    return torch.tensor(data.astype(np.float32) / 127.5 - 1)
+
+
+def write_images(path, images):
+    data = np.clip(np.rint((images.numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
+    with open(path, "wb") as file:
+        file.write(struct.pack(">4i", 2051, len(data), *data.shape[2:]) + data.tobytes())
+
+
+def start(module):
+    """Initial values of pytorch/examples' dcgan."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("system", choices=["dcgan", "wgan-gp"])
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--ngf", type=int, default=64)
+    parser.add_argument("--ndf", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(1)
+    data, critic = read_images(args.data), args.system == "wgan-gp"
+    g, d = steps.dcgan_networks(28, 1, LATENT, args.ngf, args.ndf, critic=critic)
+    g.apply(start)
+    d.apply(start)
+    trainer = steps.wgan_gp(g, d) if critic else steps.Trainer(g, d, "dg")
+    order, began = torch.randperm(TRAINED), time.time()
+    for step in range(args.steps):
+        at = step * BATCH % TRAINED
+        if at + BATCH > TRAINED:
+            order = torch.randperm(TRAINED)
+            at = 0
+        images, z = data[order[at:at + BATCH]], torch.randn(BATCH, LATENT, 1, 1)
+        more = {"z_g": torch.randn(BATCH, LATENT, 1, 1), "epsilon": torch.rand(BATCH, 1, 1, 1)} if critic else {}
+        losses = trainer.step(images, z, **more)
+        if step % 50 == 49:
+            left = (time.time() - began) / (step + 1) * (args.steps - step - 1) / 60
+            print(f"\r{args.system}: step {step + 1} of {args.steps}, {left:.1f} min left, losses {losses[0]:.3f} "
+                  f"{losses[1]:.3f}  ", end="", file=sys.stderr, flush=True)
+    print(f"\n{args.system}: {(time.time() - began) / 60:.1f} minutes", file=sys.stderr)
+    g.eval()
+    with torch.no_grad():
+        write_images(args.out, torch.cat([g(torch.randn(100, LATENT, 1, 1)) for _ in range(SAMPLES // 100)]))
+
+
+if __name__ == "__main__":
+    main()
