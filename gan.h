@@ -114,7 +114,12 @@
  *   8.11  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
  *   8.12  >>pix2pixhd     Wang et al. 2018
  *   8.13  >>pix2pixhd-styles  styles of instances
- *   8.14  >>systems       the table of systems; creating and loading models
+ *   8.14  >>unet          U-Net; what translators share
+ *   8.15  >>pix2pix       Isola et al. 2017
+ *   8.16  >>cyclegan      Zhu et al. 2017; two domains
+ *   8.17  >>dualgan       Yi et al. 2017
+ *   8.18  >>discogan      Kim et al. 2017
+ *   8.19  >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
  *
@@ -16711,7 +16716,7 @@ typedef struct gani_feed {
 typedef struct gani_phase {
     gan_program *program;  /* NULL if only measured */
     gan_program_info info; /* of the program */
-    int every;             /* runs in steps every-1, 2*every-1, ... */
+    int every;             /* runs in steps every-1, 2*every-1, ...; -k: in all but those of k */
     int metric_first, metric_count;
 } gani_phase;
 
@@ -17001,7 +17006,7 @@ static void gani_report_spread(gani_recipe *recipe, gan_tensor fake, gan_tensor 
 }
 
 /* Ends a phase: all metrics and updates since the last one become a program that runs in every
- * `every`-th step. */
+ * `every`-th step, or, every being negative, in all but every -every-th. */
 static void gani_end_phase(gani_recipe *recipe, const char *name, int every) {
     gan_tensor outputs[GANI_MAX_METRICS];
     gani_phase *phase = &recipe->phases[recipe->phase_count];
@@ -17134,7 +17139,8 @@ static double gani_recipe_work(const gani_recipe *recipe) {
     double work = 0.0;
     for (int i = 0; i < recipe->phase_count; i++) {
         const gani_phase *phase = &recipe->phases[i];
-        work += phase->info.multiply_adds / phase->every;
+        const double turns = 1.0 / abs(phase->every); /* in a step */
+        work += phase->info.multiply_adds * (phase->every > 0 ? turns : 1.0 - turns);
     }
     return work;
 }
@@ -17586,7 +17592,8 @@ GAN_API gan_status gan_model_step(gan_model *model) {
     const uint64_t step = gan_params_step(model->params);
     for (int i = 0; i < recipe->phase_count; i++) {
         const gani_phase *phase = &recipe->phases[i];
-        if ((step + 1) % (uint64_t)phase->every == 0) {
+        const int turn = (step + 1) % (uint64_t)abs(phase->every) == 0;
+        if (turn == (phase->every > 0)) {
             gan_status status = gani_run_phase(model, phase);
             if (status != GAN_OK) {
                 return status;
@@ -18907,16 +18914,18 @@ static const gani_system gani_acgan = {
 
 typedef struct gani_chain {
     gan_graph *graph;
-    gan_norm_kind norm; /* GAN_NORM_INSTANCE, without parameters, or GAN_NORM_BATCH */
-    int all_biases;     /* 1: as pix2pixHD, see above */
-    int next;           /* number of the next layer */
-    gan_tensor x;       /* what the last layer gave */
+    gan_norm_kind norm;            /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
+    const gan_norm_desc *instance; /* instance norm; NULL: without parameters */
+    int all_biases;                /* 1: as pix2pixHD, see above */
+    int next;                      /* number of the next layer */
+    gan_tensor x;                  /* what the last layer gave */
 } gani_chain;
 
 static gani_chain gani_chain_begin(gan_graph *g, gan_norm_kind norm, int all_biases, gan_tensor x) {
     gani_chain chain;
     chain.graph = g;
     chain.norm = norm;
+    chain.instance = NULL;
     chain.all_biases = all_biases;
     chain.next = 0;
     chain.x = x;
@@ -18958,13 +18967,13 @@ static void gani_chain_mirror_conv(gani_chain *chain, int channels, int kernel, 
                               kernel, 1, kernel / 2, &desc);
 }
 
-/* Transposed convolution 3/2/1 in front of a norm: doubles the size. */
-static void gani_chain_up(gani_chain *chain, int channels) {
-    gan_layer_desc desc = gani_chain_desc(chain, 1);
+/* Transposed convolution that doubles the size: 4/2/1, or 3/2/1 and 5/2/2 and one row more. */
+static void gani_chain_up(gani_chain *chain, int channels, int kernel, int normed) {
+    gan_layer_desc desc = gani_chain_desc(chain, normed);
     char name[GANI_CHAIN_NAME];
-    desc.out_pad = 1;
+    desc.out_pad = kernel % 2;
     chain->x = gan_layer_conv_transpose(chain->graph, gani_chain_count(chain, name), chain->x,
-                                        channels, 3, 2, 1, &desc);
+                                        channels, kernel, 2, (kernel - 1) / 2, &desc);
 }
 
 static void gani_chain_norm(gani_chain *chain) {
@@ -18972,7 +18981,7 @@ static void gani_chain_norm(gani_chain *chain) {
     gani_chain_count(chain, name);
     chain->x = chain->norm == GAN_NORM_BATCH
                    ? gan_layer_batch_norm(chain->graph, name, chain->x, &gani_dcgan_norm)
-                   : gan_layer_instance_norm(chain->graph, name, chain->x, NULL);
+                   : gan_layer_instance_norm(chain->graph, name, chain->x, chain->instance);
 }
 
 static void gani_chain_relu(gani_chain *chain, float slope) {
@@ -19029,7 +19038,7 @@ static void gani_chain_halve(gani_chain *chain, int channels) {
 }
 
 static void gani_chain_double(gani_chain *chain, int channels) {
-    gani_chain_up(chain, channels);
+    gani_chain_up(chain, channels, 3, 1);
     gani_chain_norm(chain);
     gani_chain_relu(chain, 0.0f);
 }
@@ -19875,7 +19884,809 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
 }
 
 /* ============================================================================
- * >>systems  8.14  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>unet  8.14  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
+ *
+ * The generator of Isola et al. 2017 (arXiv:1611.07004) after Ronneberger et al. 2015
+ * (arXiv:1505.04597): level after level halves the image by a strided convolution, and on the way
+ * back each map is doubled by a transposed one and joined by the map of the same size from the way
+ * down. Names as in junyanz/pytorch-CycleGAN-and-pix2pix, where a level is a chain that holds the
+ * next one: "model.model.0", "model.model.1.model.1", ... "model.model.1.model.3.model.1".
+ *
+ * On the way down a level is LeakyReLU 0.2, convolution, norm; the outermost has no LeakyReLU and
+ * no norm, the innermost no norm (it would leave nothing of a map of 1x1). On the way up it is
+ * ReLU, transposed convolution, norm, perhaps dropout; the outermost ends in tanh instead. What is
+ * kept for the way back has been through LeakyReLU already, which a ReLU behind it does not see.
+ *
+ * Holds:  U-Net; the options of translators and what they say.
+ * Uses:   >>image-networks  >>models        Knows nothing of: particular systems.
+ * ========================================================================= */
+
+typedef struct gani_unet_desc {
+    int channels;                  /* of the image that comes out */
+    int ngf;                       /* channels after the first level, then 2, 4, 8, 8 ... times */
+    int levels;                    /* halvings, 2 or more */
+    int kernel, outer;             /* of the inner levels and of the outermost: 4, 3 or 5 */
+    gan_norm_kind norm;            /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
+    const gan_norm_desc *instance; /* instance norm: NULL: without parameters */
+    float dropout;                 /* at levels of 8 ngf channels, but the innermost */
+    gan_tensor dropping, running;  /* none, or switches, 0 or 1: dropout; running statistics */
+} gani_unet_desc;
+
+/* Batch norm by the statistics of x where `running` [] is 0, by the running ones where it is 1. */
+static gan_tensor gani_switched_norm(gan_graph *g, const char *name, gan_tensor x,
+                                     gan_tensor running) {
+    const gan_norm_desc desc = gani_norm_desc(NULL);
+    const unsigned mode = g->mode;
+    gan_graph_push(g, name);
+    const gani_affine affine = gani_make_affine(g, x, 1, &desc);
+    gan_graph_set_mode(g, (mode & ~(unsigned)GAN_MODE_RUNNING_STATS) | GAN_MODE_KEEP_STATS);
+    gan_tensor own = gani_batch_moments(g, x, desc.momentum);
+    gan_graph_set_mode(g, mode | GAN_MODE_RUNNING_STATS);
+    gan_tensor kept = gani_batch_moments(g, x, desc.momentum);
+    gan_graph_set_mode(g, mode);
+    gan_tensor moments = gan_add(g, own, gan_mul(g, running, gan_sub(g, kept, own)));
+    x = gan_normalize(g, x, moments, affine.scale, affine.shift, GAN_NORM_BATCH, desc.eps);
+    gan_graph_pop(g);
+    return x;
+}
+
+static void gani_unet_norm(gani_chain *chain, const gani_unet_desc *desc) {
+    char name[GANI_CHAIN_NAME];
+    if (desc->running.id && desc->norm == GAN_NORM_BATCH) {
+        gani_chain_count(chain, name);
+        chain->x = gani_switched_norm(chain->graph, name, chain->x, desc->running);
+    } else {
+        gani_chain_norm(chain);
+    }
+}
+
+/* Dropout, if at all while training, and as the switch says afterwards. */
+static void gani_unet_dropout(gani_chain *chain, const gani_unet_desc *desc) {
+    gan_graph *g = chain->graph;
+    if (desc->dropping.id) {
+        gan_tensor change = gan_sub(g, gan_dropout(g, chain->x, desc->dropout, 0), chain->x);
+        chain->x = gan_add(g, chain->x, gan_mul(g, desc->dropping, change));
+    } else {
+        chain->x = gan_layer_dropout(g, chain->x, desc->dropout, 0);
+    }
+}
+
+/* Level number `level` (0: outermost) and all below, of x as the level above has left it. */
+static gan_tensor gani_unet_level(gan_graph *g, const gani_unet_desc *desc, int level,
+                                  gan_tensor x) {
+    const int outermost = level == 0, innermost = level == desc->levels - 1;
+    const int kernel = outermost ? desc->outer : desc->kernel;
+    const int above = level < 4 ? level - 1 : 3; /* channels are doubled so many times */
+    gani_chain chain = gani_chain_begin(g, desc->norm, 0, x);
+    chain.instance = desc->instance;
+    chain.next += !outermost; /* LeakyReLU, done by the level above */
+    gani_chain_conv(&chain, desc->ngf << (level < 3 ? level : 3), kernel, 2, (kernel - 1) / 2, 1);
+    if (!outermost && !innermost) {
+        gani_unet_norm(&chain, desc);
+    }
+    if (!innermost) {
+        gan_tensor both[2];
+        char name[GANI_CHAIN_NAME];
+        both[0] = gan_leaky_relu(g, chain.x, 0.2f);
+        gan_graph_push(g, gani_chain_count(&chain, name));
+        gan_graph_push(g, "model");
+        both[1] = gani_unet_level(g, desc, level + 1, both[0]);
+        gan_graph_pop(g);
+        gan_graph_pop(g);
+        chain.x = gan_concat(g, both, 2, 1);
+    }
+    gani_chain_relu(&chain, 0.0f);
+    gani_chain_up(&chain, outermost ? desc->channels : desc->ngf << above, kernel, !outermost);
+    if (outermost) {
+        return gan_tanh(g, chain.x);
+    }
+    gani_unet_norm(&chain, desc);
+    if (desc->dropout > 0.0f && level >= 4 && !innermost) {
+        gani_unet_dropout(&chain, desc);
+    }
+    return chain.x;
+}
+
+/* Images in [-1,1] from x [n,c,h,w], sides multiples of 2^levels. */
+static gan_tensor gani_unet(gan_graph *g, const gani_unet_desc *desc, gan_tensor x) {
+    gan_graph_push(g, "model");
+    gan_graph_push(g, "model");
+    x = gani_unet_level(g, desc, 0, x);
+    gan_graph_pop(g);
+    gan_graph_pop(g);
+    return x;
+}
+
+/* --- what translators share ------------------------------------------------ */
+
+enum { GANI_TRANSLATE_UNET, GANI_TRANSLATE_RESNET }; /* option "net" */
+
+/* Halvings of a U-Net: until a side of the model's images is odd, at most 8. */
+static int gani_unet_levels(const gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    int levels = 0;
+    while (levels < 8 && (model->height | model->width) % (2 << levels) == 0) {
+        levels++;
+    }
+    if (levels < 2) {
+        gani_stick(recipe->graph,
+                   gani_error(model->ctx, GAN_ERR_SHAPE,
+                              "%s: expected sides that are multiples of 4, found %d x %d",
+                              model->system->info.name, model->height, model->width));
+        levels = 2;
+    }
+    return levels;
+}
+
+/* What the sides of images must be multiples of. */
+static int gani_translator_multiple(const gani_recipe *recipe) {
+    return gani_option(recipe, "net") == GANI_TRANSLATE_UNET ? 1 << gani_unet_levels(recipe) : 4;
+}
+
+static gan_norm_kind gani_translator_norm(const gani_recipe *recipe) {
+    return gani_option(recipe, "norm") == 0.0 ? GAN_NORM_BATCH : GAN_NORM_INSTANCE;
+}
+
+/* How a trained network is run: as in training, with dropout and by statistics of the image itself
+ * (the paper, section 3.3), unless the caller switches to "dropout=0" or "running-stats=1". */
+static void gani_unet_switches(gani_recipe *recipe, gani_unet_desc *desc) {
+    if (desc->dropout > 0.0f) {
+        desc->dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0);
+    }
+    if (desc->norm == GAN_NORM_BATCH) {
+        desc->running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0);
+    }
+}
+
+/* Images of so many channels from x by the generator `scope`, as the options say. */
+static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                  int channels) {
+    const int blocks = (int)gani_option(recipe, "blocks");
+    gan_graph *g = recipe->graph;
+    gani_unet_desc unet;
+    gani_resnet_desc resnet;
+    memset(&unet, 0, sizeof unet);
+    memset(&resnet, 0, sizeof resnet);
+    unet.channels = resnet.channels = channels;
+    unet.ngf = resnet.ngf = (int)gani_option(recipe, "ngf");
+    unet.norm = resnet.norm = gani_translator_norm(recipe);
+    unet.dropout = (float)gani_option(recipe, "dropout");
+    unet.kernel = unet.outer = 4;
+    resnet.dropout = unet.dropout > 0.0f;
+    resnet.blocks = blocks ? blocks : recipe->model->height > 128 ? 9 : 6;
+    resnet.downs = 2;
+    if (gani_option(recipe, "net") == GANI_TRANSLATE_RESNET) {
+        gan_graph_push(g, scope);
+        x = gani_resnet_generator(g, &resnet, x);
+    } else {
+        unet.levels = gani_unet_levels(recipe);
+        if (recipe->mode != GAN_TRAIN) {
+            gani_unet_switches(recipe, &unet);
+        }
+        gan_graph_push(g, scope);
+        x = gani_unet(g, &unet, x);
+    }
+    gan_graph_pop(g);
+    return x;
+}
+
+/* Scores of patches by the discriminator `scope`. */
+static gan_tensor gani_judge(gani_recipe *recipe, const char *scope, gan_tensor x) {
+    gani_patch_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.ndf = (int)gani_option(recipe, "ndf");
+    desc.layers = (int)gani_option(recipe, "d-layers");
+    desc.norm = gani_translator_norm(recipe);
+    gan_graph_push(recipe->graph, scope);
+    x = gani_patch_discriminator(recipe->graph, &desc, x, NULL);
+    gan_graph_pop(recipe->graph);
+    return x;
+}
+
+/* What the option "loss" says. */
+static gani_goal gani_translator_goal(const gani_recipe *recipe) {
+    static const gani_goal goals[] = {{gan_loss_bce, 0.0f, 1.0f, 1.0f},
+                                      {gan_loss_least_squares, 0.0f, 1.0f, 1.0f}};
+    return goals[(int)gani_option(recipe, "loss")];
+}
+
+/* clang-format off */
+#define GANI_TRANSLATOR_OPTIONS(net, norm, loss, dropout)                                          \
+    {"net", "generator: U-Net or residual network", "unet resnet", net, 0, 1, 1},                  \
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},                  \
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},              \
+    {"blocks", "resnet: residual blocks; 0: 6, above 128 pixels 9", NULL, 0, 0, 64, 1},            \
+    {"norm", "of all networks", "batch instance", norm, 0, 1, 1},                                  \
+    {"dropout", "share of units dropped in the generator; resnet: 0, or half", NULL, dropout, 0,   \
+     0.99, 0},                                                                                     \
+    {"d-layers", "halvings in the discriminator; 3: patches of 70x70, 0: pixels", NULL, 3, 0, 8,   \
+     1},                                                                                           \
+    {"loss", "cross-entropy or least squares", "bce lsgan", loss, 0, 1, 1},                        \
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},                                                 \
+    GANI_SCHEDULE_OPTIONS(0, 0),                                                                   \
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},                                 \
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0}
+/* clang-format on */
+
+/* ============================================================================
+ * >>pix2pix  8.15  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
+ *
+ * G is to turn an image x into its partner y. D sees x beside y or beside G(x) and judges patch by
+ * patch, so that it asks for sharp detail; the distance to y does for the rest.
+ *
+ *     loss_d = (loss(D(x, y), 1) + loss(D(x, G(x)), 0)) / 2
+ *     loss_g = loss(D(x, G(x)), 1) + lambda mean |G(x) - y|,    with D after its update
+ *
+ * Networks, names, initial values and order as in junyanz/pytorch-CycleGAN-and-pix2pix: U-Net with
+ * dropout, which is all the noise there is, and a discriminator of patches of 70x70. d-layers 0, 1
+ * and 5 are the PixelGAN, 16x16 and 286x286 of the paper. direction=ba: x is image B of a pair (in
+ * the CMP facades B holds the labels).
+ * ========================================================================= */
+
+static const gan_option gani_pix2pix_options[] = {
+    GANI_TRANSLATOR_OPTIONS(GANI_TRANSLATE_UNET, 0, 0, 0.5),
+    {"lambda", "weight of the distance to the true image", NULL, 100, 0, 1e6, 0},
+    {"direction", "which image of a pair is turned into the other", "ab ba", 0, 0, 1, 1},
+};
+
+/* Channels of image A (0) or B (1) of a pair. */
+static int gani_pair_channels(const gani_recipe *recipe, int b) {
+    return b ? recipe->model->channels_b : recipe->model->channels;
+}
+
+static gan_tensor gani_pix2pix_judge(gani_recipe *recipe, gan_tensor x, gan_tensor y) {
+    gan_tensor both[2];
+    both[0] = x;
+    both[1] = y;
+    return gani_judge(recipe, "discriminator", gan_concat(recipe->graph, both, 2, 1));
+}
+
+static void gani_pix2pix_train(gani_recipe *recipe) {
+    const gani_goal goal = gani_translator_goal(recipe);
+    const gan_optimiser adam = gani_adam(recipe);
+    const int from = (int)gani_option(recipe, "direction");
+    gan_graph *g = recipe->graph;
+    gan_tensor pair[2];
+    pair[0] = gani_feed_part(recipe, "real_a", 0, gani_pair_channels(recipe, 0));
+    pair[1] = gani_feed_part(recipe, "real_b", 1, gani_pair_channels(recipe, 1));
+    gan_tensor rate = gani_feed_lr(recipe), x = pair[from], y = pair[!from];
+
+    gan_tensor fake = gani_translator(recipe, "generator", x, gani_pair_channels(recipe, !from));
+    gan_tensor d_real = gani_pix2pix_judge(recipe, x, y);
+    gan_tensor d_fake = gani_pix2pix_judge(recipe, x, gan_detach(g, fake));
+    gan_tensor loss_d = gani_loss_d(g, &goal, d_real, d_fake);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+
+    gan_tensor distance = gan_loss_l1(g, fake, y);
+    gan_tensor loss_g = goal.loss(g, gani_pix2pix_judge(recipe, x, fake), goal.wanted);
+    const float lambda = (float)gani_option(recipe, "lambda");
+    loss_g = gan_add(g, loss_g, gan_affine(g, distance, lambda, 0.0f));
+    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_report(recipe, "distance", distance);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void gani_pix2pix_translate(gani_recipe *recipe) {
+    const int from = (int)gani_option(recipe, "direction");
+    gani_round_sizes(recipe, gani_translator_multiple(recipe));
+    gan_tensor x = gani_feed_source(recipe, "source", gani_pair_channels(recipe, from));
+    gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
+    gani_images(recipe,
+                gani_translator(recipe, "generator", x, gani_pair_channels(recipe, !from)));
+}
+
+static const gani_system gani_pix2pix = {
+    {"pix2pix", "pix2pix: an image into its partner, learned from pairs",
+     "Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004", 256, 256, 3, 1, gani_pix2pix_options,
+     sizeof gani_pix2pix_options / sizeof gani_pix2pix_options[0], 2, 1, 0},
+    gani_pix2pix_train,
+    NULL,
+    gani_pix2pix_translate,
+    NULL};
+
+/* ============================================================================
+ * >>cyclegan  8.16  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593); TWO DOMAINS
+ *
+ * Two domains A and B without pairs, two generators and two discriminators. Generator a takes A to
+ * B and discriminator a judges what it gives among images of B; b the other way about. What went
+ * there and back must be what it was:
+ *
+ *     loss_d = sum over a and b of (loss(D(y), real) + loss(D(G(x)), fake)) / 2
+ *     loss_g = sum over a and b of  adversarial * loss(D(G(x)), wanted)
+ *              + recovery * distance(G'(G(x)), x) + identity * mean |G(y) - y|
+ *
+ * with x of the domain that G reads, y of the one it writes, G' the other generator. CycleGAN,
+ * DualGAN and DiscoGAN are this with other networks, losses, weights and turns, all said in a
+ * gani_cycle; DualGAN may also penalise the slope of D, DiscoGAN matches inner features of D.
+ *
+ * CycleGAN: least squares, mean |.|, recovery lambda = 10, identity lambda/2; generated images
+ * reach D by way of a pool of 50. Networks, names, initial values and order as in
+ * junyanz/pytorch-CycleGAN-and-pix2pix: first both generators, then both discriminators.
+ * ========================================================================= */
+
+enum { GANI_MAX_FEATURES = 16 };
+
+/* Inner maps of a discriminator, from the outermost inwards. */
+typedef struct gani_features {
+    gan_tensor at[GANI_MAX_FEATURES];
+    int count;
+} gani_features;
+
+/* Images of so many channels from x by the generator `scope`. */
+typedef gan_tensor gani_cycle_generator(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                        int channels);
+/* Scores of x by the discriminator `scope`, which also tells its features, perhaps none. */
+typedef gan_tensor gani_cycle_discriminator(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                            gani_features *features);
+
+typedef struct gani_cycle {
+    gani_cycle_generator *generator;
+    gani_cycle_discriminator *discriminator;
+    gan_tensor (*distance)(gan_graph *graph, gan_tensor x, gan_tensor y); /* there and back */
+    gani_goal goal;
+    gan_optimiser rule_g, rule_d;
+    gan_tensor rate;                  /* of learning */
+    gan_tensor adversarial, recovery; /* weights, scalars */
+    gan_tensor matching;              /* the same, of features; none: not compared */
+    double identity, penalty;         /* weights; 0: not computed */
+    int matched;                      /* so many of the last features are compared */
+    int pool;                         /* capacity; 0: none */
+    int every_d, every_g; /* turns of two phases, D first; 0: one phase, G first */
+} gani_cycle;
+
+/* Images of a step: of A and of B, and what generators a and b make of them. */
+typedef struct gani_cycle_images {
+    gan_tensor real[2], moved[2];
+} gani_cycle_images;
+
+/* x through generator a (k = 0) or b (1). */
+static gan_tensor gani_cycle_move(gani_recipe *recipe, gani_cycle_generator *generator, int k,
+                                  gan_tensor x) {
+    return generator(recipe, k ? "generator_b" : "generator_a", x, gani_pair_channels(recipe, !k));
+}
+
+static gan_tensor gani_cycle_judge(gani_recipe *recipe, const gani_cycle *cycle, int k,
+                                   gan_tensor x, gani_features *features) {
+    features->count = 0;
+    return cycle->discriminator(recipe, k ? "discriminator_b" : "discriminator_a", x, features);
+}
+
+/* *total, none at first, grows by weight * term. */
+static void gani_cycle_add(gan_graph *g, gan_tensor *total, gan_tensor weight, gan_tensor term) {
+    term = gan_mul(g, weight, term);
+    *total = total->id ? gan_add(g, *total, term) : term;
+}
+
+static gan_tensor gani_scalar(gan_graph *g, double value) {
+    return gan_constant(g, gan_shape0(), (float)value);
+}
+
+/* How steep discriminator k is between real and generated images, see >>wgan-gp. */
+static gan_tensor gani_cycle_slope(gani_recipe *recipe, const gani_cycle *cycle, int k,
+                                   gan_tensor real, gan_tensor fake) {
+    gan_graph *g = recipe->graph;
+    gani_features unused;
+    gan_tensor epsilon = gani_feed_uniform(recipe, k ? "epsilon_b" : "epsilon_a",
+                                           gan_shape4(recipe->batch, 1, 1, 1), 0.0, 1.0);
+    gan_tensor between = gan_add(g, fake, gan_mul(g, epsilon, gan_sub(g, real, fake)));
+    gan_tensor score = gani_cycle_judge(recipe, cycle, k, between, &unused);
+    return gan_loss_gradient_penalty(g, score, between);
+}
+
+static void gani_cycle_update_d(gani_recipe *recipe, const gani_cycle *cycle,
+                                const gani_cycle_images *images) {
+    gan_graph *g = recipe->graph;
+    gan_tensor loss = {0};
+    for (int k = 0; k < 2; k++) {
+        gani_features unused;
+        gan_tensor real = images->real[!k], fake = gan_detach(g, images->moved[k]);
+        if (cycle->pool) {
+            fake = gani_pool(recipe, k ? "pool_b" : "pool_a", fake, cycle->pool);
+        }
+        gan_tensor d_real = gani_cycle_judge(recipe, cycle, k, real, &unused);
+        gan_tensor d_fake = gani_cycle_judge(recipe, cycle, k, fake, &unused);
+        gani_cycle_add(g, &loss, gani_scalar(g, 1.0), gani_loss_d(g, &cycle->goal, d_real, d_fake));
+        if (cycle->penalty > 0.0) {
+            gani_cycle_add(g, &loss, gani_scalar(g, cycle->penalty / 2.0),
+                           gani_cycle_slope(recipe, cycle, k, real, fake));
+        }
+    }
+    gan_minimise(g, loss, "discriminator_", cycle->rate, &cycle->rule_d);
+    gani_report(recipe, "loss_d", loss);
+}
+
+/* Sum over the last features of mean (mean over the batch of x - that of y)^2. */
+static gan_tensor gani_cycle_match(gan_graph *g, const gani_cycle *cycle, const gani_features *x,
+                                   const gani_features *y) {
+    const int first = x->count > cycle->matched ? x->count - cycle->matched : 0;
+    gan_tensor total = gani_scalar(g, 0.0);
+    for (int i = first; i < x->count; i++) {
+        gan_tensor mean_x = gan_mean(g, x->at[i], 1u), mean_y = gan_mean(g, y->at[i], 1u);
+        total = gan_add(g, total, gan_loss_mse(g, mean_x, mean_y));
+    }
+    return total;
+}
+
+static void gani_cycle_update_g(gani_recipe *recipe, const gani_cycle *cycle,
+                                const gani_cycle_images *images) {
+    gan_graph *g = recipe->graph;
+    gan_tensor loss = {0}, recovered = {0};
+    for (int k = 0; k < 2; k++) {
+        gani_features on_fake, on_real;
+        gan_tensor x = images->real[k], y = images->real[!k], moved = images->moved[k];
+        gan_tensor score = gani_cycle_judge(recipe, cycle, k, moved, &on_fake);
+        gani_cycle_add(g, &loss, cycle->adversarial,
+                       cycle->goal.loss(g, score, cycle->goal.wanted));
+        if (cycle->matching.id) {
+            gani_cycle_judge(recipe, cycle, k, y, &on_real);
+            gani_cycle_add(g, &loss, cycle->matching,
+                           gani_cycle_match(g, cycle, &on_real, &on_fake));
+        }
+        gan_tensor back = gani_cycle_move(recipe, cycle->generator, !k, moved);
+        gani_cycle_add(g, &recovered, gani_scalar(g, 1.0), cycle->distance(g, back, x));
+        if (cycle->identity > 0.0) {
+            gan_tensor kept = gani_cycle_move(recipe, cycle->generator, k, y);
+            gani_cycle_add(g, &loss, gani_scalar(g, cycle->identity), gan_loss_l1(g, kept, y));
+        }
+    }
+    gani_cycle_add(g, &loss, cycle->recovery, recovered);
+    gan_minimise(g, loss, "generator_", cycle->rate, &cycle->rule_g);
+    gani_report(recipe, "loss_g", loss);
+    gani_report(recipe, "loss_cycle", recovered);
+}
+
+static void gani_cycle_move_both(gani_recipe *recipe, const gani_cycle *cycle,
+                                 gani_cycle_images *images) {
+    for (int k = 0; k < 2; k++) {
+        images->moved[k] = gani_cycle_move(recipe, cycle->generator, k, images->real[k]);
+    }
+}
+
+/* A training step. Where it has two phases, each moves the images itself. */
+static void gani_cycle_train(gani_recipe *recipe, const gani_cycle *cycle) {
+    gani_cycle_images images;
+    images.real[0] = gani_feed_part(recipe, "real_a", 0, gani_pair_channels(recipe, 0));
+    images.real[1] = gani_feed_part(recipe, "real_b", 1, gani_pair_channels(recipe, 1));
+    gani_cycle_move_both(recipe, cycle, &images);
+    if (cycle->every_d == 0) {
+        gani_cycle_update_g(recipe, cycle, &images);
+        gani_cycle_update_d(recipe, cycle, &images);
+        gani_end_phase(recipe, "train", 1);
+    } else {
+        gani_cycle_update_d(recipe, cycle, &images);
+        gani_end_phase(recipe, "discriminators", cycle->every_d);
+        gani_cycle_move_both(recipe, cycle, &images);
+        gani_cycle_update_g(recipe, cycle, &images);
+        gani_end_phase(recipe, "generators", cycle->every_g);
+    }
+}
+
+/* A translating recipe: generator a, or b for the other direction. */
+static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *generator,
+                                 int multiple) {
+    const int k = recipe->reverse;
+    gani_round_sizes(recipe, multiple);
+    gan_tensor x = gani_feed_source(recipe, "source", gani_pair_channels(recipe, k));
+    gani_images(recipe, gani_cycle_move(recipe, generator, k, x));
+}
+
+/* --- CycleGAN -------------------------------------------------------------- */
+
+static const gan_option gani_cyclegan_options[] = {
+    GANI_TRANSLATOR_OPTIONS(GANI_TRANSLATE_RESNET, 1, 1, 0),
+    {"lambda", "weight of the way there and back", NULL, 10, 0, 1e6, 0},
+    {"identity", "weight of leaving alone what is there already, times lambda", NULL, 0.5, 0, 1e6,
+     0},
+    {"pool", "generated images kept for each discriminator; 0: none", NULL, 50, 0, 10000, 1},
+};
+
+static gan_tensor gani_cyclegan_discriminator(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                              gani_features *features) {
+    (void)features;
+    return gani_judge(recipe, scope, x);
+}
+
+static void gani_cyclegan_train(gani_recipe *recipe) {
+    const double lambda = gani_option(recipe, "lambda");
+    gani_cycle cycle;
+    memset(&cycle, 0, sizeof cycle);
+    cycle.generator = gani_translator;
+    cycle.discriminator = gani_cyclegan_discriminator;
+    cycle.distance = gan_loss_l1;
+    cycle.goal = gani_translator_goal(recipe);
+    cycle.rule_g = cycle.rule_d = gani_adam(recipe);
+    cycle.rate = gani_feed_lr(recipe);
+    cycle.adversarial = gani_scalar(recipe->graph, 1.0);
+    cycle.recovery = gani_scalar(recipe->graph, lambda);
+    cycle.identity = lambda * gani_option(recipe, "identity");
+    cycle.pool = (int)gani_option(recipe, "pool");
+    gani_cycle_train(recipe, &cycle);
+}
+
+static void gani_cyclegan_translate(gani_recipe *recipe) {
+    gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
+    gani_cycle_translate(recipe, gani_translator, gani_translator_multiple(recipe));
+}
+
+static const gani_system gani_cyclegan = {
+    {"cyclegan", "CycleGAN: between two sets of images, without pairs",
+     "Zhu, Park, Isola, Efros 2017, arXiv:1703.10593", 256, 256, 3, 1, gani_cyclegan_options,
+     sizeof gani_cyclegan_options / sizeof gani_cyclegan_options[0], 2, 0, 1},
+    gani_cyclegan_train,
+    NULL,
+    gani_cyclegan_translate,
+    NULL};
+
+/* ============================================================================
+ * >>dualgan  8.17  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
+ *
+ * The mechanism of >>cyclegan with critics: Wasserstein with clipped weights (loss=wgan, the
+ * paper), with a penalty on the slope (wgan-gp), or cross-entropy (classic). The generators learn
+ * in every n-critic-th step, after the critics. Recovery weighs lambda; no identity, no pool.
+ *
+ * Networks of duxingren14/DualGAN: U-Net with kernels of 3, outermost 5, norms over each image with
+ * scale and shift; critics of up to five halvings with the same norms, and one score for the image
+ * (critic=global) or for patches. Differs from it: padding as PyTorch has it, where TensorFlow's is
+ * one less before and one more behind, so everything is seen as in a mirror; no norm at the
+ * innermost level, which would leave nothing but its shift; critics stop halving at a map of 4.
+ * loss_d is half of the paper's, which RMSprop does not see.
+ * ========================================================================= */
+
+static const gan_option gani_dualgan_options[] = {
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the critic's outermost stage", NULL, 64, 1, 1024, 1},
+    {"dropout", "share of units dropped in the generator", NULL, 0, 0, 0.99, 0},
+    {"critic", "scores for images or for patches", "global patch", 0, 0, 1, 1},
+    {"loss", "of critics and generators", "wgan wgan-gp classic", 0, 0, 2, 1},
+    {"n-critic", "updates of the critics for each of the generators", NULL, 3, 1, 1000, 1},
+    {"lambda", "weight of the way there and back", NULL, 200, 0, 1e6, 0},
+    {"clip", "wgan: the critics' weights stay within +-this", NULL, 0.01, 1e-9, 1000, 0},
+    {"penalty", "wgan-gp: weight of the penalty", NULL, 10, 0, 1e6, 0},
+    {"optimiser", "rule of the updates", "rmsprop adam", 0, 0, 1, 1},
+    {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
+    {"alpha", "RMSprop: decay of the mean square", NULL, 0.9, 0, 0.999999, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+enum { GANI_DUALGAN_WGAN, GANI_DUALGAN_WGAN_GP, GANI_DUALGAN_CLASSIC }; /* option "loss" */
+
+static const gan_norm_desc gani_dualgan_norm = {1e-6f, 0.0f, 0, 1, &gani_dcgan_scale, NULL};
+
+static gan_tensor gani_dualgan_generator(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                         int channels) {
+    gani_unet_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.channels = channels;
+    desc.ngf = (int)gani_option(recipe, "ngf");
+    desc.levels = gani_unet_levels(recipe);
+    desc.kernel = 3;
+    desc.outer = 5;
+    desc.norm = GAN_NORM_INSTANCE;
+    desc.instance = &gani_dualgan_norm;
+    desc.dropout = (float)gani_option(recipe, "dropout");
+    gan_graph_push(recipe->graph, scope);
+    x = gani_unet(recipe->graph, &desc, x);
+    gan_graph_pop(recipe->graph);
+    return x;
+}
+
+/* Scores [n,1,h,w], 1 x 1 or of patches. "main.0", "main.2", "main.3" (norm), "main.5" ... */
+static gan_tensor gani_dualgan_critic(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                      gani_features *features) {
+    const int ndf = (int)gani_option(recipe, "ndf"), patch = gani_option(recipe, "critic") == 1.0;
+    gani_chain chain = gani_chain_begin(recipe->graph, GAN_NORM_INSTANCE, 0, x);
+    int side = recipe->height;
+    chain.instance = &gani_dualgan_norm;
+    (void)features;
+    gan_graph_push(recipe->graph, scope);
+    gan_graph_push(recipe->graph, "main");
+    for (int i = 0; i < 5 && (i == 0 || side >= 8); i++) {
+        gani_chain_conv(&chain, ndf << (i < 3 ? i : 3), i ? 3 : 5, 2, i ? 1 : 2, 1);
+        if (i > 0) {
+            gani_chain_norm(&chain);
+        }
+        gani_chain_relu(&chain, 0.2f);
+        side = (side + 1) / 2;
+    }
+    gani_chain_conv(&chain, 1, patch ? 3 : side, patch ? 2 : 1, patch, 0);
+    gan_graph_pop(recipe->graph);
+    gan_graph_pop(recipe->graph);
+    return chain.x;
+}
+
+/* -target * mean score: target 1 wants it high, -1 low. */
+static gan_tensor gani_loss_signed(gan_graph *g, gan_tensor score, float target) {
+    return gan_affine(g, gan_mean(g, score, GAN_ALL_AXES), -target, 0.0f);
+}
+
+static void gani_dualgan_train(gani_recipe *recipe) {
+    static const gani_goal wasserstein = {gani_loss_signed, -1.0f, 1.0f, 1.0f};
+    static const gani_goal classic = {gan_loss_bce, 0.0f, 1.0f, 1.0f};
+    const int loss = (int)gani_option(recipe, "loss");
+    gani_cycle cycle;
+    memset(&cycle, 0, sizeof cycle);
+    cycle.generator = gani_dualgan_generator;
+    cycle.discriminator = gani_dualgan_critic;
+    cycle.distance = gan_loss_l1;
+    cycle.goal = loss == GANI_DUALGAN_CLASSIC ? classic : wasserstein;
+    cycle.rule_g = gani_option(recipe, "optimiser") == 0.0
+                       ? gan_rmsprop((float)gani_option(recipe, "alpha"))
+                       : gani_adam(recipe);
+    cycle.rule_d = cycle.rule_g;
+    if (loss == GANI_DUALGAN_WGAN) {
+        cycle.rule_d.clip_weights = (float)gani_option(recipe, "clip");
+    } else if (loss == GANI_DUALGAN_WGAN_GP) {
+        cycle.penalty = gani_option(recipe, "penalty");
+    }
+    cycle.rate = gani_feed_lr(recipe);
+    cycle.adversarial = gani_scalar(recipe->graph, 1.0);
+    cycle.recovery = gani_scalar(recipe->graph, gani_option(recipe, "lambda"));
+    cycle.every_d = 1;
+    cycle.every_g = (int)gani_option(recipe, "n-critic");
+    gani_cycle_train(recipe, &cycle);
+}
+
+static void gani_dualgan_translate(gani_recipe *recipe) {
+    gani_cycle_translate(recipe, gani_dualgan_generator, 1 << gani_unet_levels(recipe));
+}
+
+static const gani_system gani_dualgan = {
+    {"dualgan", "DualGAN: between two sets of images, with Wasserstein critics",
+     "Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510", 256, 256, 3, 1, gani_dualgan_options,
+     sizeof gani_dualgan_options / sizeof gani_dualgan_options[0], 2, 0, 1},
+    gani_dualgan_train,
+    NULL,
+    gani_dualgan_translate,
+    NULL};
+
+/* ============================================================================
+ * >>discogan  8.18  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ *
+ * The mechanism of >>cyclegan on plain encoders and decoders, without skips, and one score for each
+ * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
+ * real ones, in the mean over the batch, and the way back counts for little at first:
+ *
+ *     loss_g = sum over a and b of (1 - r) (0.1 BCE(D(G(x)), 1) + 0.9 sum over features F of
+ *              mean (mean F(y) - mean F(G(x)))^2) + r mean (G'(G(x)) - x)^2
+ *
+ * with r = start-rate for `start` steps, then rate. Every third step is one of the discriminators,
+ * the others are of the generators. Images are from 0 to 1 inside. bottleneck=100 adds the two
+ * layers of the authors' networks for rotated objects. Differs from theirs: initial weights
+ * N(0,0.02); sizes other than 64 as in >>dcgan.
+ * ========================================================================= */
+
+static const gan_option gani_discogan_options[] = {
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"bottleneck", "numbers in the innermost layer; 0: no such layer", NULL, 0, 0, 65536, 1},
+    {"rate", "share r of the way there and back in the loss", NULL, 0.5, 0, 1, 0},
+    {"start-rate", "the same at first", NULL, 0.01, 0, 1, 0},
+    {"start", "for so many steps", NULL, 10000, 0, 1e12, 1},
+    {"features", "maps of the discriminator that are matched, from the last", NULL, 3, 0, 16, 1},
+    {"every-d", "every so-manieth step is the discriminators'", NULL, 3, 2, 1000, 1},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"weight-decay", "Adam: times the weight, added to the gradient", NULL, 1e-5, 0, 1, 0},
+};
+
+/* "main.0", "main.2", "main.3" (norm) ... */
+static gan_tensor gani_discogan_generator(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                          int channels) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    const int ngf = (int)gani_option(recipe, "ngf");
+    const int bottleneck = (int)gani_option(recipe, "bottleneck");
+    gan_graph *g = recipe->graph;
+    gani_chain chain = gani_chain_begin(g, GAN_NORM_BATCH, 0, gan_affine(g, x, 0.5f, 0.5f));
+    char name[GANI_CHAIN_NAME];
+    gan_graph_push(g, scope);
+    gan_graph_push(g, "main");
+    for (int i = 0; i < stages.count; i++) {
+        gani_chain_conv(&chain, ngf << i, 4, 2, 1, 1);
+        if (i > 0) {
+            gani_chain_norm(&chain);
+        }
+        gani_chain_relu(&chain, 0.2f);
+    }
+    if (bottleneck) {
+        gani_chain_conv(&chain, bottleneck, stages.base, 1, 0, 1);
+        gani_chain_norm(&chain);
+        gani_chain_relu(&chain, 0.2f);
+        chain.x = gan_layer_conv_transpose(g, gani_chain_count(&chain, name), chain.x,
+                                           ngf << (stages.count - 1), stages.base, 1, 0,
+                                           &gani_dcgan_conv);
+        gani_chain_norm(&chain);
+        gani_chain_relu(&chain, 0.0f);
+    }
+    for (int i = stages.count - 2; i >= 0; i--) {
+        gani_chain_up(&chain, ngf << i, 4, 1);
+        gani_chain_norm(&chain);
+        gani_chain_relu(&chain, 0.0f);
+    }
+    gani_chain_up(&chain, channels, 4, 1);
+    gan_graph_pop(g);
+    gan_graph_pop(g);
+    return gan_affine(g, gan_sigmoid(g, chain.x), 2.0f, -1.0f);
+}
+
+/* Logits [n,1,1,1]. "conv1", "conv2", "bn2", ...; features behind all norms. */
+static gan_tensor gani_discogan_discriminator(gani_recipe *recipe, const char *scope, gan_tensor x,
+                                              gani_features *features) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    gan_graph *g = recipe->graph;
+    char name[GANI_LAYER_NAME];
+    x = gan_affine(g, x, 0.5f, 0.5f);
+    gan_graph_push(g, scope);
+    for (int i = 0; i < stages.count; i++) {
+        const int channels = (int)gani_option(recipe, "ndf") << i;
+        snprintf(name, sizeof name, "conv%d", i + 1);
+        x = gan_layer_conv(g, name, x, channels, 4, 2, 1, &gani_dcgan_conv);
+        if (i > 0) {
+            snprintf(name, sizeof name, "bn%d", i + 1);
+            x = gan_layer_batch_norm(g, name, x, &gani_dcgan_norm);
+        }
+        x = gan_leaky_relu(g, x, 0.2f);
+        if (i > 0) {
+            features->at[features->count++] = x;
+        }
+    }
+    snprintf(name, sizeof name, "conv%d", stages.count + 1);
+    x = gan_layer_conv(g, name, x, 1, stages.base, 1, 0, &gani_dcgan_conv);
+    gan_graph_pop(g);
+    return x;
+}
+
+/* mean (x - y)^2 of images from 0 to 1, here given from -1 to 1. */
+static gan_tensor gani_discogan_distance(gan_graph *g, gan_tensor x, gan_tensor y) {
+    return gan_affine(g, gan_loss_mse(g, x, y), 0.25f, 0.0f);
+}
+
+static void gani_discogan_train(gani_recipe *recipe) {
+    const double rate = gani_option(recipe, "rate"), start_rate = gani_option(recipe, "start-rate");
+    static const gani_goal goal = {gan_loss_bce, 0.0f, 1.0f, 1.0f};
+    gan_graph *g = recipe->graph;
+    gani_cycle cycle;
+    memset(&cycle, 0, sizeof cycle);
+    const double last = gani_option(recipe, "start") - 1.0; /* step of the first rate */
+    gan_tensor early = gani_feed_schedule(recipe, "early", 1.0, last, 1.0);
+    gan_tensor change = gani_scalar(g, start_rate - rate);
+    cycle.recovery = gan_add(g, gani_scalar(g, rate), gan_mul(g, early, change));
+    gan_tensor rest = gan_affine(g, cycle.recovery, -1.0f, 1.0f);
+    cycle.generator = gani_discogan_generator;
+    cycle.discriminator = gani_discogan_discriminator;
+    cycle.distance = gani_discogan_distance;
+    cycle.goal = goal;
+    cycle.rule_g = gani_adam(recipe);
+    cycle.rule_g.weight_decay = (float)gani_option(recipe, "weight-decay");
+    cycle.rule_d = cycle.rule_g;
+    cycle.rate = gani_feed_lr(recipe);
+    cycle.adversarial = gan_affine(g, rest, 0.1f, 0.0f);
+    cycle.matching = gan_affine(g, rest, 0.9f, 0.0f);
+    cycle.matched = (int)gani_option(recipe, "features");
+    cycle.every_d = (int)gani_option(recipe, "every-d");
+    cycle.every_g = -cycle.every_d;
+    gani_cycle_train(recipe, &cycle);
+}
+
+static void gani_discogan_translate(gani_recipe *recipe) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    gani_cycle_translate(recipe, gani_discogan_generator, 1 << stages.count);
+}
+
+static const gani_system gani_discogan = {
+    {"discogan", "DiscoGAN: between two sets of images, without skips",
+     "Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192", 64, 64, 3, 64, gani_discogan_options,
+     sizeof gani_discogan_options / sizeof gani_discogan_options[0], 2, 0, 1},
+    gani_discogan_train,
+    NULL,
+    gani_discogan_translate,
+    NULL};
+
+/* ============================================================================
+ * >>systems  8.19  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
@@ -19883,7 +20694,8 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
 
 static const gani_system *const gani_systems[] = {
     &gani_gan,     &gani_dcgan, &gani_lsgan, &gani_wgan,
-    &gani_wgan_gp, &gani_cgan,  &gani_acgan, &gani_pix2pixhd};
+    &gani_wgan_gp, &gani_cgan,  &gani_acgan, &gani_pix2pixhd,
+    &gani_pix2pix, &gani_cyclegan, &gani_dualgan, &gani_discogan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {
