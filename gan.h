@@ -697,6 +697,20 @@ typedef struct gan_program_info {
     double multiply_adds;   /* of matrix products and convolutions, direct counting */
 } gan_program_info;
 GAN_API gan_program_info gan_program_get_info(const gan_program *program);
+/* What runs, and how long it takes: op `index` of a program's info.ops, in the order of a run. */
+typedef struct gan_op_info {
+    const char *op;        /* "conv2d"; NULL past the end */
+    const char *name;      /* the layer it belongs to, "generator.main.0", or "" */
+    const char *algorithm; /* of convolutions "winograd" or "direct", of products "gemm", else "" */
+    gan_shape shape;       /* of the result */
+    gan_shape source[2];   /* of the first two sources; rank -1 where there is none */
+    double multiply_adds;  /* direct counting */
+} gan_op_info;
+GAN_API gan_op_info gan_program_op(const gan_program *program, int index);
+/* Runs a program as gan_program_run does, and adds the time of each op, as the caller's clock tells
+ * it, to seconds [info.ops]. */
+GAN_API gan_status gan_program_time(gan_program *program, double (*clock_seconds)(void *user),
+                                    void *user, double *seconds);
 /* What gan_program_create would need, without taking any of it. The effects stay pending. */
 GAN_API gan_status gan_program_measure(gan_graph *graph, const gan_tensor *outputs, int count,
                                        gan_program_info *info);
@@ -1219,7 +1233,8 @@ GAN_API gan_metric gan_model_metric(const gan_model *model, int index);
 /* Draws n images [n,channels,height,width] in [-1,1]. Image i depends on the weights, the seed and
  * i. inputs: "name=value ..." for inputs of the generator that shall have one value for all images
  * instead of a random one ("label=3"); NULL: none. Labels that are not given go through all classes
- * again and again, so that a grid with as many columns as there are classes has one in each. */
+ * again and again, so that a grid with as many columns as there are classes has one in each.
+ * "walk=8": images come in rows of 8, a row goes from one noise to another. */
 GAN_API gan_status gan_model_sample(gan_model *model, float *images, int n, const char *inputs,
                                     uint64_t seed);
 
@@ -1277,6 +1292,9 @@ typedef struct gan_model_info {
     int sample_height, sample_width, sample_channels; /* of a sample; 0: does not sample */
     int frames;                                       /* of gan_model_sample_frames; 0: none */
     int translate_in, translate_out; /* channels, direction ab; 0: does not translate */
+    int translate_maps;              /* bit c: channel c of what is translated holds numbers 0, 1, 2
+                                        ... of classes or instances */
+    int translate_fixed;             /* 1: translates images of the model's size only */
     int encode_width;                /* numbers that gan_model_encode gives for an image */
     size_t train_bytes;              /* all memory of a training step; 0 if training is disabled */
     size_t sample_bytes;             /* of sampling one image */
@@ -1286,6 +1304,13 @@ typedef struct gan_model_info {
     double translate_multiply_adds;  /* of one image of the model's size */
 } gan_model_info;
 GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info);
+
+/* For gan_program_op and gan_program_time: program `index` (from 0) of what the model does,
+ * "train", "sample", "translate" or "encode", the latter three for one image of the model's size.
+ * *out is NULL past the last and where the model does not do this. The program is the model's, and
+ * lives until that is used with other sizes. */
+GAN_API gan_status gan_model_program(gan_model *model, const char *what, int index,
+                                     gan_program **out);
 
 /* The store of the model's parameters; "generator.main.0.weight". */
 GAN_API gan_params *gan_model_params(gan_model *model);
@@ -6119,6 +6144,10 @@ static void gani_walk_input_grad(gani_pass *pass, const gani_conv_call *call) {
     pass->used = largest;
 }
 
+static const char *gani_conv_algorithm(const gan_context *ctx, const gani_conv *s) {
+    return gani_wino_find(ctx, s) ? "winograd" : "direct";
+}
+
 /* By direction: 0 forward, 1 input grad, 2 weight grad. */
 static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *s, int direction) {
     const int wino = gani_wino_find(ctx, s) != NULL;
@@ -10224,6 +10253,20 @@ static gan_status gani_run_optimiser(gan_context *ctx, const gani_run *run) {
 
 /* --- the table ----------------------------------------------------------- */
 
+/* How a product or convolution is computed; "" for other ops. */
+static const char *gani_node_algorithm(const gan_context *ctx, const gani_node *node,
+                                       const gan_shape *source_shape) {
+    if (node->op == GANI_OP_MATMUL || node->op == GANI_OP_LINEAR) {
+        return "gemm";
+    }
+    if (node->op == GANI_OP_CONV || node->op == GANI_OP_CONV_TRANSPOSE ||
+        node->op == GANI_OP_CONV_WEIGHT_GRAD) {
+        const gani_conv conv = gani_conv_of(node, source_shape);
+        return gani_conv_algorithm(ctx, &conv);
+    }
+    return "";
+}
+
 #define gani_shape_none     NULL
 #define gani_run_none       NULL
 #define gani_grad_none      NULL
@@ -11373,14 +11416,32 @@ static gan_status gani_run_step(const gan_program *program, const gani_step *ste
     return graph->ctx->check_finite ? gani_check_result(program, step, &run) : GAN_OK;
 }
 
-static gan_status gani_run_steps(const gan_program *program) {
+/* A clock, and where the time of each step is added; now NULL: none. */
+typedef struct gani_timer {
+    double (*now)(void *user);
+    void *user;
+    double *seconds;
+} gani_timer;
+
+static const gani_timer gani_no_timer = {NULL, NULL, NULL};
+
+static gan_status gani_run_timed(const gan_program *program, int step, const gani_timer *timer) {
+    const double start = timer->now ? timer->now(timer->user) : 0.0;
+    const gan_status status = gani_run_step(program, &program->steps[step]);
+    if (timer->now) {
+        timer->seconds[step] += timer->now(timer->user) - start;
+    }
+    return status;
+}
+
+static gan_status gani_run_steps(const gan_program *program, const gani_timer *timer) {
     gan_status status = GAN_OK;
     for (int i = 0; i < program->source_count; i++) {
         program->source_data[i] = gani_place_data(program, &program->source_places[i]);
     }
     gani_float_mode mode = gani_flush_denormals();
     for (int i = 0; i < program->step_count && status == GAN_OK; i++) {
-        status = gani_run_step(program, &program->steps[i]);
+        status = gani_run_timed(program, i, timer);
     }
     gani_restore_float_mode(mode);
     GANI_POISON(program->graph->arena, program->graph->arena_bytes);
@@ -11500,7 +11561,7 @@ static gan_status gani_program_prepare(gan_program *program, const gani_plan *pl
         return GAN_ERR_MEMORY;
     }
     gani_add_steps(program, plan, 1);
-    gan_status status = gani_run_steps(program);
+    gan_status status = gani_run_steps(program, &gani_no_timer);
     gani_add_steps(program, plan, 0);
     return status;
 }
@@ -11599,7 +11660,8 @@ GAN_API void gan_program_destroy(gan_program *program) {
     }
 }
 
-GAN_API gan_status gan_program_run(gan_program *program) {
+/* Checks the inputs and runs. */
+static gan_status gani_program_run(gan_program *program, const gani_timer *timer) {
     gan_graph *graph = program->graph;
     for (int i = 0; i < program->input_count && graph->ctx->check_finite; i++) {
         const gani_node *input = &graph->nodes[program->inputs[i]];
@@ -11607,7 +11669,43 @@ GAN_API gan_status gan_program_run(gan_program *program) {
             return gani_not_finite(program, input);
         }
     }
-    return gani_run_steps(program);
+    return gani_run_steps(program, timer);
+}
+
+GAN_API gan_status gan_program_run(gan_program *program) {
+    return gani_program_run(program, &gani_no_timer);
+}
+
+GAN_API gan_status gan_program_time(gan_program *program, double (*clock_seconds)(void *user),
+                                    void *user, double *seconds) {
+    gani_timer timer;
+    timer.now = clock_seconds;
+    timer.user = user;
+    timer.seconds = seconds;
+    return gani_program_run(program, &timer);
+}
+
+GAN_API gan_op_info gan_program_op(const gan_program *program, int index) {
+    gan_op_info info;
+    memset(&info, 0, sizeof info);
+    if (index >= 0 && index < program->step_count) {
+        const gan_graph *graph = program->graph;
+        const gani_node *node = &program->steps[index].node;
+        const gan_shape *shapes = program->source_shapes + node->source_first;
+        const gani_op_row *row = &graph->ops[node->op];
+        info.op = row->name;
+        info.name = graph->text + node->name;
+        info.algorithm = gani_node_algorithm(graph->ctx, node, shapes);
+        info.shape = node->shape;
+        info.multiply_adds = row->multiply_adds ? row->multiply_adds(node, shapes) : 0.0;
+        for (int k = 0; k < 2; k++) {
+            info.source[k].rank = -1;
+            if (k < node->source_count) {
+                info.source[k] = shapes[k];
+            }
+        }
+    }
+    return info;
 }
 
 GAN_API const float *gan_program_output(const gan_program *program, gan_tensor output) {
@@ -16733,6 +16831,7 @@ typedef struct gani_recipe {
     int batch, height, width;
     int asked_height, asked_width; /* translating: of the caller's images, not filled up */
     int reverse;                   /* translating: from B to A */
+    int fixed;                     /* translating: the networks take one size only */
     int measure;                   /* 1: parameters and sizes are wanted, nothing will run */
     unsigned mode;                 /* of the graph, see gan_graph_set_mode */
     int label_maps;                /* bit p: part p of the records holds class numbers ... */
@@ -16866,8 +16965,8 @@ static gan_tensor gani_feed_rate(gani_recipe *recipe, const char *name, double s
     return gani_add_feed(recipe, name, GANI_FEED_RATE, gan_shape0(), start, factor, lowest);
 }
 
-/* A scalar: start for hold_steps steps, then in a straight line to 0 within decay_steps; where these
- * are 0, start for ever. */
+/* A scalar: start for hold_steps steps, then in a straight line to 0 within decay_steps; where the
+ * latter is 0, start for ever. */
 static gan_tensor gani_feed_schedule(gani_recipe *recipe, const char *name, double start,
                                      double hold_steps, double decay_steps) {
     return gani_add_feed(recipe, name, GANI_FEED_DECAY, gan_shape0(), start, hold_steps,
@@ -16899,6 +16998,12 @@ static gan_tensor gani_feed_source(gani_recipe *recipe, const char *name, int ch
     return gani_add_feed(recipe, name, GANI_FEED_SOURCE, shape, channels, 0.0, 0.0);
 }
 
+/* The same for a map of class numbers or instances [batch,1,h,w]. */
+static gan_tensor gani_feed_source_map(gani_recipe *recipe, const char *name) {
+    const gan_shape shape = gan_shape4(recipe->batch, 1, recipe->height, recipe->width);
+    return gani_add_feed(recipe, name, GANI_FEED_SOURCE, shape, 1.0, 1.0, 0.0);
+}
+
 /* For translating, ahead of all feeds: the image is filled up to multiples of m on both sides. */
 static void gani_round_sizes(gani_recipe *recipe, int m) {
     recipe->height = (recipe->height + m - 1) / m * m;
@@ -16909,6 +17014,7 @@ static void gani_round_sizes(gani_recipe *recipe, int m) {
 static void gani_fix_sizes(gani_recipe *recipe) {
     recipe->height = recipe->model->height;
     recipe->width = recipe->model->width;
+    recipe->fixed = 1;
 }
 
 /* One image x [1,pixels] through the pool: what comes out. number [1] is a whole number drawn from
@@ -16970,9 +17076,9 @@ static void gani_report(gani_recipe *recipe, const char *name, gan_tensor value)
     metric->tensor = value;
 }
 
-/* Variance of images [n,c,h,w] among one another, in miniature: of means over squares, about 8 x 8 of
- * them, so that noise does not count as variety. Of n = 1 half the squared difference to the image
- * of the last step, kept as "spread.name" in the parameter store. */
+/* Variance of images [n,c,h,w] among one another, in miniature: of means over squares, about 8 x 8
+ * of them, so that noise does not count as variety. Of n = 1 half the squared difference to the
+ * image of the last step, kept as "spread.name" in the parameter store. */
 static gan_tensor gani_variety(gani_recipe *recipe, const char *name, gan_tensor images) {
     const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_graph *g = recipe->graph;
@@ -17114,11 +17220,18 @@ static const float *gani_result_data(const gani_recipe *recipe, const char *name
     return gan_program_output(recipe->phases[0].program, gani_result(recipe, name)->tensor);
 }
 
-/* Channels that the caller's images have. */
-static int gani_source_channels(const gani_recipe *recipe) {
-    int channels = 0;
+/* Channels that the caller's images have; *maps (may be NULL): bits of those that are maps. */
+static int gani_source_channels(const gani_recipe *recipe, int *maps) {
+    int channels = 0, bits = 0;
     for (int i = 0; i < recipe->feed_count; i++) {
-        channels += recipe->feeds[i].kind == GANI_FEED_SOURCE ? (int)recipe->feeds[i].a : 0;
+        const gani_feed *feed = &recipe->feeds[i];
+        if (feed->kind == GANI_FEED_SOURCE) {
+            bits |= feed->b > 0.0 ? 1 << channels : 0;
+            channels += (int)feed->a;
+        }
+    }
+    if (maps) {
+        *maps = bits;
     }
     return channels;
 }
@@ -17193,6 +17306,49 @@ static void gani_fill_feed(gani_feed *feed, uint64_t seed, uint64_t step, uint64
         feed->data[0] = (float)(rate > feed->c ? rate : feed->c);
         break;
     }
+    }
+}
+
+static int gani_is_noise(const gani_feed *feed) {
+    return feed->kind == GANI_FEED_NORMAL || feed->kind == GANI_FEED_UNIFORM ||
+           feed->kind == GANI_FEED_CYCLE;
+}
+
+/* Noise of one image `place` steps along a walk from noise number `from` to the next. Normal noise
+ * goes on a circle, a cos t + b sin t with t from 0 to pi/2, so that it stays normal; uniform noise
+ * in a straight line; classes stay. */
+static void gani_walk_one(const gani_feed *one, uint64_t seed, uint64_t from, double place) {
+    const int normal = one->kind == GANI_FEED_NORMAL;
+    const double angle = place * 1.5707963267948966;
+    const double a = normal ? cos(angle) : 1.0 - place, b = normal ? sin(angle) : place;
+    for (size_t k = 0; k < one->count; k += 1024) { /* both ends, a piece at a time */
+        float ends[2][1024];
+        gani_feed end = *one;
+        end.count = one->count - k < 1024 ? one->count - k : 1024;
+        for (unsigned e = 0; e < 2; e++) {
+            end.data = ends[e];
+            gani_fill_feed(&end, seed, 0, (from + e) * one->count + k);
+        }
+        for (size_t i = 0; i < end.count; i++) {
+            one->data[k + i] = (float)(a * (double)ends[0][i] + b * (double)ends[1][i]);
+        }
+    }
+}
+
+/* Noise of images first ... first+batch-1 on walks of `steps` images each, walk r from noise 2r to
+ * noise 2r+1; classes of walk r are those of image r. */
+static void gani_walk_feed(const gani_feed *feed, uint64_t seed, uint64_t first, int batch,
+                           int steps) {
+    gani_feed one = *feed;
+    one.count = feed->count / (size_t)batch;
+    for (int i = 0; i < batch; i++) {
+        const uint64_t number = first + (uint64_t)i, walk = number / (uint64_t)steps;
+        one.data = feed->data + (size_t)i * one.count;
+        if (feed->kind == GANI_FEED_CYCLE) {
+            gani_fill_feed(&one, seed, 0, walk * one.count);
+        } else {
+            gani_walk_one(&one, seed, 2 * walk, (double)(number % (uint64_t)steps) / (steps - 1));
+        }
     }
 }
 
@@ -17648,17 +17804,79 @@ static gan_status gani_set_input(gan_context *ctx, gani_feed *feed, const gani_p
     return GAN_OK;
 }
 
+/* What a text of inputs says beside values of feeds. */
+typedef struct gani_wish {
+    const char *words; /* the names it may have, separated by blanks */
+    uint64_t seed;
+    int reverse, walk;
+} gani_wish;
+
+static int gani_is_name(const gani_pair *pair, const char *name, int length) {
+    return pair->name_length == length && memcmp(pair->name, name, (size_t)length) == 0;
+}
+
+static int gani_is_wish(const gani_wish *wish, const gani_pair *pair) {
+    const char *word;
+    int length;
+    for (int i = 0; (length = gani_word(wish->words, i, &word)) > 0; i++) {
+        if (gani_is_name(pair, word, length)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static gan_status gani_read_direction(const gan_model *model, const gani_pair *pair,
+                                      gani_wish *wish) {
+    const int two_way = model->system->info.two_way;
+    wish->reverse = pair->value_length == 2 && memcmp(pair->value, "ba", 2) == 0;
+    if ((wish->reverse && two_way) || (pair->value_length == 2 && !memcmp(pair->value, "ab", 2))) {
+        return GAN_OK;
+    }
+    return gani_error(model->ctx, GAN_ERR_ARGUMENT, "direction: expected %s, found \"%.*s\"",
+                      two_way ? "ab or ba" : "ab", pair->value_length, pair->value);
+}
+
+static gan_status gani_read_wish(const gan_model *model, const char *text, gani_wish *wish) {
+    gani_pair pair;
+    double value = 0.0;
+    while (text && (text = gani_next_pair(text, &pair)) != NULL) {
+        if (!gani_is_wish(wish, &pair)) {
+            continue;
+        }
+        if (gani_is_name(&pair, "direction", 9)) {
+            gan_status status = gani_read_direction(model, &pair, wish);
+            if (status != GAN_OK) {
+                return status;
+            }
+            continue;
+        }
+        const int walk = gani_is_name(&pair, "walk", 4);
+        if (!gani_parse_number(&pair, &value) || value < (walk ? 2.0 : 0.0) || value > 1e9) {
+            return gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                              "%.*s: expected a number from %d to 1e9, found \"%.*s\"",
+                              pair.name_length, pair.name, walk ? 2 : 0, pair.value_length,
+                              pair.value);
+        }
+        wish->walk = walk ? (int)value : wish->walk;
+        wish->seed = walk ? wish->seed : (uint64_t)value;
+    }
+    return GAN_OK;
+}
+
 /* Sets the feeds that a text names to one value each. */
-static gan_status gani_set_inputs(gan_context *ctx, gani_recipe *recipe, const char *text) {
+static gan_status gani_set_inputs(gani_recipe *recipe, const char *text, const gani_wish *wish) {
+    gan_context *ctx = recipe->model->ctx;
     gani_pair pair;
     gan_status status = GAN_OK;
     while (status == GAN_OK && text && (text = gani_next_pair(text, &pair)) != NULL) {
         gani_feed *feed = gani_find_feed(recipe, pair.name, (size_t)pair.name_length);
-        if (!feed || feed->kind == GANI_FEED_SOURCE) {
-            return gani_error(ctx, GAN_ERR_ARGUMENT, "%s has no input \"%.*s\" here",
-                              recipe->model->system->info.name, pair.name_length, pair.name);
+        if (feed && feed->kind != GANI_FEED_SOURCE) {
+            status = gani_set_input(ctx, feed, &pair);
+        } else if (!gani_is_wish(wish, &pair)) {
+            status = gani_error(ctx, GAN_ERR_ARGUMENT, "%s has no input \"%.*s\" here",
+                                recipe->model->system->info.name, pair.name_length, pair.name);
         }
-        status = gani_set_input(ctx, feed, &pair);
     }
     return status;
 }
@@ -17666,15 +17884,20 @@ static gan_status gani_set_inputs(gan_context *ctx, gani_recipe *recipe, const c
 /* Runs a recipe for the images from number first on: with noise, dropout and inputs that are theirs
  * alone. Training finds its seed and step as they were. */
 static gan_status gani_run_recipe(gan_model *model, gani_recipe *recipe, uint64_t first,
-                                  const char *inputs, uint64_t seed) {
+                                  const char *inputs, const gani_wish *wish) {
     const uint64_t own_seed = model->params->seed, own_step = model->params->step;
     for (int k = 0; k < recipe->feed_count; k++) {
-        const size_t per_image = recipe->feeds[k].count / (size_t)recipe->batch;
-        gani_fill_feed(&recipe->feeds[k], seed, own_step, first * per_image);
+        gani_feed *feed = &recipe->feeds[k];
+        if (wish->walk && gani_is_noise(feed)) {
+            gani_walk_feed(feed, wish->seed, first, recipe->batch, wish->walk);
+        } else {
+            gani_fill_feed(feed, wish->seed, own_step,
+                           first * (feed->count / (size_t)recipe->batch));
+        }
     }
-    gan_status status = gani_set_inputs(model->ctx, recipe, inputs);
+    gan_status status = gani_set_inputs(recipe, inputs, wish);
     if (status == GAN_OK) {
-        model->params->seed = seed;
+        model->params->seed = wish->seed;
         model->params->step = first;
         status = gan_program_run(recipe->phases[0].program);
         model->params->seed = own_seed;
@@ -17702,7 +17925,9 @@ static gan_status gani_sample_into(gan_model *model, float *out, int n, const ch
                                    const char *inputs, uint64_t seed) {
     const int batch = n < GANI_SAMPLE_BATCH ? n : GANI_SAMPLE_BATCH;
     const gani_recipe wanted = gani_recipe_wanted(model, batch, GAN_EVALUATE);
+    gani_wish wish = {"walk", seed, 0, 0};
     gan_status status = gani_check_size(model->ctx, "sampling: images", n, 1, 1000000000);
+    status = status ? status : gani_read_wish(model, inputs, &wish);
     if (status == GAN_OK && !model->system->sample) {
         status = gani_cannot(model, "sample; it translates images");
     }
@@ -17720,7 +17945,7 @@ static gan_status gani_sample_into(gan_model *model, float *out, int n, const ch
     layout.block = gan_shape_count(shape) / (size_t)shape.dim[0];
     layout.n = (size_t)n;
     for (int i = 0; i < n && status == GAN_OK; i += batch) {
-        status = gani_run_recipe(model, model->sample, (uint64_t)i, inputs, seed);
+        status = gani_run_recipe(model, model->sample, (uint64_t)i, inputs, &wish);
         if (status == GAN_OK) {
             gani_copy_out(out, gani_result_data(model->sample, result), &layout, (size_t)i,
                           (size_t)(n - i < batch ? n - i : batch), (size_t)batch);
@@ -17740,41 +17965,6 @@ GAN_API gan_status gan_model_sample_frames(gan_model *model, float *frames, int 
 }
 
 /* --- translating and encoding ------------------------------------------------ */
-
-/* Takes "direction" and "seed" out of the inputs of a translation; the rest goes to *rest, of the
- * size of the text. */
-static gan_status gani_read_direction(const gan_model *model, const char *inputs, char *rest,
-                                      int *reverse, uint64_t *seed) {
-    gani_pair pair;
-    double value;
-    *rest = '\0';
-    while (inputs && (inputs = gani_next_pair(inputs, &pair)) != NULL) {
-        const size_t length = (size_t)(pair.value + pair.value_length - pair.name);
-        if (pair.name_length == 9 && memcmp(pair.name, "direction", 9) == 0) {
-            const int ba = pair.value_length == 2 && memcmp(pair.value, "ba", 2) == 0;
-            const int ab = pair.value_length == 2 && memcmp(pair.value, "ab", 2) == 0;
-            if (!ab && !(ba && model->system->info.two_way)) {
-                return gani_error(
-                    model->ctx, GAN_ERR_ARGUMENT, "direction: expected %s, found \"%.*s\"",
-                    model->system->info.two_way ? "ab or ba" : "ab", pair.value_length, pair.value);
-            }
-            *reverse = ba;
-        } else if (pair.name_length == 4 && memcmp(pair.name, "seed", 4) == 0) {
-            if (!gani_parse_number(&pair, &value) || value < 0.0 || value > 9e15) {
-                return gani_error(model->ctx, GAN_ERR_ARGUMENT,
-                                  "seed: expected a number, found \"%.*s\"", pair.value_length,
-                                  pair.value);
-            }
-            *seed = (uint64_t)value;
-        } else {
-            memcpy(rest, pair.name, length);
-            rest[length] = ' ';
-            rest += length + 1;
-            *rest = '\0';
-        }
-    }
-    return GAN_OK;
-}
 
 /* Index from 0 to size-1 for one that may lie beyond, mirrored at the edges as often as needed. */
 static int gani_mirrored(int i, int size) {
@@ -17841,30 +18031,23 @@ static gan_status gani_use_translate(gan_model *model, int height, int width, in
 
 GAN_API gan_status gan_model_translate(gan_model *model, const float *in, int n, int height,
                                        int width, const char *inputs, float *out) {
-    const size_t size = inputs ? strlen(inputs) + 2 : 1;
-    char *rest = (char *)gani_alloc(model->ctx, size);
-    int reverse = 0;
-    uint64_t seed = 0;
-    if (!rest) {
-        return GAN_ERR_MEMORY;
-    }
+    gani_wish wish = {"direction seed", 0, 0, 0};
     gan_status status = gani_check_size(model->ctx, "translating: images", n, 1, 1000000000);
     status = status ? status : gani_check_size(model->ctx, "height", height, 1, 65536);
     status = status ? status : gani_check_size(model->ctx, "width", width, 1, 65536);
-    status = status ? status : gani_read_direction(model, inputs, rest, &reverse, &seed);
-    status = status ? status : gani_use_translate(model, height, width, reverse);
+    status = status ? status : gani_read_wish(model, inputs, &wish);
+    status = status ? status : gani_use_translate(model, height, width, wish.reverse);
     for (int i = 0; i < n && status == GAN_OK; i++) {
         gani_recipe *recipe = model->translate;
         const size_t pixels = (size_t)height * (size_t)width;
         const size_t channels = (size_t)gani_result_shape(recipe, "images").dim[1];
-        gani_fill_sources(recipe, in + (size_t)i * (size_t)gani_source_channels(recipe) * pixels,
-                          height, width);
-        status = gani_run_recipe(model, recipe, (uint64_t)i, rest, seed);
+        const size_t read = (size_t)gani_source_channels(recipe, NULL) * pixels;
+        gani_fill_sources(recipe, in + (size_t)i * read, height, width);
+        status = gani_run_recipe(model, recipe, (uint64_t)i, inputs, &wish);
         if (status == GAN_OK) {
             gani_cut_result(recipe, out + (size_t)i * channels * pixels, height, width);
         }
     }
-    gani_free(model->ctx, rest);
     return status;
 }
 
@@ -17872,6 +18055,7 @@ GAN_API gan_status gan_model_encode(gan_model *model, const float *in, int n, fl
                                     uint64_t seed) {
     const int batch = n < GANI_SAMPLE_BATCH ? n : GANI_SAMPLE_BATCH;
     const gani_recipe wanted = gani_recipe_wanted(model, batch, GAN_EVALUATE);
+    const gani_wish wish = {"", seed, 0, 0};
     gan_status status = gani_check_size(model->ctx, "encoding: images", n, 1, 1000000000);
     if (status == GAN_OK && !model->system->encode) {
         status = gani_cannot(model, "encode images");
@@ -17888,7 +18072,7 @@ GAN_API gan_status gan_model_encode(gan_model *model, const float *in, int n, fl
                 memcpy(feed->data, in + (size_t)i * image, count * image * sizeof(float));
             }
         }
-        status = gani_run_recipe(model, recipe, (uint64_t)i, NULL, seed);
+        status = gani_run_recipe(model, recipe, (uint64_t)i, NULL, &wish);
         if (status == GAN_OK) {
             const size_t width =
                 gan_shape_count(gani_result_shape(recipe, "codes")) / (size_t)batch;
@@ -17950,7 +18134,8 @@ static void gani_look_at_sample(const gani_recipe *recipe, gan_model_info *info)
 }
 
 static void gani_look_at_translate(const gani_recipe *recipe, gan_model_info *info) {
-    info->translate_in = gani_source_channels(recipe);
+    info->translate_in = gani_source_channels(recipe, &info->translate_maps);
+    info->translate_fixed = recipe->fixed;
     info->translate_out = gani_result_shape(recipe, "images").dim[1];
     info->translate_bytes = gani_recipe_whole_bytes(recipe);
     info->translate_multiply_adds = gani_recipe_work(recipe);
@@ -17983,6 +18168,31 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
     status =
         status ? status : gani_measure(model, system->translate, 0, gani_look_at_translate, info);
     return status ? status : gani_measure(model, system->encode, 0, gani_look_at_encode, info);
+}
+
+GAN_API gan_status gan_model_program(gan_model *model, const char *what, int index,
+                                     gan_program **out) {
+    const gani_system *system = model->system;
+    const gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE);
+    const gani_recipe *recipe = NULL;
+    gan_status status = GAN_OK;
+    *out = NULL;
+    if (strcmp(what, "train") == 0) {
+        recipe = model->train;
+    } else if (strcmp(what, "sample") == 0 && system->sample) {
+        status = gani_use_recipe(model, &model->sample, &wanted, system->sample);
+        recipe = model->sample;
+    } else if (strcmp(what, "translate") == 0 && system->translate) {
+        status = gani_use_recipe(model, &model->translate, &wanted, system->translate);
+        recipe = model->translate;
+    } else if (strcmp(what, "encode") == 0 && system->encode) {
+        status = gani_use_recipe(model, &model->encode, &wanted, system->encode);
+        recipe = model->encode;
+    }
+    if (status == GAN_OK && recipe && index >= 0 && index < recipe->phase_count) {
+        *out = recipe->phases[index].program;
+    }
+    return status;
 }
 
 GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {

@@ -245,8 +245,8 @@ static void losses_are_finite_and_change(void) {
                   gan_context_error(ctx));
             for (count = 0; gan_model_metric(model, count).name; count++) {
                 const gan_metric metric = gan_model_metric(model, count);
-                CHECK(fabs((double)metric.value) < 400.0, "%s: %s = %g", smalls[i].name, metric.name,
-                      (double)metric.value);
+                CHECK(fabs((double)metric.value) < 400.0, "%s: %s = %g", smalls[i].name,
+                      metric.name, (double)metric.value);
                 changed[count] += metric.value != last[count];
                 last[count] = metric.value;
             }
@@ -937,6 +937,69 @@ static void translating(void) {
     gan_context_destroy(ctx);
 }
 
+/* Rows of a walk begin and end at the noise of images next to one another. */
+static void walking(void) {
+    static float plain[6 * PIXELS], walk[15 * PIXELS];
+    static const char *const options[] = {"z=12 ngf=4 ndf=4", "preset=paper z=12"};
+    gan_context *ctx = open_context(NULL, 1);
+    for (int k = 0; k < 2; k++) { /* normal noise, uniform noise */
+        const small s = {"", k ? "gan" : "dcgan", options[k], 16, 3, 4};
+        gan_model *model = NULL;
+        gan_model_desc desc = small_desc(&s);
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(gan_model_sample(model, plain, 6, NULL, 5) == GAN_OK &&
+                  gan_model_sample(model, walk, 15, "walk=5", 5) == GAN_OK,
+              "%s", gan_context_error(ctx));
+        for (int i = 0; i < 6; i++) {
+            const float *end = walk + (i / 2 * 5 + i % 2 * 4) * PIXELS;
+            for (int j = 0; j < PIXELS; j++) {
+                CHECK(fabsf(plain[i * PIXELS + j] - end[j]) < 1e-5f, "image %d, pixel %d", i, j);
+            }
+        }
+        CHECK(memcmp(walk, walk + PIXELS, PIXELS * sizeof(float)) != 0, "standing still");
+        CHECK(gan_model_sample(model, walk, 2, "walk=1", 5) == GAN_ERR_ARGUMENT, "walk=1");
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+static double ticks(void *user) {
+    return *(double *)user += 0.5;
+}
+
+/* What a program runs: names, shapes, work; the clock is read before and after each op. */
+static void programs(void) {
+    double clock = 0.0, seconds[512] = {0.0}, work = 0.0;
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = open_toy(ctx, 0);
+    gan_program *program = NULL;
+    int count = 0, convolutions = 0;
+    CHECK(gan_model_program(model, "translate", 0, &program) == GAN_OK && program, "translate");
+    const int ops = gan_program_get_info(program).ops;
+    for (gan_op_info op; (op = gan_program_op(program, count)).op != NULL; count++) {
+        work += op.multiply_adds;
+        if (strcmp(op.op, "conv2d") == 0 && strcmp(op.name, "ab") == 0) {
+            convolutions++;
+            CHECK(op.shape.dim[1] == 4 && op.shape.dim[2] == 2 && op.source[0].dim[3] == 12 &&
+                      op.source[1].rank == 4 && strcmp(op.algorithm, "direct") == 0,
+                  "the first layer");
+        }
+    }
+    CHECK(count == ops && convolutions == 1, "%d ops, %d convolutions", count, convolutions);
+    CHECK(work == gan_program_get_info(program).multiply_adds, "%g", work);
+    CHECK(gan_program_time(program, ticks, &clock, seconds) == GAN_OK, "%s",
+          gan_context_error(ctx));
+    for (int i = 0; i < ops; i++) {
+        CHECK(seconds[i] == 0.5, "op %d", i);
+    }
+    CHECK(clock == (double)ops, "%g", clock);
+    CHECK(gan_model_program(model, "translate", 1, &program) == GAN_OK && !program, "past the end");
+    CHECK(gan_model_program(model, "sample", 0, &program) == GAN_OK && !program, "sample");
+    CHECK(gan_model_program(model, "train", 0, &program) == GAN_OK && program, "train");
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
 static void encoding(void) {
     enum { N = 19, CHANNEL = 8 * 12 };
     static float in[N * 3 * CHANNEL], out[N * 3];
@@ -1058,6 +1121,8 @@ int main(int argc, char **argv) {
     TEST(falling_rate);
     TEST(data_of_a_model);
     TEST(translating);
+    TEST(walking);
+    TEST(programs);
     TEST(encoding);
     TEST(translating_without_training);
     return test_end();
