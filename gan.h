@@ -17010,7 +17010,18 @@ static void gani_round_sizes(gani_recipe *recipe, int m) {
     recipe->width = (recipe->width + m - 1) / m * m;
 }
 
-/* The same for networks that are made for one size: it is filled up to the model's. */
+/* For training: the sides must be multiples of m, or the graph gets an error. */
+static void gani_need_sizes(gani_recipe *recipe, int m) {
+    const gan_model *model = recipe->model;
+    if (recipe->height % m || recipe->width % m) {
+        gani_stick(recipe->graph,
+                   gani_error(model->ctx, GAN_ERR_SHAPE,
+                              "%s: expected sides that are multiples of %d, found %d x %d",
+                              model->system->info.name, m, recipe->height, recipe->width));
+    }
+}
+
+/* For networks that are made for one size: the image is filled up to the model's. */
 static void gani_fix_sizes(gani_recipe *recipe) {
     recipe->height = recipe->model->height;
     recipe->width = recipe->model->width;
@@ -18949,11 +18960,7 @@ static gan_tensor gani_upsampling_generator(gani_recipe *recipe, gan_tensor z) {
     const gan_model *model = recipe->model;
     const int ngf = (int)gani_option(recipe, "ngf"), h = model->height / 4, w = model->width / 4;
     gan_graph *g = recipe->graph;
-    if (model->height % 4 || model->width % 4) {
-        gani_stick(g, gani_error(model->ctx, GAN_ERR_SHAPE,
-                                 "%s: expected sides that are multiples of 4, found %d x %d",
-                                 model->system->info.name, model->height, model->width));
-    }
+    gani_need_sizes(recipe, 4);
     gan_graph_push(g, "generator");
     gan_tensor x = gan_layer_linear(g, "l1.0", z, 2 * ngf * h * w, NULL);
     x = gan_reshape(g, x, gan_shape4(recipe->batch, 2 * ngf, h, w));
@@ -19734,15 +19741,21 @@ static gan_tensor gani_pix2pixhd_clusters(gani_recipe *recipe) {
                      zero);
 }
 
-/* Options that do not go together. */
+/* What the sides of images must be multiples of. */
+static int gani_pix2pixhd_multiple(const gani_recipe *recipe) {
+    return 1 << ((int)gani_option(recipe, "downs") + (int)gani_option(recipe, "enhancers"));
+}
+
+/* Sizes, and options that do not go together. */
 static void gani_pix2pixhd_check(gani_recipe *recipe) {
     const gan_model *model = recipe->model;
     const int instances = gani_option(recipe, "instances") == 1.0;
+    gani_need_sizes(recipe, gani_pix2pixhd_multiple(recipe));
     if (gani_option(recipe, "features") > 0.0 && !instances) {
-        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_ARGUMENT,
-                                             "pix2pixhd: features are those of instances, so "
-                                             "features=%g needs instances=on",
-                                             gani_option(recipe, "features")));
+        gani_stick(recipe->graph,
+                   gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                              "pix2pixhd: features=%g are those of instances: needs instances=on",
+                              gani_option(recipe, "features")));
     }
     if (gani_option(recipe, "stage") == 1.0 && gani_option(recipe, "enhancers") == 0.0) {
         gani_stick(recipe->graph,

@@ -60,6 +60,10 @@ static const small smalls[] = {
     {"wgan_gp", "wgan-gp", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
     {"wgan_gp_layer", "wgan-gp", "norm=layer z=12 ngf=4 ndf=4 n-critic=2", 28, 1, 3},
     {"wgan_gp_mlp", "wgan-gp", "network=mlp z=20 n-critic=2", 12, 1, 8},
+    {"pix2pixhd", "pix2pixhd", "classes=0 ngf=4 ndf=4 downs=2 blocks=1 layers=2", 16, 1, 2},
+    {"pix2pixhd_local", "pix2pixhd",
+     "classes=0 ngf=2 ndf=4 downs=2 blocks=1 enhancers=1 blocks-local=1 scales=3 layers=1 loss=bce",
+     24, 3, 1},
 };
 enum { SMALLS = sizeof smalls / sizeof smalls[0] };
 
