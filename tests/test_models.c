@@ -64,6 +64,14 @@ static const small smalls[] = {
     {"pix2pixhd_local", "pix2pixhd",
      "classes=0 ngf=2 ndf=4 downs=2 blocks=1 enhancers=1 blocks-local=1 scales=3 layers=1 loss=bce",
      24, 3, 1},
+    {"pix2pix", "pix2pix", "ngf=4 ndf=4", 32, 3, 2},
+    {"pix2pix_ba", "pix2pix", "ngf=4 ndf=4 d-layers=0 norm=instance direction=ba", 16, 1, 3},
+    {"cyclegan", "cyclegan", "ngf=4 ndf=4 blocks=2 d-layers=1 pool=3", 16, 1, 2},
+    {"cyclegan_unet", "cyclegan", "net=unet norm=batch ngf=4 ndf=4 d-layers=1 loss=bce", 16, 3, 2},
+    {"dualgan", "dualgan", "ngf=4 ndf=4 n-critic=2", 16, 1, 2},
+    {"dualgan_gp", "dualgan", "ngf=4 ndf=4 n-critic=1 loss=wgan-gp critic=patch", 16, 3, 2},
+    {"discogan", "discogan", "ngf=4 ndf=4 start=2 every-d=2", 16, 1, 4},
+    {"discogan_bottleneck", "discogan", "ngf=4 ndf=4 bottleneck=5 every-d=2", 28, 3, 2},
 };
 enum { SMALLS = sizeof smalls / sizeof smalls[0] };
 
