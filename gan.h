@@ -119,6 +119,8 @@
  *   8.16  >>cyclegan      Zhu et al. 2017; two domains
  *   8.17  >>dualgan       Yi et al. 2017
  *   8.18  >>discogan      Kim et al. 2017
+ *   8.30  >>context-gan   Pathak et al. 2016
+ *   8.31  >>cogan         Liu and Tuzel 2016
  *   8.19  >>systems       the table of systems; creating and loading models
  *
  * OPTIONS (macros)
@@ -20909,6 +20911,554 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
+ * >>context-gan  8.30  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ *
+ * G sees an image with a hole, painted over with a mean colour, and is to tell what was there: it
+ * encodes what it sees in `bottleneck` numbers and decodes these. D tells real from made.
+ *
+ *     loss_d   = BCE(D(y), 1) + BCE(D(G(hidden x)), 0)
+ *     loss_g   = (1 - w) BCE(D(G(hidden x)), 1) + w loss_rec,        w = rec-weight
+ *     loss_rec = mean of m (G(hidden x) - y)^2,  m = 10 where G is shown the pixel, else 1
+ *
+ * hole=centre: G makes y, the middle half of x, of which all but a rim of `overlap` pixels is
+ * hidden. hole=random: a square of the same size anywhere; G makes all of x by one more stage, D
+ * has one more too, and m is 1 if overlap is 0. Networks, loss, order (D first) and rates of
+ * pathak22/context-encoder, train.lua and train_random.lua; the stages of >>dcgan at any size,
+ * twice in the beginning as wide as the first. Convolutions have no biases (there they are set to 0
+ * before every step). Differs from it: G is judged by D after its update, on a forward pass of its
+ * own; random holes are squares, each image's own (there blots, the same for a batch).
+ *
+ * Translation takes images of any size and a rectangle in pixels, "left=8 top=4 width=20
+ * height=16", or none for the middle. A square window around the rectangle is brought to the
+ * network's size, so that the hole becomes as large as in training, and what G makes is brought
+ * back. Outside the rectangle pixels stay as they are.
+ * ========================================================================= */
+
+static const gan_option gani_context_options[] = {
+    {"hole", "where a training image has its hole", "centre random", 0, 0, 1, 1},
+    {"overlap", "pixels beside the hole that are made although they are shown", NULL, 4, 0, 256, 1},
+    {"bottleneck", "numbers between G's halves (4000 in the published models)", NULL, 512, 1, 65536,
+     1},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"rec", "reconstruction loss: squared or absolute difference", "l2 l1", 0, 0, 1, 1},
+    {"rec-weight", "w, share of the reconstruction in the generator's loss", NULL, 0.999, 0, 1, 0},
+    {"lr", "learning rate of the generator", NULL, 2e-3, 0, 10, 0},
+    {"lr-d", "learning rate of the discriminator", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+/* Pixels, [n,1,1,1] or, one for all images, [1,1,1,1]. */
+typedef struct gani_box {
+    gan_tensor left, top, width, height;
+} gani_box;
+
+static int gani_context_is_random(const gani_recipe *recipe) {
+    return gani_option(recipe, "hole") == 1.0;
+}
+
+/* Side of the hole in an image of the model's size. */
+static int gani_context_hole(const gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    const int side = model->height / 2 - 2 * (int)gani_option(recipe, "overlap");
+    if (side < 1) {
+        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_SHAPE,
+                                             "context-encoder: expected an overlap less than a "
+                                             "quarter of the side, %d, found %d",
+                                             model->height, (int)gani_option(recipe, "overlap")));
+    }
+    return side > 0 ? side : 1;
+}
+
+/* 1 where start <= i < start + length, i along the last axis: [n,1,1,count]. */
+static gan_tensor gani_interval(gan_graph *g, int count, gan_tensor start, gan_tensor length) {
+    gan_tensor i = gan_iota(g, count), before = gan_affine(g, start, 1.0f, -0.5f);
+    return gan_mul(g, gan_greater(g, i, before), gan_greater(g, gan_add(g, before, length), i));
+}
+
+/* [n,1,h,w], 1 in the box. */
+static gan_tensor gani_mask(gan_graph *g, const gani_box *box, int h, int w) {
+    gan_tensor rows = gani_interval(g, h, box->top, box->height);
+    rows = gan_reshape(g, rows, gan_shape4(gan_tensor_shape(g, rows).dim[0], 1, h, 1));
+    return gan_mul(g, rows, gani_interval(g, w, box->left, box->width));
+}
+
+/* b where the mask is 1, a where it is 0, to the bit. */
+static gan_tensor gani_blend(gan_graph *g, gan_tensor a, gan_tensor b, gan_tensor mask) {
+    return gan_add(g, a, gan_mul(g, mask, gan_sub(g, b, a)));
+}
+
+/* Images whose hole has the colour that the authors' code gives it. */
+static gan_tensor gani_context_hide(gan_graph *g, gan_tensor images, gan_tensor mask) {
+    static const float colour[] = {117.0f, 104.0f, 123.0f, 117.0f}; /* of 255 */
+    gan_tensor fill[4];
+    const int channels = gan_tensor_shape(g, images).dim[1];
+    for (int i = 0; i < channels; i++) {
+        fill[i] = gan_constant(g, gan_shape4(1, 1, 1, 1), colour[i] / 127.5f - 1.0f);
+    }
+    return gani_blend(g, images, gan_concat(g, fill, channels, 1), mask);
+}
+
+/* --- networks -------------------------------------------------------------- */
+
+/* Channels of stage 0, 1, 2 ...: 1, 1, 2, 4, 8, 8 ... times the width. */
+static int gani_context_channels(int width, int stage) {
+    return width << (stage < 1 ? 0 : stage < 4 ? stage - 1 : 3);
+}
+
+/* Stages `first` and on, halvings with LeakyReLU 0.2, batch norm in all but the first; then one
+ * convolution over the whole of the map that is left. */
+static gani_chain gani_context_encode(gan_graph *g, gan_tensor x, gani_dcgan_stages stages,
+                                      int first, int width, int out) {
+    gani_chain chain = gani_chain_begin(g, GAN_NORM_BATCH, 0, x);
+    for (int i = first; i < stages.count; i++) {
+        gani_chain_conv(&chain, gani_context_channels(width, i), 4, 2, 1, 1);
+        if (i > first) {
+            gani_chain_norm(&chain);
+        }
+        gani_chain_relu(&chain, 0.2f);
+    }
+    gani_chain_conv(&chain, out, stages.base, 1, 0, 1);
+    return chain;
+}
+
+static void gani_context_deconv(gani_chain *chain, int channels, int kernel, int stride, int pad) {
+    char name[GANI_CHAIN_NAME];
+    chain->x = gan_layer_conv_transpose(chain->graph, gani_chain_count(chain, name), chain->x,
+                                        channels, kernel, stride, pad, &gani_dcgan_conv);
+}
+
+/* The hole and its rim [n,c,s/2,s/2], or whole images [n,c,s,s], from images with a hole. */
+static gan_tensor gani_context_generator(gani_recipe *recipe, gan_tensor x) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    const int ngf = (int)gani_option(recipe, "ngf"), last = !gani_context_is_random(recipe);
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "generator.main");
+    gani_chain chain =
+        gani_context_encode(g, x, stages, 0, ngf, (int)gani_option(recipe, "bottleneck"));
+    gani_chain_norm(&chain);
+    gani_chain_relu(&chain, 0.2f);
+    for (int i = stages.count - 1; i >= last; i--) {
+        const int inner = i == stages.count - 1;
+        gani_context_deconv(&chain, gani_context_channels(ngf, i), inner ? stages.base : 4,
+                            inner ? 1 : 2, inner ? 0 : 1);
+        gani_chain_norm(&chain);
+        gani_chain_relu(&chain, 0.0f);
+    }
+    gani_context_deconv(&chain, recipe->model->channels, 4, 2, 1);
+    gan_graph_pop(g);
+    return gan_tanh(g, chain.x);
+}
+
+/* Logits [n,1,1,1]. */
+static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) {
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "discriminator.main");
+    x = gani_context_encode(g, x, gani_dcgan_count(recipe), !gani_context_is_random(recipe),
+                            (int)gani_option(recipe, "ndf"), 1)
+            .x;
+    gan_graph_pop(g);
+    return x;
+}
+
+/* --- training -------------------------------------------------------------- */
+
+/* The hole of each image of a step. */
+static gani_box gani_context_box(gani_recipe *recipe, int hole) {
+    const int free_pixels = recipe->model->height - hole;
+    const gan_shape each = gan_shape4(recipe->batch, 1, 1, 1), one = gan_shape4(1, 1, 1, 1);
+    gan_graph *g = recipe->graph;
+    gani_box box;
+    box.width = box.height = gan_constant(g, one, (float)hole);
+    if (gani_context_is_random(recipe)) {
+        box.left = gan_reshape(g, gani_feed_classes(recipe, "left", free_pixels + 1), each);
+        box.top = gan_reshape(g, gani_feed_classes(recipe, "top", free_pixels + 1), each);
+    } else {
+        box.left = box.top = gan_constant(g, one, (float)(free_pixels / 2));
+    }
+    return box;
+}
+
+/* The middle side x side of x [n,c,h,w]. */
+static gan_tensor gani_middle(gan_graph *g, gan_tensor x, int side) {
+    const gan_shape shape = gan_tensor_shape(g, x);
+    x = gan_slice(g, x, 2, (shape.dim[2] - side) / 2, side);
+    return gan_slice(g, x, 3, (shape.dim[3] - side) / 2, side);
+}
+
+static void gani_context_train(gani_recipe *recipe) {
+    gan_graph *g = recipe->graph;
+    const float weight = (float)gani_option(recipe, "rec-weight");
+    const gan_optimiser adam = gani_adam(recipe);
+    const int side = recipe->model->height, hole = gani_context_hole(recipe);
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor rate_d = gani_feed_rate(recipe, "lr-d", gani_option(recipe, "lr-d"), 1.0, 0.0);
+    gan_tensor rate_g = gani_feed_lr(recipe);
+    const gani_box box = gani_context_box(recipe, hole);
+    gan_tensor mask = gani_mask(g, &box, side, side);
+
+    gan_tensor made = gani_context_generator(recipe, gani_context_hide(g, real, mask));
+    const int made_side = gan_tensor_shape(g, made).dim[2];
+    gan_tensor target = gani_middle(g, real, made_side);
+    gan_tensor d_real = gani_context_discriminator(recipe, target);
+    gan_tensor d_made = gani_context_discriminator(recipe, gan_detach(g, made));
+    gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_made, 0.0f));
+    gan_minimise(g, loss_d, "discriminator.", rate_d, &adam);
+
+    gan_tensor error = gan_sub(g, made, target);
+    error = gani_option(recipe, "rec") == 1.0 ? gan_abs(g, error) : gan_square(g, error);
+    if (gani_option(recipe, "overlap") > 0.0) {
+        error = gan_mul(g, error, gan_affine(g, gani_middle(g, mask, made_side), -9.0f, 10.0f));
+    }
+    gan_tensor loss_rec = gan_mean(g, error, GAN_ALL_AXES);
+    gan_tensor fooled = gan_loss_bce(g, gani_context_discriminator(recipe, made), 1.0f);
+    gan_tensor loss_g = gan_add(g, gan_affine(g, fooled, 1.0f - weight, 0.0f),
+                                gan_affine(g, loss_rec, weight, 0.0f));
+    gan_minimise(g, loss_g, "generator.", rate_g, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_report(recipe, "loss_rec", loss_rec);
+    gani_end_phase(recipe, "train", 1);
+}
+
+/* --- translation ----------------------------------------------------------- */
+
+/* [out,in]: row i weighs elements around place start + (i + 1/2) * step, the first element lying
+ * from 0 to 1: linear between two of them, a triangle as wide as the step if that is longer.
+ * Beyond the ends it is the last element. */
+static gan_tensor gani_resampling(gan_graph *g, int out, int in, gan_tensor start,
+                                  gan_tensor step) {
+    gan_tensor i = gan_reshape(g, gan_affine(g, gan_iota(g, out), 1.0f, 0.5f), gan_shape2(out, 1));
+    gan_tensor at = gan_affine(g, gan_add(g, gan_mul(g, i, step), start), 1.0f, -0.5f);
+    gan_tensor distance =
+        gan_abs(g, gan_sub(g, gan_clamp(g, at, 0.0f, (float)(in - 1)), gan_iota(g, in)));
+    gan_tensor width = gan_maximum(g, step, gan_constant(g, gan_shape0(), 1.0f));
+    gan_tensor weights = gan_relu(g, gan_affine(g, gan_div(g, distance, width), -1.0f, 1.0f));
+    weights = gan_reshape(g, weights, gan_shape2(out, in));
+    return gan_div(g, weights, gan_sum(g, weights, 1u << 1));
+}
+
+/* h x w places of x [n,c,...], `step` apart, the first of which begins at (left, top). */
+static gan_tensor gani_resample(gan_graph *g, gan_tensor x, int h, int w, gan_tensor left,
+                                gan_tensor top, gan_tensor step) {
+    const gan_shape shape = gan_tensor_shape(g, x);
+    gan_tensor rows = gani_resampling(g, h, shape.dim[2], top, step);
+    gan_tensor columns = gani_resampling(g, w, shape.dim[3], left, step);
+    return gan_matmul(g, gan_matmul(g, x, rows, 1, 1), columns, 1, 1); /* x' rows', then again */
+}
+
+/* Where the window begins: the hole in its middle, but with random holes, which may lie anywhere,
+ * within the image as far as it can be. */
+static gan_tensor gani_context_start(gani_recipe *recipe, gan_tensor middle, gan_tensor length,
+                                     int size) {
+    gan_graph *g = recipe->graph;
+    gan_tensor start = gan_sub(g, middle, gan_affine(g, length, 0.5f, 0.0f));
+    if (gani_context_is_random(recipe)) {
+        start = gan_minimum(g, start, gan_affine(g, length, -1.0f, (float)size));
+        start = gan_maximum(g, start, gan_constant(g, gan_shape0(), 0.0f));
+    }
+    return start;
+}
+
+static void gani_context_translate(gani_recipe *recipe) {
+    const gan_shape one = gan_shape4(1, 1, 1, 1);
+    const int h = recipe->height, w = recipe->width, side = recipe->model->height;
+    const int hole = gani_context_hole(recipe), usual = (h < w ? h : w) * hole / side;
+    gan_graph *g = recipe->graph;
+    gan_tensor image = gani_feed_source(recipe, "image", recipe->model->channels);
+    gani_box box, inner;
+    box.left = gani_feed_given(recipe, "left", one, (w - usual) / 2);
+    box.top = gani_feed_given(recipe, "top", one, (h - usual) / 2);
+    box.width = gani_feed_given(recipe, "width", one, usual);
+    box.height = gani_feed_given(recipe, "height", one, usual);
+    gan_tensor mask = gani_mask(g, &box, h, w);
+
+    gan_tensor longest = gan_maximum(g, box.width, box.height);
+    longest = gan_maximum(g, longest, gan_constant(g, one, 1.0f));
+    gan_tensor step = gan_div(g, longest, gan_constant(g, one, (float)hole)); /* image to window */
+    gan_tensor length = gan_affine(g, step, (float)side, 0.0f);
+    gan_tensor x = gan_add(g, box.left, gan_affine(g, box.width, 0.5f, 0.0f));
+    gan_tensor y = gan_add(g, box.top, gan_affine(g, box.height, 0.5f, 0.0f));
+    gan_tensor left = gani_context_start(recipe, x, length, w);
+    gan_tensor top = gani_context_start(recipe, y, length, h);
+    gan_tensor window = gani_context_hide(g, image, mask);
+    window = gani_resample(g, window, side, side, left, top, step);
+
+    inner.width = inner.height = gan_constant(g, one, (float)hole);
+    inner.left = gan_affine(g, gan_div(g, gan_sub(g, x, left), step), 1.0f, -0.5f * (float)hole);
+    inner.top = gan_affine(g, gan_div(g, gan_sub(g, y, top), step), 1.0f, -0.5f * (float)hole);
+    window = gani_context_hide(g, window, gani_mask(g, &inner, side, side));
+    gan_tensor made = gani_context_generator(recipe, window);
+
+    const float rim = (float)(side - gan_tensor_shape(g, made).dim[2]) / 2.0f;
+    gan_tensor back = gan_div(g, gan_constant(g, one, 1.0f), step);
+    left = gan_affine(g, gan_mul(g, left, back), -1.0f, -rim);
+    top = gan_affine(g, gan_mul(g, top, back), -1.0f, -rim);
+    made = gani_resample(g, made, h, w, left, top, back);
+    gani_images(recipe, gani_blend(g, image, made, mask));
+}
+
+static const gani_system gani_context = {
+    {"context-encoder", "Context Encoder: fills the hole of an image",
+     "Pathak et al. 2016, arXiv:1604.07379", 128, 128, 3, 64, gani_context_options,
+     sizeof gani_context_options / sizeof gani_context_options[0], 1, 1, 0},
+    gani_context_train,
+    NULL,
+    gani_context_translate,
+    NULL};
+
+/* ============================================================================
+ * >>cogan  8.31  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ *
+ * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
+ * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
+ * seen in two ways. The discriminators share all layers but the first.
+ *
+ *     loss_d = sum over both kinds of (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2
+ *     loss_g = sum over both kinds of  BCE(D(G(z')), 1) / 2,    z' drawn anew, D after its update
+ *
+ * network=conv: networks, names, initial values and order of mingyuliutw/CoGAN, cogan_pytorch/src,
+ * which are for images of 28 x 28. Differs from it: at other sizes G doubles a map as >>dcgan does,
+ * and draws with a 3x3 convolution; D pools until at most 7 x 7 are left. network=mlp: perceptrons
+ * as in eriklindernoren/Keras-GAN, cogan/cogan.py, but D's first layer is what is not shared (there
+ * it is its last). What a rotation moves by more than a kernel's width only this can draw.
+ * private-g and private-d: how many layers are not shared.
+ * ========================================================================= */
+
+static const gan_option gani_cogan_options[] = {
+    {"network", "convolutions, or perceptrons", "conv mlp", 0, 0, 1, 1},
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"ngf", "conv: channels of the generator's outermost stage", NULL, 128, 1, 512, 1},
+    {"ndf", "conv: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
+    {"private-g", "last layers of the generators that are not shared", NULL, 1, 0, 4, 1},
+    {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
+    {"weight-decay", "share of each weight that is added to its gradient", NULL, 5e-4, 0, 1, 0},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+static int gani_cogan_is_mlp(const gani_recipe *recipe) {
+    return gani_option(recipe, "network") == 1.0;
+}
+
+/* A layer's name: "dconv3", or of one kind alone, "dconv3_a". */
+typedef struct gani_cogan_text {
+    char text[24];
+} gani_cogan_text;
+
+static gani_cogan_text gani_cogan_name(const char *stem, int index, const char *kind) {
+    gani_cogan_text name;
+    snprintf(name.text, sizeof name.text, "%s%d%s", stem, index, kind);
+    return name;
+}
+
+/* Weights uniform of variance 4/(fan in + fan out), biases 0.1. */
+static gan_layer_desc gani_cogan_desc(gan_init *weight, int in, int out, int kernel) {
+    static const gan_init bias = {GAN_INIT_CONSTANT, 0.1f, 0.0f};
+    const double bound = sqrt(12.0 / ((double)(in + out) * kernel * kernel));
+    gan_layer_desc desc;
+    memset(&desc, 0, sizeof desc);
+    *weight = gani_init(GAN_INIT_UNIFORM, -bound, bound);
+    desc.weight_init = weight;
+    desc.bias_init = &bias;
+    return desc;
+}
+
+static int gani_cogan_is_28(const gani_recipe *recipe) {
+    return recipe->model->height == 28 && recipe->model->width == 28;
+}
+
+/* Maps of G: 4, 7, 13, 25 (then 28), or doublings. */
+static gani_dcgan_stages gani_cogan_stages(const gani_recipe *recipe) {
+    const gani_dcgan_stages of_28 = {3, 4};
+    return gani_cogan_is_28(recipe) ? of_28 : gani_dcgan_count(recipe);
+}
+
+/* How many layers G has, and D. */
+static int gani_cogan_g_count(const gani_recipe *recipe) {
+    return gani_cogan_is_mlp(recipe) ? 4 : gani_cogan_stages(recipe).count + 2;
+}
+
+static int gani_cogan_d_count(const gani_recipe *recipe) {
+    int count = 2;
+    for (int side = recipe->model->height; side > 7; side = (side - 4) / 2) {
+        count++;
+    }
+    return gani_cogan_is_mlp(recipe) ? 3 : count;
+}
+
+/* Layer i of G: transposed convolution, batch norm without parameters, PReLU; the last one draws
+ * images of `channels`. kind: "_a", "_b", or "" where both share it. */
+static gan_tensor gani_cogan_deconv(gani_recipe *recipe, gan_tensor x, int i, const char *kind,
+                                    int channels) {
+    const gani_dcgan_stages stages = gani_cogan_stages(recipe);
+    const int last = i > stages.count, twice = i > 0 && !last, is_28 = gani_cogan_is_28(recipe);
+    const int kernel = twice ? (is_28 ? 3 : 4) : i == 0 ? stages.base : is_28 ? 6 : 3;
+    const int ngf = (int)gani_option(recipe, "ngf");
+    const int out = last ? channels : gani_dcgan_channels(ngf, stages.count - i);
+    gan_graph *g = recipe->graph;
+    gan_norm_desc norm;
+    gan_init weight;
+    const gan_layer_desc desc =
+        gani_cogan_desc(&weight, gan_tensor_shape(g, x).dim[1], out, kernel);
+    x = gan_layer_conv_transpose(g, gani_cogan_name("dconv", i, kind).text, x, out, kernel,
+                                 twice ? 2 : 1, i > 0, &desc);
+    if (last) {
+        return gan_affine(g, gan_sigmoid(g, x), 2.0f, -1.0f);
+    }
+    memset(&norm, 0, sizeof norm);
+    norm.no_affine = 1;
+    x = gan_layer_batch_norm(g, gani_cogan_name("bn", i, kind).text, x, &norm);
+    return gan_layer_prelu(g, gani_cogan_name("prelu", i, kind).text, x, 0);
+}
+
+/* The same as a perceptron: z - 256 - 512 - 1024 - pixels. */
+static gan_tensor gani_cogan_dense(gani_recipe *recipe, gan_tensor x, int i, const char *kind,
+                                   int channels) {
+    const int last = i == 3, h = recipe->model->height, w = recipe->model->width;
+    gan_graph *g = recipe->graph;
+    x = gan_layer_linear(g, gani_cogan_name("dense", i, kind).text, x,
+                         last ? channels * h * w : 256 << i, NULL);
+    if (last) {
+        return gan_reshape(g, gan_tanh(g, x), gan_shape4(recipe->batch, channels, h, w));
+    }
+    return gan_layer_batch_norm(g, gani_cogan_name("bn", i, kind).text, gan_leaky_relu(g, x, 0.2f),
+                                NULL);
+}
+
+/* Layer i of D: 5x5 convolution, pooling, while the map is large; a convolution over all of it,
+ * PReLU; two logits, fake and real, of which the difference [n,1] counts. */
+static gan_tensor gani_cogan_conv(gani_recipe *recipe, gan_tensor x, int i, const char *kind) {
+    const int ndf = (int)gani_option(recipe, "ndf"), last = i == gani_cogan_d_count(recipe) - 1;
+    gan_graph *g = recipe->graph;
+    const gan_shape shape = gan_tensor_shape(g, x);
+    const int pools = shape.dim[2] > 7, kernel = pools ? 5 : shape.dim[2];
+    const int out = last ? 2 : !pools ? 25 * ndf : i == 0 ? ndf : (5 * ndf / 2) << (i - 1);
+    gan_init weight;
+    const gan_layer_desc desc = gani_cogan_desc(&weight, shape.dim[1], out, kernel);
+    x = gan_layer_conv(g, gani_cogan_name("conv", i, kind).text, x, out, kernel, 1, 0, &desc);
+    if (last) {
+        return gan_reshape(g, gan_sub(g, gan_slice(g, x, 1, 1, 1), gan_slice(g, x, 1, 0, 1)),
+                           gan_shape2(shape.dim[0], 1));
+    }
+    return pools ? gan_max_pool(g, x, 2, 2, 0)
+                 : gan_layer_prelu(g, gani_cogan_name("prelu", i, kind).text, x, 0);
+}
+
+/* The same as a perceptron: pixels - 512 - 256 - 1. */
+static gan_tensor gani_cogan_judge(gani_recipe *recipe, gan_tensor x, int i, const char *kind) {
+    static const int units[] = {512, 256, 1};
+    gan_graph *g = recipe->graph;
+    const gan_shape shape = gan_tensor_shape(g, x);
+    x = gan_reshape(g, x, gan_shape2(shape.dim[0], (int)gan_shape_count(shape) / shape.dim[0]));
+    x = gan_layer_linear(g, gani_cogan_name("dense", i, kind).text, x, units[i], NULL);
+    return i == 2 ? x : gan_leaky_relu(g, x, 0.2f);
+}
+
+/* Images of both kinds, from the same noise. */
+typedef struct gani_couple {
+    gan_tensor kind[2];
+} gani_couple;
+
+static const char *const gani_couple_suffix[] = {"_a", "_b"};
+
+static gani_couple gani_cogan_generator(gani_recipe *recipe, gan_tensor z) {
+    gan_tensor (*const layer)(gani_recipe *, gan_tensor, int, const char *, int) =
+        gani_cogan_is_mlp(recipe) ? gani_cogan_dense : gani_cogan_deconv;
+    const int channels[] = {recipe->model->channels, recipe->model->channels_b};
+    const int count = gani_cogan_g_count(recipe);
+    const int shared = count - (int)gani_option(recipe, "private-g");
+    gan_graph *g = recipe->graph;
+    gani_couple made;
+    gan_tensor x =
+        gani_cogan_is_mlp(recipe)
+            ? z
+            : gan_reshape(g, z, gan_shape4(recipe->batch, gan_tensor_shape(g, z).dim[1], 1, 1));
+    gan_graph_push(g, "generator");
+    for (int i = 0; i < shared; i++) {
+        x = layer(recipe, x, i, "", 0);
+    }
+    for (int k = 0; k < 2; k++) {
+        made.kind[k] = x;
+        for (int i = shared > 0 ? shared : 0; i < count; i++) {
+            made.kind[k] = layer(recipe, made.kind[k], i, gani_couple_suffix[k], channels[k]);
+        }
+    }
+    gan_graph_pop(g);
+    return made;
+}
+
+/* Scores [2 batch,1], here logits: those of the first kind, then those of the second. */
+static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple images) {
+    gan_tensor (*const layer)(gani_recipe *, gan_tensor, int, const char *) =
+        gani_cogan_is_mlp(recipe) ? gani_cogan_judge : gani_cogan_conv;
+    const int alone = (int)gani_option(recipe, "private-d"), count = gani_cogan_d_count(recipe);
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "discriminator");
+    for (int k = 0; k < 2; k++) {
+        images.kind[k] = gan_affine(g, images.kind[k], 0.5f, 0.5f);
+        for (int i = 0; i < alone && i < count; i++) {
+            images.kind[k] = layer(recipe, images.kind[k], i, gani_couple_suffix[k]);
+        }
+    }
+    gan_tensor x = gan_concat(g, images.kind, 2, 0);
+    for (int i = alone; i < count; i++) {
+        x = layer(recipe, x, i, "");
+    }
+    gan_graph_pop(g);
+    return x;
+}
+
+static void gani_cogan_train(gani_recipe *recipe) {
+    gan_graph *g = recipe->graph;
+    gan_optimiser adam = gani_adam(recipe);
+    gani_couple real, fake;
+    adam.weight_decay = (float)gani_option(recipe, "weight-decay");
+    real.kind[0] = gani_feed_part(recipe, "real_a", 0, recipe->model->channels);
+    real.kind[1] = gani_feed_part(recipe, "real_b", 1, recipe->model->channels_b);
+    gan_tensor z = gani_feed_z(recipe, "z"), z_g = gani_feed_z(recipe, "z_g");
+    gan_tensor rate = gani_feed_lr(recipe);
+
+    fake = gani_cogan_generator(recipe, z);
+    fake.kind[0] = gan_detach(g, fake.kind[0]);
+    fake.kind[1] = gan_detach(g, fake.kind[1]);
+    gan_tensor d_real = gani_cogan_discriminator(recipe, real);
+    gan_tensor d_fake = gani_cogan_discriminator(recipe, fake);
+    gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+
+    fake = gani_cogan_generator(recipe, z_g);
+    gan_tensor loss_g = gan_loss_bce(g, gani_cogan_discriminator(recipe, fake), 1.0f);
+    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_end_phase(recipe, "train", 1);
+}
+
+/* Pairs side by side; grey becomes colour beside colour. */
+static void gani_cogan_sample(gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    const int channels = model->channels > model->channels_b ? model->channels : model->channels_b;
+    const gan_shape shape = gan_shape4(recipe->batch, channels, model->height, model->width);
+    gani_couple made = gani_cogan_generator(recipe, gani_feed_z(recipe, "z"));
+    for (int k = 0; k < 2; k++) {
+        made.kind[k] = gan_broadcast(recipe->graph, made.kind[k], shape);
+    }
+    gani_images(recipe, gan_concat(recipe->graph, made.kind, 2, 3));
+}
+
+static const gani_system gani_cogan = {
+    {"cogan", "Coupled GAN: draws the same thing in two kinds of images",
+     "Liu and Tuzel 2016, arXiv:1606.07536", 28, 28, 1, 64, gani_cogan_options,
+     sizeof gani_cogan_options / sizeof gani_cogan_options[0], 2, 0, 0},
+    gani_cogan_train,
+    gani_cogan_sample,
+    NULL,
+    NULL};
+
+/* ============================================================================
  * >>systems  8.19  THE TABLE OF SYSTEMS; CREATING, LOADING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
@@ -20916,9 +21466,9 @@ static const gani_system gani_discogan = {
  * ========================================================================= */
 
 static const gani_system *const gani_systems[] = {
-    &gani_gan,     &gani_dcgan, &gani_lsgan, &gani_wgan,
-    &gani_wgan_gp, &gani_cgan,  &gani_acgan, &gani_pix2pixhd,
-    &gani_pix2pix, &gani_cyclegan, &gani_dualgan, &gani_discogan};
+    &gani_gan,     &gani_dcgan,    &gani_lsgan,     &gani_wgan,    &gani_wgan_gp,
+    &gani_cgan,    &gani_acgan,    &gani_pix2pixhd, &gani_pix2pix, &gani_cyclegan,
+    &gani_dualgan, &gani_discogan, &gani_context,   &gani_cogan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {
