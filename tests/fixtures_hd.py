@@ -49,6 +49,7 @@ def networks():
     forward("scales3", hd.MultiscaleDiscriminator(8, 4, 2, 3), (1, 8, 32, 32),
             use=lambda net, x: [stage for scale in net(x) for stage in (scale[0].mean((2, 3)), scale[-1])])
     forward("vgg19", hd.Vgg19(), (1, 3, 16, 16), use=lambda net, x: [tap.mean((0, 2, 3)) for tap in net(x)])
+    forward("perceptual", hd.Vgg19(), (1, 6, 16, 16), use=lambda net, x: hd.perceptual(net, x[:, :3], x[:, 3:]).reshape(1))
 
 
 def training():

@@ -3,6 +3,8 @@
  */
 #include "parity.h"
 
+#include "files.h"
+
 #define SEED 1
 
 /* --- networks ------------------------------------------------------------------------------ */
@@ -113,6 +115,11 @@ static gan_tensor vgg19(gan_graph *g, gan_tensor x) {
     return joined(g, taps, GANI_VGG_TAPS);
 }
 
+/* Distance of the first three channels from the others. */
+static gan_tensor perceptual(gan_graph *g, gan_tensor x) {
+    return gani_vgg19_distance(g, gan_slice(g, x, 1, 0, 3), gan_slice(g, x, 1, 3, 3));
+}
+
 /* X(name, batch, channels, height, width, network of x) */
 /* clang-format off */
 #define NETWORKS(X) \
@@ -131,12 +138,13 @@ static gan_tensor vgg19(gan_graph *g, gan_tensor x) {
     X(local2, 1, 5, 32, 32, local_generator(g, x, 1, 2, 1)) \
     X(scales2, 1, 8, 32, 40, scores_at_2_sizes(g, x)) \
     X(scales3, 1, 8, 32, 32, scores_at_3_sizes(g, x)) \
-    X(vgg19, 1, 3, 16, 16, vgg19(g, x))
+    X(vgg19, 1, 3, 16, 16, vgg19(g, x)) \
+    X(perceptual, 1, 6, 16, 16, perceptual(g, x))
 /* clang-format on */
 
-#define NETWORK_FUNCTION(name, n, c, h, w, network)                \
+#define NETWORK_FUNCTION(name, n, c, h, w, network)              \
     static gan_tensor build_##name(gan_graph *g, gan_tensor x) { \
-        return network;                                            \
+        return network;                                          \
     }
 NETWORKS(NETWORK_FUNCTION)
 
@@ -156,18 +164,18 @@ static double compare_output(const float *got, const stored_tensor *want) {
     return worst / largest;
 }
 
-static void run_network_in(gan_context *ctx) {
+static void run_network_in(gan_context *in) {
     const network_row *row = current_network;
     const gan_shape shape = gan_shape4(row->batch, row->channels, row->height, row->width);
     gan_params *params = NULL;
     gan_graph *g = NULL;
     gan_program *program = NULL;
     char input[64];
-    gan_checkpoint *file = open_fixtures(ctx, "hd");
+    gan_checkpoint *file = open_fixtures(in, "hd");
     const stored_tensor want = stored_in(file, row->name, "out", "y");
     CHECK(want.values, "%s is not stored", row->name);
-    CHECK(gan_params_create(&params, ctx, 1) == GAN_OK, "no parameters");
-    CHECK(gan_graph_create(&g, ctx, params) == GAN_OK, "no graph");
+    CHECK(gan_params_create(&params, in, 1) == GAN_OK, "no parameters");
+    CHECK(gan_graph_create(&g, in, params) == GAN_OK, "no graph");
     gan_tensor x = gan_input(g, "x", shape);
     gan_graph_push(g, row->name);
     gan_tensor y = row->build(g, x);
@@ -177,15 +185,15 @@ static void run_network_in(gan_context *ctx) {
     fill_random(gan_input_data(g, x), gan_shape_count(shape), input, SEED, -1.0f, 1.0f);
     gan_status status = gan_program_create(&program, g, row->name, &y, 1);
     status = status ? status : gan_program_run(program);
-    CHECK(status == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(status == GAN_OK, "%s", gan_context_error(in));
     const size_t count = status == GAN_OK ? gan_shape_count(gan_tensor_shape(g, y)) : 0;
     CHECK(count == want.count, "%lu values, expected %lu", (unsigned long)count,
           (unsigned long)want.count);
     if (count > 0 && count == want.count) {
         const double error = compare_output(gan_program_output(program, y), &want);
-        CHECK(error < 1e-5, "%s: differs by %.2g of the largest value", gan_context_isa(ctx), error);
+        CHECK(error < 1e-5, "%s: differs by %.2g of the largest value", gan_context_isa(in), error);
         if (getenv("GAN_TEST_VERBOSE")) {
-            printf("%s (%s): within %.1e\n", row->name, gan_context_isa(ctx), error);
+            printf("%s (%s): within %.1e\n", row->name, gan_context_isa(in), error);
         }
     }
     gan_program_destroy(program);
@@ -216,6 +224,342 @@ static const training_row training_rows[] = {
      SMALL " instances=on features=3 nef=2 downs-e=2 clusters=2", NULL, 32, 1, 2, 2, feeds},
 };
 
+/* --- instances ----------------------------------------------------------------------------- */
+
+/* Runs a program for the tensors of a graph; its outputs are read with gan_program_output. */
+static gan_program *run_graph(gan_graph *g, const gan_tensor *outputs, int count) {
+    gan_program *program = NULL;
+    gan_status status = gan_program_create(&program, g, "test", outputs, count);
+    status = status ? status : gan_program_run(program);
+    CHECK(status == GAN_OK, "%s", gan_context_error(g->ctx));
+    return status ? NULL : program;
+}
+
+static void edges_are_on_both_sides(void) {
+    static const float instance[4][5] = {
+        {7, 7, 7, 9, 9}, {7, 7, 7, 9, 9}, {7, 7, 7, 7, 7}, {0, 0, 7, 7, 7}};
+    static const float want[4][5] = {
+        {0, 0, 1, 1, 0}, {0, 0, 1, 1, 1}, {1, 1, 0, 1, 1}, {1, 1, 1, 0, 0}};
+    gan_params *params = NULL;
+    gan_graph *g = NULL;
+    gan_params_create(&params, ctx, 1);
+    gan_graph_create(&g, ctx, params);
+    gan_tensor x = gan_input(g, "x", gan_shape4(1, 1, 4, 5));
+    memcpy(gan_input_data(g, x), instance, sizeof instance);
+    gan_tensor y = gani_hd_edges(g, x);
+    gan_program *program = run_graph(g, &y, 1);
+    for (int i = 0; program && i < 20; i++) {
+        const float got = gan_program_output(program, y)[i];
+        CHECK(got == want[i / 5][i % 5], "pixel %d: %g", i, (double)got);
+    }
+    gan_program_destroy(program);
+    gan_graph_destroy(g);
+    gan_params_destroy(params);
+}
+
+enum { MEAN_N = 2, MEAN_C = 3, MEAN_PIXELS = 6 * 7 };
+
+/* Mean of v [n,c,pixels] over the pixels that have the instance of pixel i. */
+static double mean_at(const float *v, const float *instance, int n, int c, int i) {
+    double sum = 0.0, count = 0.0;
+    instance += n * MEAN_PIXELS;
+    v += (n * MEAN_C + c) * MEAN_PIXELS;
+    for (int k = 0; k < MEAN_PIXELS; k++) {
+        sum += instance[k] == instance[i] ? (double)v[k] : 0.0;
+        count += instance[k] == instance[i];
+    }
+    return sum / count;
+}
+
+/* Against sums in double precision. The gradient of sum(mix * mean(x)) in x is mean(mix): averaging
+ * is its own adjoint. */
+static void means_of_instances(void) {
+    static const float ids[] = {0.0f, 65535.0f, 7.0f, 26001.0f};
+    float instance[MEAN_N * MEAN_PIXELS];
+    gan_params *params = NULL;
+    gan_graph *g = NULL;
+    gan_params_create(&params, ctx, 1);
+    gan_graph_create(&g, ctx, params);
+    const gan_shape shape = gan_shape4(MEAN_N, MEAN_C, 6, 7);
+    gan_tensor x = gan_input(g, "x", shape), mix = gan_input(g, "mix", shape);
+    gan_tensor id = gan_input(g, "instance", gan_shape4(MEAN_N, 1, 6, 7));
+    fill_random(instance, MEAN_N * MEAN_PIXELS, "instance", 1, 0.0f, 4.0f);
+    for (int i = 0; i < MEAN_N * MEAN_PIXELS; i++) {
+        instance[i] = ids[(int)instance[i]];
+    }
+    memcpy(gan_input_data(g, id), instance, sizeof instance);
+    fill_random(gan_input_data(g, x), gan_shape_count(shape), "x", 1, -1.0f, 1.0f);
+    fill_random(gan_input_data(g, mix), gan_shape_count(shape), "mix", 1, -1.0f, 1.0f);
+    gan_tensor both[2];
+    both[0] = gani_hd_instance_mean(g, x, id);
+    gan_grad(g, gan_sum(g, gan_mul(g, both[0], mix), GAN_ALL_AXES), &x, 1, &both[1]);
+    gan_program *program = run_graph(g, both, 2);
+    for (int i = 0; program && i < MEAN_N * MEAN_C * MEAN_PIXELS; i++) {
+        const int n = i / (MEAN_C * MEAN_PIXELS), c = i / MEAN_PIXELS % MEAN_C;
+        const double y = mean_at(gan_input_data(g, x), instance, n, c, i % MEAN_PIXELS);
+        const double dx = mean_at(gan_input_data(g, mix), instance, n, c, i % MEAN_PIXELS);
+        const double got_y = (double)gan_program_output(program, both[0])[i];
+        const double got_dx = (double)gan_program_output(program, both[1])[i];
+        CHECK(fabs(got_y - y) < 1e-6, "[%d]: mean %g, expected %g", i, got_y, y);
+        CHECK(fabs(got_dx - dx) < 1e-6, "[%d]: gradient %g, expected %g", i, got_dx, dx);
+    }
+    gan_program_destroy(program);
+    gan_graph_destroy(g);
+    gan_params_destroy(params);
+}
+
+static void clusters_of_points(void) {
+    static const float points[][3] = {{0, 0, 0},  {0, 1, 0},  {0, 0, 1}, {0, 20, 0}, {2, 5, 5},
+                                      {0, 21, 1}, {0, 0, 30}, {0, 1, 1}, {0, 1, 30}};
+    static const double want[3][2] = {{0.5, 0.5}, {0.5, 30.0}, {20.5, 0.5}};
+    gani_styles styles;
+    float centres[6];
+    double sums[9];
+    memset(&styles, 0, sizeof styles);
+    styles.ctx = ctx;
+    styles.features = 2;
+    for (size_t i = 0; i < sizeof points / sizeof points[0]; i++) {
+        memcpy(gani_add_style(&styles), points[i], sizeof points[i]);
+    }
+    gani_cluster_class(&styles, 0, centres, 3, sums);
+    for (int i = 0; i < 3; i++) { /* each once */
+        int found = 0;
+        for (int k = 0; k < 3; k++) {
+            found += fabs((double)centres[2 * k] - want[i][0]) < 1e-6 &&
+                     fabs((double)centres[2 * k + 1] - want[i][1]) < 1e-6;
+        }
+        CHECK(found == 1, "centre %g %g found %d times", want[i][0], want[i][1], found);
+    }
+    gani_cluster_class(&styles, 2, centres, 3, sums);
+    for (int i = 0; i < 6; i++) {
+        CHECK(centres[i] == 5.0f, "the only point of a class: %g", (double)centres[i]);
+    }
+    memset(centres, 0, sizeof centres);
+    gani_cluster_class(&styles, 1, centres, 3, sums);
+    CHECK(centres[0] == 0.0f && centres[5] == 0.0f, "centres of a class without points");
+    gani_free(ctx, styles.rows);
+}
+
+/* --- the system ---------------------------------------------------------------------------- */
+
+enum { CLASSES = 4, SIDE = 16, RECORDS = 3 };
+#define TINY "classes=4 ngf=2 ndf=2 nef=2 downs=2 downs-e=1 blocks=1 layers=1 "
+
+/* Maps of four squares, photos that follow them, instances: a number for each square. */
+static void write_records(void) {
+    static const char *const folders[] = {"label", "photo", "instance"};
+    for (int part = 0; part < 3; part++) {
+        make_folder(folders[part]);
+        for (int i = 0; i < RECORDS; i++) {
+            char name[64];
+            gan_image image = rule_image(part == 1 ? 3 : 1, SIDE, SIDE);
+            image.maxval = part == 2 ? 65535 : 255;
+            for (int p = 0; p < SIDE * SIDE; p++) {
+                const int square = 2 * (p / SIDE / (SIDE / 2)) + p % SIDE / (SIDE / 2);
+                const int label = (square + i) % CLASSES;
+                for (int c = 0; c < image.channels; c++) {
+                    uint16_t *sample = &image.samples[p * image.channels + c];
+                    *sample = (uint16_t)(part == 0   ? label
+                                         : part == 1 ? 40 * label + 20 * c + *sample / 8
+                                                     : 1000 * label + square);
+                }
+            }
+            snprintf(name, sizeof name, "%s/%d.%s", folders[part], i, part == 1 ? "ppm" : "pgm");
+            CHECK(gan_image_write(ctx, in_folder(name), &image) == GAN_OK, "%s",
+                  gan_context_error(ctx));
+            gan_image_free(ctx, &image);
+        }
+    }
+}
+
+static gan_model *tiny_model(const char *options, const char *vgg) {
+    gan_model *model = NULL;
+    gan_model_desc desc = gan_model_defaults("pix2pixhd");
+    desc.height = desc.width = SIDE;
+    desc.options = options;
+    desc.vgg = vgg;
+    desc.seed = 5;
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    return model;
+}
+
+static gan_dataset *open_records(const gan_model *model) {
+    gan_dataset_desc desc = gan_model_dataset_desc(model);
+    desc.pairing = GAN_PAIRING_NAMES;
+    desc.path_b = in_folder("photo");
+    desc.path_instances = in_folder("instance");
+    return open_data(in_folder("label"), &desc);
+}
+
+static void train_to(gan_model *model, gan_dataset *data, uint64_t steps) {
+    while (gan_params_step(gan_model_params(model)) < steps) {
+        const gan_status status = gan_model_train(model, data);
+        CHECK(status == GAN_OK, "%s", gan_context_error(ctx));
+        if (status != GAN_OK) {
+            break;
+        }
+    }
+}
+
+static int same_parameter(gan_model *a, gan_model *b, const char *name) {
+    const gan_param_info x = gan_params_find(gan_model_params(a), name);
+    const gan_param_info y = gan_params_find(gan_model_params(b), name);
+    return x.data && y.data && gan_shape_count(x.shape) == gan_shape_count(y.shape) &&
+           memcmp(x.data, y.data, gan_shape_count(x.shape) * sizeof(float)) == 0;
+}
+
+/* A global network starts one with an enhancer, whose inner part rests at first. */
+static void coarse_to_fine(void) {
+    const char *path = in_folder("global.safetensors");
+    gan_model *coarse = tiny_model(TINY "ngf=4 scales=1", NULL);
+    gan_model *fine = tiny_model(TINY "enhancers=1 blocks-local=1 scales=2 stage=enhancers", NULL);
+    gan_dataset *data = open_records(fine);
+    train_to(coarse, data, 2);
+    CHECK(gan_model_save(coarse, path) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(!same_parameter(coarse, fine, "generator.model.4.weight"), "equal from the start");
+    CHECK(gan_model_start(fine, path) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(same_parameter(coarse, fine, "generator.model.1.weight"), "not taken over");
+    CHECK(same_parameter(coarse, fine, "generator.model.4.weight"), "not taken over");
+    CHECK(same_parameter(coarse, fine, "discriminator.scale0_layer1.0.weight"), "not taken over");
+    CHECK(!gan_params_find(gan_model_params(fine), "generator.model.15.weight").data,
+          "the inner part has an output of its own");
+    gan_model *before =
+        tiny_model(TINY "enhancers=1 blocks-local=1 scales=2 stage=enhancers", NULL);
+    CHECK(same_parameter(before, fine, "generator.model1_1.1.weight"), "not as it was");
+    train_to(fine, data, 1);
+    CHECK(same_parameter(coarse, fine, "generator.model.4.weight"), "the inner part is trained");
+    CHECK(!same_parameter(before, fine, "generator.model1_1.1.weight"), "the enhancer is not");
+    gan_model *other = NULL;
+    gan_model_desc desc = gan_model_defaults("gan");
+    CHECK(gan_model_create(&other, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    check_status(ctx, "start", gan_model_start(other, path), GAN_ERR_SHAPE, "missing");
+    gan_model_destroy(other);
+    gan_model_destroy(before);
+    gan_model_destroy(fine);
+    gan_model_destroy(coarse);
+    gan_dataset_close(data);
+}
+
+static double difference(const float *a, const float *b, size_t count) {
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        sum += fabs((double)a[i] - (double)b[i]);
+    }
+    return sum / (double)count;
+}
+
+/* Styles come from the clusters of the class: other ones for another seed, and the one asked for. */
+static void styles_are_drawn(void) {
+    enum { H = 10, W = 13, OUT = 3 * H * W };
+    float in[2 * H * W], y[4][OUT];
+    gan_model *model = tiny_model(TINY "instances=on features=2 clusters=3", NULL);
+    gan_dataset *data = open_records(model);
+    train_to(model, data, 3);
+    CHECK(gan_model_cluster(model, data) == GAN_OK, "%s", gan_context_error(ctx));
+    const gan_param_info clusters = gan_params_find(gan_model_params(model), "clusters");
+    CHECK(clusters.shape.dim[0] == CLASSES * 3 && clusters.shape.dim[1] == 2, "clusters");
+    for (int k = 0; k < CLASSES; k++) {
+        CHECK(clusters.data[6 * k] != 0.0f && clusters.data[6 * k] != clusters.data[6 * k + 2],
+              "class %d has one style only", k);
+    }
+    for (int i = 0; i < H * W; i++) {
+        in[i] = (float)(i % W / 4);
+        in[H * W + i] = in[i] * 1000.0f;
+    }
+    static const char *const inputs[] = {NULL, "seed=0", "seed=1", "style=2"};
+    for (int k = 0; k < 4; k++) {
+        CHECK(gan_model_translate(model, in, 1, H, W, inputs[k], y[k]) == GAN_OK, "%s",
+              gan_context_error(ctx));
+    }
+    CHECK(difference(y[0], y[1], OUT) == 0.0, "the same seed, another image");
+    CHECK(difference(y[0], y[2], OUT) > 1e-6, "another seed, the same image");
+    CHECK(difference(y[0], y[3], OUT) > 1e-6, "style=2 makes no difference");
+    in[5] = CLASSES;
+    check_status(ctx, "a class that there is not",
+                 gan_model_translate(model, in, 1, H, W, NULL, y[0]), GAN_ERR_NUMERIC, "index");
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+}
+
+/* Training that is broken off and goes on gives the same bits. */
+static void going_on(void) {
+    const char *options = TINY "instances=on features=2 clusters=2 lr-hold=1 lr-decay=4";
+    const char *path = in_folder("going_on.safetensors");
+    gan_model *through = tiny_model(options, NULL), *first = tiny_model(options, NULL);
+    gan_model *second = NULL;
+    gan_dataset *data = open_records(through);
+    train_to(through, data, 4);
+    train_to(first, data, 2);
+    CHECK(gan_model_save(first, path) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_load(&second, ctx, path, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    train_to(second, data, 4);
+    for (int i = 0; i < gan_params_count(gan_model_params(through)); i++) {
+        const char *name = gan_params_at(gan_model_params(through), i).name;
+        CHECK(same_parameter(through, second, name), "%s differs", name);
+    }
+    gan_model_destroy(second);
+    gan_model_destroy(first);
+    gan_model_destroy(through);
+    gan_dataset_close(data);
+}
+
+static void check_refused(const char *options, const char *vgg, gan_status want, const char *word) {
+    gan_model *model = NULL;
+    gan_model_desc desc = gan_model_defaults("pix2pixhd");
+    desc.height = desc.width = SIDE;
+    desc.options = options;
+    desc.vgg = vgg;
+    check_status(ctx, options, gan_model_create(&model, ctx, &desc), want, word);
+    gan_model_destroy(model);
+}
+
+static void refusals(void) {
+    check_refused(TINY "features=3", NULL, GAN_ERR_ARGUMENT, "instances=on");
+    check_refused(TINY "stage=enhancers", NULL, GAN_ERR_ARGUMENT, "enhancers=0");
+    check_refused("classes=4 downs=5", NULL, GAN_ERR_SHAPE, "multiples of 32, found 16 x 16");
+    check_refused(TINY "vgg=10", NULL, GAN_ERR_ARGUMENT, "gan_model_desc.vgg");
+    check_refused(TINY "vgg=10", in_folder("none.safetensors"), GAN_ERR_FILE, "none.safetensors");
+    gan_model *model = tiny_model(TINY, NULL);
+    const char *path = in_folder("tiny.safetensors");
+    CHECK(gan_model_save(model, path) == GAN_OK, "%s", gan_context_error(ctx));
+    check_refused(TINY "vgg=10", path, GAN_ERR_SHAPE, "vgg.features.0.weight");
+    gan_dataset *data = open_records(model);
+    check_status(ctx, "cluster", gan_model_cluster(model, data), GAN_ERR_UNSUPPORTED, "features");
+    gan_dataset_close(data);
+    gan_model_destroy(model);
+}
+
+/* The term is there, with the weights of the file, which training leaves alone. */
+static void perceptual_term(void) {
+    const char *path = in_folder("vgg19.safetensors");
+    gan_params *params = NULL;
+    gan_graph *g = NULL;
+    gan_tensor taps[GANI_VGG_TAPS];
+    gan_params_create(&params, ctx, 1);
+    gan_graph_create(&g, ctx, params);
+    gani_vgg19(g, gan_input(g, "x", gan_shape4(1, 3, SIDE, SIDE)), taps);
+    fill_weights(params, SEED);
+    CHECK(gan_params_save(params, path, NULL, 0) == GAN_OK, "%s", gan_context_error(ctx));
+    gan_model *without = tiny_model(TINY, NULL), *with = tiny_model(TINY "vgg=10", path);
+    gan_dataset *data = open_records(with);
+    train_to(without, data, 1);
+    train_to(with, data, 1);
+    const double distance = metric(with, "loss_vgg", 8);
+    const double more = metric(with, "loss_g", 6) - metric(without, "loss_g", 6);
+    CHECK(distance > 0.0 && fabs(more - distance) < 1e-4 * distance,
+          "loss_vgg is %g, loss_g is larger by %g", distance, more);
+    const gan_param_info kept = gan_params_find(gan_model_params(with), "vgg.features.28.weight");
+    const gan_param_info file = gan_params_find(params, "features.28.weight");
+    CHECK(kept.data && memcmp(kept.data, file.data, gan_shape_count(file.shape) * 4) == 0,
+          "not the weights of the file");
+    gan_dataset_close(data);
+    gan_model_destroy(with);
+    gan_model_destroy(without);
+    gan_graph_destroy(g);
+    gan_params_destroy(params);
+    remove(path);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     for (size_t i = 0; i < NETWORK_COUNT; i++) {
@@ -223,5 +567,18 @@ int main(int argc, char **argv) {
         test_run(current_network->name, run_network);
     }
     run_training_rows(training_rows, sizeof training_rows / sizeof training_rows[0]);
+    if (!files_begin("hd")) {
+        return 1;
+    }
+    write_records();
+    TEST(edges_are_on_both_sides);
+    TEST(means_of_instances);
+    TEST(clusters_of_points);
+    TEST(coarse_to_fine);
+    TEST(styles_are_drawn);
+    TEST(going_on);
+    TEST(refusals);
+    TEST(perceptual_term);
+    files_end();
     return test_end();
 }
