@@ -1069,6 +1069,9 @@ GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t 
 GAN_API gan_status gan_dataset_get_parts(gan_dataset *data, int index, float *const *parts,
                                          float *label);
 GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, float *label);
+/* Path of the file that part 0 of that record is read from; NULL where images have no file of their
+ * own (IDX, drawn digits) and past the end. */
+GAN_API const char *gan_dataset_path(const gan_dataset *data, int index);
 
 /* Makes a derived image, values low ... high:
  *   negative: low + high - x                    [channels,height,width]
@@ -1297,6 +1300,7 @@ typedef struct gan_model_info {
     int translate_maps;              /* bit c: channel c of what is translated holds numbers 0, 1, 2
                                         ... of classes or instances */
     int translate_fixed;             /* 1: translates images of the model's size only */
+    int translate_part;              /* part of the data's records that it starts from */
     int encode_width;                /* numbers that gan_model_encode gives for an image */
     size_t train_bytes;              /* all memory of a training step; 0 if training is disabled */
     size_t sample_bytes;             /* of sampling one image */
@@ -1306,6 +1310,17 @@ typedef struct gan_model_info {
     double translate_multiply_adds;  /* of one image of the model's size */
 } gan_model_info;
 GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info);
+
+/* What gan_model_sample and gan_model_translate take in their inputs. */
+typedef struct gan_input_info {
+    const char *name; /* NULL past the end */
+    int count;        /* numbers in it for an image, or in all where they are not by image */
+    int classes;      /* whole numbers 0 ... classes-1; 0: any number */
+    double low, high; /* where it lies if it is not given; normal noise: -2 and 2 */
+} gan_input_info;
+/* Input `index` of "sample" or "translate". */
+GAN_API gan_status gan_model_input(gan_model *model, const char *what, int index,
+                                   gan_input_info *info);
 
 /* For gan_program_op and gan_program_time: program `index` (from 0) of what the model does,
  * "train", "sample", "translate" or "encode", the latter three for one image of the model's size.
@@ -15714,6 +15729,16 @@ GAN_API gan_status gan_dataset_batch(gan_dataset *data, uint64_t seed, uint64_t 
     return gan_dataset_batch_parts(data, seed, step, batch, parts, labels);
 }
 
+GAN_API const char *gan_dataset_path(const gan_dataset *data, int index) {
+    const gani_part *part = &data->parts[0];
+    const gani_domain *domain = &data->domains[part->domain];
+    const gani_draw *draw = &data->draws[part->draw];
+    if (domain->kind != GANI_DATA_FILES || index < 0 || index >= draw->count) {
+        return NULL;
+    }
+    return domain->text + domain->samples[draw->first + index].path;
+}
+
 GAN_API gan_status gan_dataset_get_parts(gan_dataset *data, int index, float *const *parts,
                                          float *label) {
     const int count = gan_dataset_count(data);
@@ -16834,6 +16859,7 @@ typedef struct gani_recipe {
     int asked_height, asked_width; /* translating: of the caller's images, not filled up */
     int reverse;                   /* translating: from B to A */
     int fixed;                     /* translating: the networks take one size only */
+    int source_part;               /* the part of records that is translated, forwards */
     int measure;                   /* 1: parameters and sizes are wanted, nothing will run */
     unsigned mode;                 /* of the graph, see gan_graph_set_mode */
     int label_maps;                /* bit p: part p of the records holds class numbers ... */
@@ -18149,6 +18175,7 @@ static void gani_look_at_sample(const gani_recipe *recipe, gan_model_info *info)
 static void gani_look_at_translate(const gani_recipe *recipe, gan_model_info *info) {
     info->translate_in = gani_source_channels(recipe, &info->translate_maps);
     info->translate_fixed = recipe->fixed;
+    info->translate_part = recipe->source_part;
     info->translate_out = gani_result_shape(recipe, "images").dim[1];
     info->translate_bytes = gani_recipe_whole_bytes(recipe);
     info->translate_multiply_adds = gani_recipe_work(recipe);
@@ -18183,28 +18210,54 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
     return status ? status : gani_measure(model, system->encode, 0, gani_look_at_encode, info);
 }
 
+/* The recipe for what a model does, "train", "sample" ...; NULL where it does not. */
+static gan_status gani_recipe_for(gan_model *model, const char *what, const gani_recipe **out) {
+    const gani_system *system = model->system;
+    const struct {
+        const char *what;
+        gani_recipe **slot;
+        void (*build)(gani_recipe *recipe);
+    } rows[] = {{"sample", &model->sample, system->sample},
+                {"translate", &model->translate, system->translate},
+                {"encode", &model->encode, system->encode}};
+    const gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE);
+    gan_status status = GAN_OK;
+    *out = strcmp(what, "train") == 0 ? model->train : NULL;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].build && strcmp(what, rows[i].what) == 0) {
+            status = gani_use_recipe(model, rows[i].slot, &wanted, rows[i].build);
+            *out = *rows[i].slot;
+        }
+    }
+    return status;
+}
+
+GAN_API gan_status gan_model_input(gan_model *model, const char *what, int index,
+                                   gan_input_info *info) {
+    const gani_recipe *recipe;
+    const gan_status status = gani_recipe_for(model, what, &recipe);
+    memset(info, 0, sizeof *info);
+    for (int i = 0; status == GAN_OK && recipe && i < recipe->feed_count; i++) {
+        const gani_feed *feed = &recipe->feeds[i];
+        const int given = feed->kind == GANI_FEED_GIVEN;
+        if ((gani_is_noise(feed) || given) && index-- == 0) {
+            const int normal = feed->kind == GANI_FEED_NORMAL;
+            info->name = feed->name;
+            info->count = (int)(feed->count / (size_t)(given ? 1 : recipe->batch));
+            info->classes = feed->kind == GANI_FEED_CYCLE ? (int)feed->a : 0;
+            info->low = normal ? -2.0 : info->classes ? 0.0 : feed->a;
+            info->high = normal ? 2.0 : info->classes ? feed->a - 1.0 : given ? feed->a : feed->b;
+        }
+    }
+    return status;
+}
+
 GAN_API gan_status gan_model_program(gan_model *model, const char *what, int index,
                                      gan_program **out) {
-    const gani_system *system = model->system;
-    const gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE);
-    const gani_recipe *recipe = NULL;
-    gan_status status = GAN_OK;
-    *out = NULL;
-    if (strcmp(what, "train") == 0) {
-        recipe = model->train;
-    } else if (strcmp(what, "sample") == 0 && system->sample) {
-        status = gani_use_recipe(model, &model->sample, &wanted, system->sample);
-        recipe = model->sample;
-    } else if (strcmp(what, "translate") == 0 && system->translate) {
-        status = gani_use_recipe(model, &model->translate, &wanted, system->translate);
-        recipe = model->translate;
-    } else if (strcmp(what, "encode") == 0 && system->encode) {
-        status = gani_use_recipe(model, &model->encode, &wanted, system->encode);
-        recipe = model->encode;
-    }
-    if (status == GAN_OK && recipe && index >= 0 && index < recipe->phase_count) {
-        *out = recipe->phases[index].program;
-    }
+    const gani_recipe *recipe;
+    const gan_status status = gani_recipe_for(model, what, &recipe);
+    const int known = status == GAN_OK && recipe && index >= 0 && index < recipe->phase_count;
+    *out = known ? recipe->phases[index].program : NULL;
     return status;
 }
 
@@ -20396,6 +20449,7 @@ static void gani_pix2pix_train(gani_recipe *recipe) {
 static void gani_pix2pix_translate(gani_recipe *recipe) {
     const int from = (int)gani_option(recipe, "direction");
     gani_round_sizes(recipe, gani_translator_multiple(recipe));
+    recipe->source_part = from;
     gan_tensor x = gani_feed_source(recipe, "source", gani_pair_channels(recipe, from));
     gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
     gani_images(recipe,
