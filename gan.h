@@ -19438,6 +19438,7 @@ enum {
     GANI_HD_SCALES = 4,  /* most sizes that are judged; one more than there are enhancers */
     GANI_HD_STAGES = 6,  /* most stages of a discriminator that are matched: layers + 1 */
     GANI_HD_IDS = 65536, /* instances have numbers below this: samples of 16 bits */
+    GANI_HD_BATCH = 256, /* images whose instances a float can number: 2^24 */
     GANI_VGG_TAPS = 5
 };
 
@@ -19812,6 +19813,12 @@ static void gani_pix2pixhd_check(gani_recipe *recipe) {
                               "pix2pixhd: features=%g are those of instances: needs instances=on",
                               gani_option(recipe, "features")));
     }
+    if (instances && recipe->batch > GANI_HD_BATCH) {
+        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_LIMIT,
+                                             "pix2pixhd: at most %d images with instances in a "
+                                             "step, found %d",
+                                             GANI_HD_BATCH, recipe->batch));
+    }
     if (gani_option(recipe, "stage") == 1.0 && gani_option(recipe, "enhancers") == 0.0) {
         gani_stick(recipe->graph,
                    gani_error(model->ctx, GAN_ERR_ARGUMENT,
@@ -19856,7 +19863,7 @@ static void gani_pix2pixhd_train(gani_recipe *recipe) {
     gan_tensor instance = {0}, features = {0};
     gani_pix2pixhd_check(recipe);
     gan_tensor label = classes ? gani_feed_label_map(recipe, "label", 0, classes)
-                            : gani_feed_part(recipe, "label", 0, recipe->model->channels);
+                               : gani_feed_part(recipe, "label", 0, recipe->model->channels);
     gan_tensor real = gani_feed_part(recipe, "real", 1, recipe->model->channels_b);
     instance = instances ? gani_feed_part(recipe, "instance", 2, 1) : instance;
     gan_tensor rate = gani_feed_lr(recipe);
@@ -19905,11 +19912,11 @@ static gan_tensor gani_pix2pixhd_drawn(gani_recipe *recipe, gan_tensor label, ga
 static void gani_pix2pixhd_translate(gani_recipe *recipe) {
     const int classes = (int)gani_option(recipe, "classes");
     gan_tensor instance = {0}, features = {0};
-    gani_round_sizes(
-        recipe, 1 << ((int)gani_option(recipe, "downs") + (int)gani_option(recipe, "enhancers")));
-    gan_tensor label = gani_feed_source(recipe, "label", classes > 0 ? 1 : recipe->model->channels);
+    gani_round_sizes(recipe, gani_pix2pixhd_multiple(recipe));
+    gan_tensor label = classes > 0 ? gani_feed_source_map(recipe, "label")
+                                   : gani_feed_source(recipe, "label", recipe->model->channels);
     if (gani_option(recipe, "instances") == 1.0) {
-        instance = gani_feed_source(recipe, "instance", 1);
+        instance = gani_feed_source_map(recipe, "instance");
     }
     if (gani_option(recipe, "features") > 0.0) {
         features = gani_pix2pixhd_drawn(recipe, label, instance);
@@ -19932,11 +19939,11 @@ static const gani_system gani_pix2pixhd = {
  *
  * While training, G gets the style of each instance from the encoder, which looks at the photo.
  * When there is only a map, styles must come from elsewhere: from the buffer "clusters", which
- * holds a few for each class. gan_model_cluster fills it: it encodes the photos of a dataset, takes
- * one point for each instance that is large enough, and moves the centres of each class into the
- * middle of the points that are nearest to them until they stay (Lloyd 1982), as encode_features.py
- * of NVIDIA/pix2pixHD. Differs from there: the first centres are points far from one another, so
- * that nothing is drawn at random.
+ * holds a few for each class, all 0 at first. gan_model_cluster fills it: it encodes the photos of
+ * a dataset, takes one point for each instance that is large enough, and moves the centres of each
+ * class into the middle of the points that are nearest to them until they stay (Lloyd 1982), as
+ * encode_features.py of NVIDIA/pix2pixHD. Differs from there: the first centres are points far from
+ * one another, so that nothing is drawn at random.
  * ========================================================================= */
 
 /* An encoder's features of one instance, behind the number of its class. */
