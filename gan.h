@@ -100,7 +100,9 @@
  *   7.2   >>digits        drawn digits
  *   7.3   >>domains       folders, lists, IDX: the images of one domain
  *   7.4   >>datasets      records of one to three images; batches
- *   7.5   >>checkpoints   safetensors
+ *   7.5   >>checkpoints   safetensors: the list of tensors, reading, writing
+ *   7.6   >>pth           PyTorch's files: a zip archive with a pickle of tensors
+ *   7.7   >>loading       opening either, reading tensors, filling a store
  *   8.1   >>models        how a system says what it is; training, sampling, saving
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
@@ -175,7 +177,8 @@
  *             animated).
  *   Datasets  folders of those, lists of files, IDX (MNIST's format, unpacked): gan_dataset_open.
  *   Models    safetensors: parameters, running statistics, optimiser state; system, sizes, options,
- *             seed and step as texts. The layout is described in >>checkpoints.
+ *             seed and step as texts. The layout is described in >>checkpoints. Also read: what
+ *             PyTorch's torch.save writes (.pth, .pt), see >>pth.
  *   Readers check every size against the file and the limits before they allocate; they are fuzzed.
  *   Loading a checkpoint executes nothing.
  *
@@ -1087,9 +1090,13 @@ GAN_API gan_status gan_derive_image(gan_context *ctx, gan_derive derive, const f
                                     int channels, int height, int width, float low, float high,
                                     float *out);
 
-/* Checkpoints: a list of named tensors and a list of texts under keys. The file format is
- * safetensors (https://github.com/huggingface/safetensors, "Format"): 8 bytes length of the header,
- * the header in JSON, then the data. */
+/* Checkpoints: a list of named tensors and a list of texts under keys. Two file formats:
+ *   - safetensors (https://github.com/huggingface/safetensors, "Format"), read and written: 8 bytes
+ *     length of the header, the header in JSON, then the data;
+ *   - what PyTorch's torch.save writes since 1.6 (.pth, .pt), read only: a zip archive. Names of
+ *     tensors in dictionaries or lists in one another are joined by dots. Nothing in such a file is
+ *     executed. GAN_ERR_UNSUPPORTED: older files, TorchScript, objects other than tensors; the
+ *     message says what to do in Python. */
 typedef struct gan_metadata {
     const char *key, *value; /* UTF-8 */
 } gan_metadata;
@@ -1104,7 +1111,7 @@ typedef struct gan_checkpoint gan_checkpoint;
 
 typedef struct gan_checkpoint_tensor {
     const char *name;    /* NULL past the end; owned by the checkpoint */
-    const char *dtype;   /* as the file calls it: "F32", "F16", "BF16", "F64", "I64", ... */
+    const char *dtype;   /* as safetensors calls it: "F32", "F16", "BF16", "F64", "I64", ... */
     gan_shape shape;     /* extents may be 0 here */
     size_t count;        /* elements */
     gan_param_kind kind; /* GAN_PARAM_WEIGHT where the file does not say */
@@ -1115,7 +1122,7 @@ typedef struct gan_checkpoint_tensor {
 GAN_API gan_status gan_checkpoint_open(gan_checkpoint **out, gan_context *ctx, const char *path);
 /* NULL is allowed. */
 GAN_API void gan_checkpoint_close(gan_checkpoint *checkpoint);
-/* Tensors, in the order of their data. find: index of a name, or -1. */
+/* Tensors, in the order of the file. find: index of a name, or -1. */
 GAN_API int gan_checkpoint_count(const gan_checkpoint *checkpoint);
 GAN_API gan_checkpoint_tensor gan_checkpoint_at(const gan_checkpoint *checkpoint, int index);
 GAN_API int gan_checkpoint_find(const gan_checkpoint *checkpoint, const char *name);
@@ -1126,6 +1133,12 @@ GAN_API gan_metadata gan_checkpoint_text_at(const gan_checkpoint *checkpoint, in
  * rounded to nearest. GAN_ERR_UNSUPPORTED: no such number format here. */
 GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, float *out,
                                        size_t count);
+/* Writes the tensors as safetensors, each in its own number format. prefix not NULL or "": only
+ * those whose names begin with it, which is left out, and no optimiser state: "generator." of a
+ * model's checkpoint gives a file that PyTorch's module loads by name. GAN_ERR_ARGUMENT: there are
+ * none; GAN_ERR_FILE: cannot be written (then nothing is left behind). */
+GAN_API gan_status gan_checkpoint_export(gan_checkpoint *checkpoint, const char *path,
+                                         const char *prefix);
 
 /* A zero field means its default. */
 typedef struct gan_load_desc {
@@ -15782,7 +15795,7 @@ GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, f
  * exactly the grammar above, and keeps a list of tensors that says nothing of the container, so
  * that other containers can fill the same list.
  *
- * Holds:  reader and writer of checkpoints.
+ * Holds:  the list of tensors of a checkpoint; reader and writer of safetensors.
  * Uses:   >>platform  >>nodes (parameters)  >>images (file writer)        Knows nothing of: models.
  * ========================================================================= */
 
@@ -15870,6 +15883,19 @@ static const gani_dtype gani_dtypes[] = {
     {"BOOL", 1, gani_from_u8}, {"U16", 2, NULL},          {"U32", 4, NULL},
     {"U64", 8, NULL},          {"F8_E4M3", 1, NULL},      {"F8_E5M2", 1, NULL},
 };
+/* Rows that the reader of another container names. */
+enum {
+    GANI_DTYPE_F32,
+    GANI_DTYPE_F16,
+    GANI_DTYPE_BF16,
+    GANI_DTYPE_F64,
+    GANI_DTYPE_I64,
+    GANI_DTYPE_I32,
+    GANI_DTYPE_I16,
+    GANI_DTYPE_I8,
+    GANI_DTYPE_U8,
+    GANI_DTYPE_BOOL
+};
 #define GANI_DTYPE_COUNT ((int)(sizeof gani_dtypes / sizeof gani_dtypes[0]))
 
 /* --- writing --------------------------------------------------------------- */
@@ -15931,12 +15957,11 @@ static void gani_text_string(gani_text *text, const char *string) {
     gani_text_put(text, "\"");
 }
 
-/* "key":"value", */
+/* "key":"value" */
 static void gani_text_pair(gani_text *text, const char *key, const char *value) {
     gani_text_string(text, key);
     gani_text_put(text, ":");
     gani_text_string(text, value);
-    gani_text_put(text, ",");
 }
 
 static void gani_text_pair_number(gani_text *text, const char *key, uint64_t value) {
@@ -15946,17 +15971,57 @@ static void gani_text_pair_number(gani_text *text, const char *key, uint64_t val
     gani_text_put(text, "\",");
 }
 
-static size_t gani_param_bytes(const gani_param *param) {
-    return gani_mul(gan_shape_count(param->shape), sizeof(float));
+/* The header begins with its length, which is known at the end. */
+static void gani_safetensors_begin(gani_text *text) {
+    gani_text_put(text, "12345678{\"__metadata__\":{");
 }
 
-/* The header with its length in front. */
-static void gani_safetensors_header(gani_text *text, const gan_params *params,
-                                    const gan_metadata *meta, int meta_count) {
+/* ,"name":{"dtype":...}: the tensor whose data starts at *offset, which moves behind it. */
+static void gani_safetensors_tensor(gani_text *text, const char *name, const gani_dtype *dtype,
+                                    const gan_shape *shape, size_t count, uint64_t *offset) {
+    gani_text_put(text, ",");
+    gani_text_string(text, name);
+    gani_text_put(text, ":{\"dtype\":\"");
+    gani_text_put(text, dtype->name);
+    gani_text_put(text, "\",\"shape\":[");
+    for (int d = 0; d < shape->rank; d++) {
+        gani_text_put(text, d ? "," : "");
+        gani_text_number(text, (uint64_t)shape->dim[d]);
+    }
+    gani_text_put(text, "],\"data_offsets\":[");
+    gani_text_number(text, *offset);
+    gani_text_put(text, ",");
+    *offset += (uint64_t)count * (uint64_t)dtype->size_bytes;
+    gani_text_number(text, *offset);
+    gani_text_put(text, "]}");
+}
+
+static void gani_safetensors_end(gani_text *text) {
+    gani_text_put(text, "}");
+    while (!text->failed && text->size % 8) {
+        gani_text_put(text, " ");
+    }
+    for (int i = 0; i < 8 && !text->failed; i++) {
+        text->bytes[i] = (char)(((uint64_t)text->size - 8) >> (8 * i) & 255u);
+    }
+}
+
+/* Whether the header could be made, for the file `path`. */
+static gan_status gani_safetensors_check(const gani_text *header, const char *path) {
+    return header->failed || (unsigned)header->size > GANI_MAX_HEADER_BYTES
+               ? gani_error(header->ctx, header->failed ? GAN_ERR_MEMORY : GAN_ERR_LIMIT,
+                            "%s: cannot hold the header in memory", path)
+               : GAN_OK;
+}
+
+/* The header of a store with its length in front. */
+static void gani_params_header(gani_text *text, const gan_params *params, const gan_metadata *meta,
+                               int meta_count) {
     uint64_t offset = 0;
-    gani_text_put(text, "12345678{\"__metadata__\":{");
+    gani_safetensors_begin(text);
     for (int i = 0; i < meta_count; i++) {
         gani_text_pair(text, meta[i].key, meta[i].value);
+        gani_text_put(text, ",");
     }
     gani_text_pair_number(text, "params.seed", params->seed);
     gani_text_pair_number(text, "params.step", params->step);
@@ -15967,27 +16032,10 @@ static void gani_safetensors_header(gani_text *text, const gan_params *params,
     gani_text_put(text, "\"}");
     for (int i = 0; i < params->count; i++) {
         const gani_param *param = &params->items[i];
-        gani_text_put(text, ",");
-        gani_text_string(text, param->name);
-        gani_text_put(text, ":{\"dtype\":\"F32\",\"shape\":[");
-        for (int d = 0; d < param->shape.rank; d++) {
-            gani_text_put(text, d ? "," : "");
-            gani_text_number(text, (uint64_t)param->shape.dim[d]);
-        }
-        gani_text_put(text, "],\"data_offsets\":[");
-        gani_text_number(text, offset);
-        gani_text_put(text, ",");
-        offset += gani_param_bytes(param);
-        gani_text_number(text, offset);
-        gani_text_put(text, "]}");
+        gani_safetensors_tensor(text, param->name, &gani_dtypes[GANI_DTYPE_F32], &param->shape,
+                                gan_shape_count(param->shape), &offset);
     }
-    gani_text_put(text, "}");
-    while (!text->failed && text->size % 8) {
-        gani_text_put(text, " ");
-    }
-    for (int i = 0; i < 8 && !text->failed; i++) {
-        text->bytes[i] = (char)(((uint64_t)text->size - 8) >> (8 * i) & 255u);
-    }
+    gani_safetensors_end(text);
 }
 
 /* Floats, low byte first. */
@@ -16024,11 +16072,11 @@ GAN_API gan_status gan_params_save(const gan_params *params, const char *path,
     gani_text header;
     memset(&header, 0, sizeof header);
     header.ctx = ctx;
-    gani_safetensors_header(&header, params, meta, meta_count);
-    if (header.failed || (unsigned)header.size > GANI_MAX_HEADER_BYTES) {
+    gani_params_header(&header, params, meta, meta_count);
+    gan_status status = gani_safetensors_check(&header, path);
+    if (status) {
         gani_free(ctx, header.bytes);
-        return gani_error(ctx, header.failed ? GAN_ERR_MEMORY : GAN_ERR_LIMIT,
-                          "%s: cannot hold the header in memory", path);
+        return status;
     }
     gani_writer out;
     if (!gani_writer_open(&out, ctx, path)) {
@@ -16049,7 +16097,10 @@ typedef struct gani_entry {
     gan_shape shape;
     size_t count;
     gan_param_kind kind;
-    uint64_t begin, end; /* bytes of the data */
+    uint64_t begin, end;         /* bytes of the data, from data_start on */
+    size_t stride[GAN_MAX_RANK]; /* elements, if strided: the data has other elements in between, or
+                                    has them in another order */
+    int strided;
 } gani_entry;
 
 struct gan_checkpoint {
@@ -16058,7 +16109,8 @@ struct gan_checkpoint {
     char *path;
     unsigned char *header; /* owns all strings */
     uint64_t data_start;   /* offset in the file */
-    gani_entry *entries;   /* in the order of their data */
+    int big_endian;        /* the data; safetensors is always little-endian */
+    gani_entry *entries;   /* in the order of the file */
     int count, capacity;
     const gani_entry **by_name;
     gan_metadata *texts;
@@ -16287,6 +16339,19 @@ static gan_status gani_check_entry(gan_checkpoint *checkpoint, gani_entry *entry
     return GAN_OK;
 }
 
+/* Appends a tensor to the list. */
+static gan_status gani_checkpoint_add(gan_checkpoint *checkpoint, const gani_entry *entry) {
+    void *items = checkpoint->entries;
+    int ok = gani_grow(checkpoint->ctx, &items, &checkpoint->capacity, checkpoint->count + 1,
+                       sizeof *entry);
+    checkpoint->entries = (gani_entry *)items;
+    if (!ok) {
+        return GAN_ERR_MEMORY;
+    }
+    checkpoint->entries[checkpoint->count++] = *entry;
+    return GAN_OK;
+}
+
 static gan_status gani_json_tensor(gani_json *in, const char *name) {
     gan_checkpoint *checkpoint = in->checkpoint;
     gani_entry entry;
@@ -16307,18 +16372,7 @@ static gan_status gani_json_tensor(gani_json *in, const char *name) {
         return gani_json_expected(in, "dtype, shape and data_offsets, then }");
     }
     gan_status status = gani_check_entry(checkpoint, &entry);
-    if (status) {
-        return status;
-    }
-    void *items = checkpoint->entries;
-    int ok = gani_grow(checkpoint->ctx, &items, &checkpoint->capacity, checkpoint->count + 1,
-                       sizeof entry);
-    checkpoint->entries = (gani_entry *)items;
-    if (!ok) {
-        return GAN_ERR_MEMORY;
-    }
-    checkpoint->entries[checkpoint->count++] = entry;
-    return GAN_OK;
+    return status ? status : gani_checkpoint_add(checkpoint, &entry);
 }
 
 /* {"key":"text",...} */
@@ -16426,19 +16480,40 @@ static void gani_checkpoint_kinds(gan_checkpoint *checkpoint) {
     }
 }
 
+/* Makes the index of names, which must be different; the list of tensors stays as it is from then
+ * on. */
+static gan_status gani_checkpoint_names(gan_checkpoint *checkpoint) {
+    const size_t count = (size_t)checkpoint->count;
+    if (count == 0) {
+        return GAN_OK;
+    }
+    checkpoint->by_name =
+        (const gani_entry **)gani_calloc(checkpoint->ctx, count, sizeof *checkpoint->by_name);
+    if (!checkpoint->by_name) {
+        return GAN_ERR_MEMORY;
+    }
+    for (size_t i = 0; i < count; i++) {
+        checkpoint->by_name[i] = &checkpoint->entries[i];
+    }
+    qsort(checkpoint->by_name, count, sizeof *checkpoint->by_name, gani_compare_entry_names);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(checkpoint->by_name[i - 1]->name, checkpoint->by_name[i]->name) == 0) {
+            return gani_error(checkpoint->ctx, GAN_ERR_FORMAT,
+                              "tensor \"%s\": different names expected, found this twice",
+                              checkpoint->by_name[i]->name);
+        }
+    }
+    return GAN_OK;
+}
+
 /* Orders tensors and texts, checks that data has no holes and names are different. data_bytes: in
  * the file after the header. */
-static gan_status gani_checkpoint_index(gan_checkpoint *checkpoint, uint64_t data_bytes) {
+static gan_status gani_safetensors_index(gan_checkpoint *checkpoint, uint64_t data_bytes) {
     gan_context *ctx = checkpoint->ctx;
     const size_t count = (size_t)checkpoint->count;
     uint64_t end = 0;
     if (count > 0) {
         qsort(checkpoint->entries, count, sizeof *checkpoint->entries, gani_compare_begin);
-        checkpoint->by_name =
-            (const gani_entry **)gani_calloc(ctx, count, sizeof *checkpoint->by_name);
-        if (!checkpoint->by_name) {
-            return GAN_ERR_MEMORY;
-        }
     }
     for (size_t i = 0; i < count; i++) {
         const gani_entry *entry = &checkpoint->entries[i];
@@ -16450,22 +16525,15 @@ static gan_status gani_checkpoint_index(gan_checkpoint *checkpoint, uint64_t dat
                               (unsigned long)entry->begin, (unsigned long)entry->end);
         }
         end = entry->end;
-        checkpoint->by_name[i] = entry;
     }
     if (end != data_bytes) {
         return gani_error(ctx, GAN_ERR_FORMAT,
                           "%lu bytes of data expected after the header, found %lu",
                           (unsigned long)end, (unsigned long)data_bytes);
     }
-    if (count > 0) {
-        qsort(checkpoint->by_name, count, sizeof *checkpoint->by_name, gani_compare_entry_names);
-    }
-    for (size_t i = 1; i < count; i++) {
-        if (strcmp(checkpoint->by_name[i - 1]->name, checkpoint->by_name[i]->name) == 0) {
-            return gani_error(ctx, GAN_ERR_FORMAT,
-                              "tensor \"%s\": different names expected, found this twice",
-                              checkpoint->by_name[i]->name);
-        }
+    gan_status status = gani_checkpoint_names(checkpoint);
+    if (status) {
+        return status;
     }
     if (checkpoint->text_count > 1) {
         qsort(checkpoint->texts, (size_t)checkpoint->text_count, sizeof *checkpoint->texts,
@@ -16482,27 +16550,24 @@ static gan_status gani_checkpoint_index(gan_checkpoint *checkpoint, uint64_t dat
     return GAN_OK;
 }
 
-static gan_status gani_checkpoint_parse(gan_checkpoint *checkpoint) {
+/* Fills the list of tensors from a file of `size` bytes. */
+static gan_status gani_safetensors_parse(gan_checkpoint *checkpoint, uint64_t size) {
     gan_context *ctx = checkpoint->ctx;
     unsigned char length[8];
     const size_t got = fread(length, 1, sizeof length, checkpoint->file);
-    const long size = fseek(checkpoint->file, 0, SEEK_END) == 0 ? ftell(checkpoint->file) : -1;
-    if (size < 0 || ferror(checkpoint->file)) {
-        return gani_error(ctx, GAN_ERR_FILE, "cannot read it: %s", strerror(errno));
-    }
     const uint64_t header = got == sizeof length ? gani_get_le64(length) : 0;
-    if (header < 2 || header > GANI_MAX_HEADER_BYTES || header > (uint64_t)size - 8) {
+    if (header < 2 || header > GANI_MAX_HEADER_BYTES || header > size - 8) {
         return gani_error(ctx, GAN_ERR_FORMAT,
                           "safetensors file expected: a header of 2 to %lu bytes, found %lu in a "
-                          "file of %ld bytes",
-                          (unsigned long)GANI_MAX_HEADER_BYTES, (unsigned long)header, size);
+                          "file of %lu bytes",
+                          (unsigned long)GANI_MAX_HEADER_BYTES, (unsigned long)header,
+                          (unsigned long)size);
     }
     checkpoint->header = (unsigned char *)gani_alloc(ctx, (size_t)header + 1);
     if (!checkpoint->header) {
         return GAN_ERR_MEMORY;
     }
-    if (fseek(checkpoint->file, 8, SEEK_SET) != 0 ||
-        fread(checkpoint->header, 1, (size_t)header, checkpoint->file) != header) {
+    if (fread(checkpoint->header, 1, (size_t)header, checkpoint->file) != header) {
         return gani_error(ctx, GAN_ERR_FILE, "cannot read its header");
     }
     checkpoint->header[header] = 0;
@@ -16511,8 +16576,1188 @@ static gan_status gani_checkpoint_parse(gan_checkpoint *checkpoint) {
     in.checkpoint = checkpoint;
     in.start = in.at = checkpoint->header;
     gan_status status = gani_json_header(&in, checkpoint->header + header);
-    return status ? status
-                  : gani_checkpoint_index(checkpoint, (uint64_t)size - checkpoint->data_start);
+    return status ? status : gani_safetensors_index(checkpoint, size - checkpoint->data_start);
+}
+
+/* ============================================================================
+ * >>pth  7.6  PYTORCH'S FILES (.pth, .pt): A ZIP ARCHIVE WITH A PICKLE OF TENSORS
+ *
+ * torch.save (since PyTorch 1.6) writes a zip archive of stored, not compressed, entries:
+ *   NAME/data.pkl   the object as a pickle, protocol 2: dictionaries whose leaves are tensors
+ *   NAME/data/KEY   the bytes of a storage; tensors are windows into storages, with strides
+ *   NAME/byteorder  "little" or "big"; without it little
+ * and others that say nothing about tensors. Sizes beyond 32 bits are in zip64's records.
+ *
+ * A pickle is a program for a stack machine that can call any Python function. The machine here
+ * calls none: it knows the opcodes of plain data, and of all globals only those that a tensor is
+ * written with (gani_pickle_globals); for these it notes what the tensor would be. Anything else
+ * ends with an error. A dictionary in a dictionary gives names with dots, as in
+ * "state_dict.model.1.weight"; an element of a list has its index for a name; what is no tensor is
+ * left out.
+ *
+ * What a file may cost is bounded before it is read: the directory and the pickle have at most
+ * GANI_MAX_ARCHIVE_PART bytes, the machine makes at most GANI_MAX_PICKLE_VALUES values, a walk over
+ * the object takes at most as many steps (values that are shared count again), entries must not
+ * overlap, and a tensor must not have more elements than its storage, nor all tensors together more
+ * than GANI_MAX_SHARING times the bytes of the file.
+ *
+ * Holds:  reader of PyTorch's archives: the list of their tensors.
+ * Uses:   >>platform  >>checkpoints (the list)        Knows nothing of: models.
+ * ========================================================================= */
+
+#define GANI_MAX_ARCHIVE_PART  (16u << 20) /* bytes; 100 tensors take about 25,000 */
+#define GANI_MAX_PICKLE_VALUES (1 << 20)   /* a tensor takes about 20 */
+#define GANI_MAX_SHARING       16u
+enum {
+    GANI_MAX_PICKLE_TENSORS = 1 << 16,
+    GANI_MAX_PICKLE_DEPTH = 32,
+    GANI_MAX_TENSOR_NAME = 512 /* bytes, with the 0 at the end */
+};
+
+static unsigned gani_get_le16(const unsigned char *bytes) {
+    return (unsigned)bytes[0] | (unsigned)bytes[1] << 8;
+}
+
+/* --- the archive ----------------------------------------------------------- */
+
+typedef struct gani_zip_entry {
+    const char *name;
+    unsigned method;      /* 0: stored */
+    uint64_t header, end; /* offsets of its local header and of the end of its data */
+    uint64_t begin, size; /* of its data; size as stored */
+} gani_zip_entry;
+
+typedef struct gani_zip {
+    gan_context *ctx;
+    FILE *file;
+    uint64_t file_bytes;
+    unsigned char *directory; /* owns the names */
+    uint64_t directory_begin, directory_bytes;
+    gani_zip_entry *entries; /* in the order of their names */
+    int count, capacity;
+} gani_zip;
+
+static void gani_zip_close(gani_zip *zip) {
+    gani_free(zip->ctx, zip->directory);
+    gani_free(zip->ctx, zip->entries);
+}
+
+static gan_status gani_zip_wrong(const gani_zip *zip, const char *what) {
+    return gani_error(zip->ctx, GAN_ERR_FORMAT, "damaged zip archive: %s", what);
+}
+
+/* Bytes at an offset; an error if the file ends before. */
+static gan_status gani_zip_read(const gani_zip *zip, uint64_t offset, void *bytes, size_t count) {
+    if (offset > zip->file_bytes || count > zip->file_bytes - offset) {
+        return gani_zip_wrong(zip, "an offset beyond the end of the file");
+    }
+    return fseek(zip->file, (long)offset, SEEK_SET) == 0 &&
+                   fread(bytes, 1, count, zip->file) == count
+               ? GAN_OK
+               : gani_error(zip->ctx, GAN_ERR_FILE, "cannot read it");
+}
+
+/* The directory's place from zip64's end record, which stands right before its locator. */
+static gan_status gani_zip64_end(gani_zip *zip, uint64_t locator, uint64_t *count, uint64_t *end) {
+    unsigned char found[20], record[56];
+    gan_status status = gani_zip_read(zip, locator, found, sizeof found);
+    if (status) {
+        return status;
+    }
+    *end = locator < sizeof record ? 0 : locator - sizeof record;
+    status = gani_zip_read(zip, *end, record, sizeof record);
+    if (status) {
+        return status;
+    }
+    if (gani_get_le64(found + 8) != *end || memcmp(record, "PK\6\6", 4) != 0 ||
+        gani_get_le64(record + 4) != sizeof record - 12) {
+        return gani_zip_wrong(zip, "zip64's end record is not before its locator");
+    }
+    *count = gani_get_le64(record + 32);
+    zip->directory_bytes = gani_get_le64(record + 40);
+    zip->directory_begin = gani_get_le64(record + 48);
+    return gani_get_le64(record + 24) == *count ? GAN_OK : gani_zip_wrong(zip, "several volumes");
+}
+
+/* A number of the end record: as zip64's says, or all ones where that says it alone. */
+static int gani_zip_agrees(uint64_t found, uint64_t ones, uint64_t expected) {
+    return found == expected || found == ones;
+}
+
+/* Finds the directory from the end record, which must be the last thing in the file. */
+static gan_status gani_zip_find(gani_zip *zip, uint64_t *count) {
+    unsigned char end[22], locator[4];
+    if (zip->file_bytes < sizeof end + sizeof locator) {
+        return gani_zip_wrong(zip, "too short");
+    }
+    const uint64_t last = zip->file_bytes - sizeof end;
+    gan_status status = gani_zip_read(zip, last, end, sizeof end);
+    if (status) {
+        return status;
+    }
+    if (memcmp(end, "PK\5\6", 4) != 0 || gani_get_le16(end + 20) != 0) {
+        return gani_zip_wrong(zip, "it does not end with its directory (cut off?)");
+    }
+    uint64_t directory_end = last;
+    *count = gani_get_le16(end + 10);
+    zip->directory_bytes = gani_get_le32(end + 12);
+    zip->directory_begin = gani_get_le32(end + 16);
+    if (last >= 20) {
+        status = gani_zip_read(zip, last - 20, locator, sizeof locator);
+        if (!status && memcmp(locator, "PK\6\7", 4) == 0) {
+            status = gani_zip64_end(zip, last - 20, count, &directory_end);
+        }
+        if (status) {
+            return status;
+        }
+    }
+    if (!gani_zip_agrees(gani_get_le16(end + 10), 0xffffu, *count) ||
+        !gani_zip_agrees(gani_get_le32(end + 12), 0xffffffffu, zip->directory_bytes) ||
+        !gani_zip_agrees(gani_get_le32(end + 16), 0xffffffffu, zip->directory_begin) ||
+        gani_get_le16(end + 8) != gani_get_le16(end + 10) || gani_get_le32(end + 4) != 0) {
+        return gani_zip_wrong(zip, "its end records disagree");
+    }
+    if (zip->directory_begin > directory_end ||
+        zip->directory_bytes != directory_end - zip->directory_begin) {
+        return gani_zip_wrong(zip, "its directory does not end where the end record begins");
+    }
+    return zip->directory_bytes <= GANI_MAX_ARCHIVE_PART
+               ? GAN_OK
+               : gani_error(zip->ctx, GAN_ERR_LIMIT,
+                            "zip archive: a directory of at most %u bytes expected, found %lu",
+                            GANI_MAX_ARCHIVE_PART, (unsigned long)zip->directory_bytes);
+}
+
+/* Replaces what is all ones in the directory's entry by zip64's extra field, which holds these
+ * numbers alone, in this order. */
+static int gani_zip_extra(const unsigned char *extra, size_t size, uint64_t *const numbers[3]) {
+    while (size >= 4) {
+        const unsigned id = gani_get_le16(extra), length = gani_get_le16(extra + 2);
+        size_t used = 0;
+        if (length > size - 4) {
+            return 0;
+        }
+        for (int i = 0; i < 3 && id == 1; i++) {
+            if (*numbers[i] == 0xffffffffu && used + 8 <= length) {
+                *numbers[i] = gani_get_le64(extra + 4 + used);
+                used += 8;
+            }
+        }
+        extra += 4 + length;
+        size -= 4 + length;
+    }
+    return size == 0;
+}
+
+/* One entry of the directory at *at; moves *at behind it. Its name moves to the start of the entry,
+ * to make room for a 0. */
+static gan_status gani_zip_entry_read(gani_zip *zip, size_t *at, gani_zip_entry *entry) {
+    unsigned char *bytes = zip->directory + *at;
+    const size_t left = (size_t)zip->directory_bytes - *at;
+    uint64_t packed;
+    uint64_t *const numbers[3] = {&entry->size, &packed, &entry->header};
+    if (left < 46 || memcmp(bytes, "PK\1\2", 4) != 0) {
+        return gani_zip_wrong(zip, "its directory ends too soon");
+    }
+    const size_t name = gani_get_le16(bytes + 28), extra = gani_get_le16(bytes + 30);
+    const size_t comment = gani_get_le16(bytes + 32), all = 46 + name + extra + comment;
+    memset(entry, 0, sizeof *entry);
+    packed = gani_get_le32(bytes + 20);
+    entry->size = gani_get_le32(bytes + 24);
+    entry->header = gani_get_le32(bytes + 42);
+    entry->method = gani_get_le16(bytes + 10);
+    if (all > left || !gani_zip_extra(bytes + 46 + name, extra, numbers)) {
+        return gani_zip_wrong(zip, "an entry of its directory is cut off");
+    }
+    if ((gani_get_le16(bytes + 8) & 1u) != 0 || gani_get_le16(bytes + 34) != 0 ||
+        memchr(bytes + 46, 0, name) || (entry->method == 0 && packed != entry->size)) {
+        return gani_zip_wrong(zip, "an encrypted, scattered or misnamed entry");
+    }
+    entry->end = packed; /* until gani_zip_locate makes it an offset */
+    memmove(bytes, bytes + 46, name);
+    bytes[name] = 0;
+    entry->name = (const char *)bytes;
+    *at += all;
+    return GAN_OK;
+}
+
+/* Where the data of an entry is, from its local header, which must say the same as the directory.
+ * Sizes may be left to the directory: 0 with flag 8, all ones for zip64. */
+static gan_status gani_zip_locate(const gani_zip *zip, gani_zip_entry *entry) {
+    unsigned char local[30], name[256];
+    const uint64_t packed = entry->end;
+    gan_status status = gani_zip_read(zip, entry->header, local, sizeof local);
+    if (status) {
+        return status;
+    }
+    const size_t length = strlen(entry->name);
+    const int later = (gani_get_le16(local + 6) & 8u) != 0;
+    const uint32_t sizes[2] = {gani_get_le32(local + 18), gani_get_le32(local + 22)};
+    int same = memcmp(local, "PK\3\4", 4) == 0 && gani_get_le16(local + 26) == length &&
+               gani_get_le16(local + 8) == entry->method && length < sizeof name;
+    same = same && ((later && sizes[0] == 0) || gani_zip_agrees(sizes[0], 0xffffffffu, packed));
+    same =
+        same && ((later && sizes[1] == 0) || gani_zip_agrees(sizes[1], 0xffffffffu, entry->size));
+    if (same) {
+        status = gani_zip_read(zip, entry->header + sizeof local, name, length);
+    }
+    if (!status && (!same || memcmp(name, entry->name, length) != 0)) {
+        return gani_error(zip->ctx, GAN_ERR_FORMAT,
+                          "damaged zip archive: entry \"%.80s\" differs from its directory",
+                          entry->name);
+    }
+    entry->begin = entry->header + sizeof local + length + gani_get_le16(local + 28);
+    entry->end = entry->begin + packed;
+    if (!status &&
+        (entry->begin > zip->directory_begin || packed > zip->directory_begin - entry->begin)) {
+        return gani_error(zip->ctx, GAN_ERR_FORMAT,
+                          "damaged zip archive: entry \"%.80s\" of %lu bytes does not end before "
+                          "the directory",
+                          entry->name, (unsigned long)packed);
+    }
+    return status;
+}
+
+static int gani_compare_zip_places(const void *a, const void *b) {
+    const gani_zip_entry *p = (const gani_zip_entry *)a, *q = (const gani_zip_entry *)b;
+    return p->header < q->header ? -1 : p->header > q->header;
+}
+
+static int gani_compare_zip_names(const void *a, const void *b) {
+    return strcmp(((const gani_zip_entry *)a)->name, ((const gani_zip_entry *)b)->name);
+}
+
+/* Entries must lie one behind the other, and have different names. */
+static gan_status gani_zip_check(gani_zip *zip) {
+    const size_t count = (size_t)zip->count;
+    const gani_zip_entry *wrong = NULL;
+    qsort(zip->entries, count, sizeof *zip->entries, gani_compare_zip_places);
+    for (size_t i = 1; i < count; i++) {
+        wrong = zip->entries[i - 1].end > zip->entries[i].header ? &zip->entries[i] : wrong;
+    }
+    if (wrong) {
+        return gani_error(zip->ctx, GAN_ERR_FORMAT,
+                          "damaged zip archive: entry \"%.80s\" overlaps another one", wrong->name);
+    }
+    qsort(zip->entries, count, sizeof *zip->entries, gani_compare_zip_names);
+    for (size_t i = 1; i < count; i++) {
+        if (strcmp(zip->entries[i - 1].name, zip->entries[i].name) == 0) {
+            return gani_error(zip->ctx, GAN_ERR_FORMAT,
+                              "damaged zip archive: entry \"%.80s\" is there twice",
+                              zip->entries[i].name);
+        }
+    }
+    return GAN_OK;
+}
+
+/* Reads the directory. gani_zip_close must follow, also after an error. */
+static gan_status gani_zip_open(gani_zip *zip, gan_context *ctx, FILE *file, uint64_t file_bytes) {
+    uint64_t count = 0;
+    size_t at = 0;
+    memset(zip, 0, sizeof *zip);
+    zip->ctx = ctx;
+    zip->file = file;
+    zip->file_bytes = file_bytes;
+    gan_status status = gani_zip_find(zip, &count);
+    if (!status && (count == 0 || count > zip->directory_bytes / 46)) {
+        status = gani_zip_wrong(zip, "its directory cannot hold as many entries as it counts");
+    }
+    if (status) {
+        return status;
+    }
+    zip->directory = (unsigned char *)gani_alloc(ctx, (size_t)zip->directory_bytes);
+    zip->entries = (gani_zip_entry *)gani_calloc(ctx, (size_t)count, sizeof *zip->entries);
+    if (!zip->directory || !zip->entries) {
+        return GAN_ERR_MEMORY;
+    }
+    status = gani_zip_read(zip, zip->directory_begin, zip->directory, (size_t)zip->directory_bytes);
+    for (; zip->count < (int)count && !status; zip->count++) {
+        gani_zip_entry *entry = &zip->entries[zip->count];
+        status = gani_zip_entry_read(zip, &at, entry);
+        status = status ? status : gani_zip_locate(zip, entry);
+    }
+    if (!status && at != zip->directory_bytes) {
+        status = gani_zip_wrong(zip, "its directory is longer than its entries");
+    }
+    return status ? status : gani_zip_check(zip);
+}
+
+/* The entry of that name, NULL if there is none. */
+static const gani_zip_entry *gani_zip_entry_find(const gani_zip *zip, const char *name) {
+    gani_zip_entry key;
+    memset(&key, 0, sizeof key);
+    key.name = name;
+    return (const gani_zip_entry *)bsearch(&key, zip->entries, (size_t)zip->count, sizeof key,
+                                           gani_compare_zip_names);
+}
+
+/* --- values of the pickle ------------------------------------------------------ */
+
+typedef enum gani_value_kind {
+    GANI_VALUE_MARK,   /* on the stack only */
+    GANI_VALUE_OTHER,  /* None, truth values, fractions, integers beyond 64 bits */
+    GANI_VALUE_NUMBER, /* number */
+    GANI_VALUE_TEXT,   /* count bytes at number in the pickle */
+    GANI_VALUE_TUPLE,  /* count items, linked from first */
+    GANI_VALUE_LIST,
+    GANI_VALUE_DICT,    /* key, value, key, value ... */
+    GANI_VALUE_GLOBAL,  /* row number of gani_pickle_globals */
+    GANI_VALUE_STORAGE, /* dtype: row number of gani_pickle_globals; bytes in the file: number,
+                           elements: count */
+    GANI_VALUE_TENSOR   /* number: index in tensors */
+} gani_value_kind;
+
+typedef struct gani_value {
+    gani_value_kind kind;
+    int first, last; /* links, 0: none */
+    int global;      /* of a storage */
+    int64_t number, count;
+} gani_value;
+
+/* An item of a tuple, list or dictionary; a value may be in several. */
+typedef struct gani_link {
+    int value, next;
+} gani_link;
+
+typedef struct gani_pickle {
+    gan_checkpoint *checkpoint;
+    const gani_zip *zip;
+    const char *folder; /* "NAME/" */
+    unsigned char *bytes;
+    size_t size, at; /* of the opcode that runs */
+    gani_value *values;
+    gani_link *links;
+    int *stack, *memo; /* numbers of values; in the memo 0: none */
+    gani_entry *tensors;
+    int value_count, link_count, stack_count, memo_count, tensor_count;
+    int value_capacity, link_capacity, stack_capacity, memo_capacity, tensor_capacity;
+    int steps; /* of the walk over the object */
+} gani_pickle;
+
+static gan_status gani_pickle_wrong(const gani_pickle *vm, const char *what) {
+    return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                      "damaged pickle: %s, at byte %lu (opcode 0x%02x)", what,
+                      (unsigned long)vm->at, (unsigned)vm->bytes[vm->at]);
+}
+
+static gan_status gani_pickle_limit(const gani_pickle *vm, const char *what, int most) {
+    return gani_error(vm->checkpoint->ctx, GAN_ERR_LIMIT, "pickle: at most %d %s expected", most,
+                      what);
+}
+
+/* Room for one more of an array of the machine. */
+static gan_status gani_pickle_room(const gani_pickle *vm, void **items, int *capacity, int count,
+                                   size_t item_bytes) {
+    if (count >= GANI_MAX_PICKLE_VALUES) {
+        return gani_pickle_limit(vm, "values", GANI_MAX_PICKLE_VALUES);
+    }
+    return gani_grow(vm->checkpoint->ctx, items, capacity, count + 1, item_bytes) ? GAN_OK
+                                                                                  : GAN_ERR_MEMORY;
+}
+
+static gan_status gani_pickle_push(gani_pickle *vm, int value) {
+    void *items = vm->stack;
+    gan_status status =
+        gani_pickle_room(vm, &items, &vm->stack_capacity, vm->stack_count, sizeof *vm->stack);
+    vm->stack = (int *)items;
+    if (!status) {
+        vm->stack[vm->stack_count++] = value;
+    }
+    return status;
+}
+
+/* Makes a value and pushes it. */
+static gan_status gani_pickle_make(gani_pickle *vm, gani_value_kind kind, int64_t number,
+                                   int64_t count) {
+    void *items = vm->values;
+    gan_status status =
+        gani_pickle_room(vm, &items, &vm->value_capacity, vm->value_count, sizeof *vm->values);
+    vm->values = (gani_value *)items;
+    if (status) {
+        return status;
+    }
+    gani_value *value = &vm->values[vm->value_count];
+    memset(value, 0, sizeof *value);
+    value->kind = kind;
+    value->number = number;
+    value->count = count;
+    return gani_pickle_push(vm, vm->value_count++);
+}
+
+/* The value `below` the top of the stack, NULL if there are fewer above the last mark. */
+static gani_value *gani_pickle_top(const gani_pickle *vm, int below) {
+    for (int i = 0; i <= below; i++) {
+        if (i >= vm->stack_count || vm->stack[vm->stack_count - 1 - i] == 0) {
+            return NULL;
+        }
+    }
+    return &vm->values[vm->stack[vm->stack_count - 1 - below]];
+}
+
+/* Place of the last mark on the stack, -1 if there is none. */
+static int gani_pickle_mark(const gani_pickle *vm) {
+    int i = vm->stack_count - 1;
+    while (i >= 0 && vm->stack[i] != 0) {
+        i--;
+    }
+    return i;
+}
+
+/* Appends what is on the stack from place `from` to a container, and takes it off. */
+static gan_status gani_pickle_append(gani_pickle *vm, int container, int from) {
+    for (int i = from; i < vm->stack_count; i++) {
+        void *items = vm->links;
+        gan_status status =
+            gani_pickle_room(vm, &items, &vm->link_capacity, vm->link_count, sizeof *vm->links);
+        vm->links = (gani_link *)items;
+        if (status) {
+            return status;
+        }
+        const int link = vm->link_count++;
+        gani_value *value = &vm->values[container];
+        vm->links[link].value = vm->stack[i];
+        vm->links[link].next = 0;
+        if (value->last) {
+            vm->links[value->last].next = link;
+        } else {
+            value->first = link;
+        }
+        value->last = link;
+        value->count++;
+    }
+    vm->stack_count = from;
+    return GAN_OK;
+}
+
+/* Item `index` of a tuple if it is of that kind, else NULL. */
+static const gani_value *gani_pickle_item(const gani_pickle *vm, const gani_value *tuple,
+                                          int64_t index, gani_value_kind kind) {
+    int link = tuple->kind == GANI_VALUE_TUPLE && index < tuple->count ? tuple->first : 0;
+    for (; link && index > 0; index--) {
+        link = vm->links[link].next;
+    }
+    const gani_value *item = link ? &vm->values[vm->links[link].value] : NULL;
+    return item && item->kind == kind ? item : NULL;
+}
+
+/* --- globals: storages and tensors -------------------------------------------- */
+
+typedef enum gani_global_kind {
+    GANI_GLOBAL_DICT,
+    GANI_GLOBAL_TENSOR,
+    GANI_GLOBAL_PARAMETER,
+    GANI_GLOBAL_STORAGE
+} gani_global_kind;
+
+/* All globals that a pickle may name. */
+static const struct gani_global {
+    const char *module, *name;
+    gani_global_kind kind;
+    int dtype; /* of a storage: index in gani_dtypes */
+} gani_pickle_globals[] = {
+    {"collections", "OrderedDict", GANI_GLOBAL_DICT, 0},
+    {"torch._utils", "_rebuild_tensor_v2", GANI_GLOBAL_TENSOR, 0},
+    {"torch._utils", "_rebuild_tensor", GANI_GLOBAL_TENSOR, 0},
+    {"torch._utils", "_rebuild_parameter", GANI_GLOBAL_PARAMETER, 0},
+    {"torch", "FloatStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_F32},
+    {"torch", "HalfStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_F16},
+    {"torch", "BFloat16Storage", GANI_GLOBAL_STORAGE, GANI_DTYPE_BF16},
+    {"torch", "DoubleStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_F64},
+    {"torch", "LongStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_I64},
+    {"torch", "IntStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_I32},
+    {"torch", "ShortStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_I16},
+    {"torch", "CharStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_I8},
+    {"torch", "ByteStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_U8},
+    {"torch", "BoolStorage", GANI_GLOBAL_STORAGE, GANI_DTYPE_BOOL},
+};
+enum { GANI_GLOBAL_COUNT = sizeof gani_pickle_globals / sizeof gani_pickle_globals[0] };
+
+static int gani_text_is(const unsigned char *bytes, size_t length, const char *text) {
+    return strlen(text) == length && memcmp(bytes, text, length) == 0;
+}
+
+/* GLOBAL: two lines, module and name. Storages of a graphics processor are the same. */
+static gan_status gani_pickle_global(gani_pickle *vm, const unsigned char *text, size_t length) {
+    const unsigned char *line = (const unsigned char *)memchr(text, '\n', length);
+    const size_t module = (size_t)(line - text), name = length - module - 2;
+    const int cuda = gani_text_is(text, module, "torch.cuda");
+    for (int i = 0; i < GANI_GLOBAL_COUNT; i++) {
+        const struct gani_global *row = &gani_pickle_globals[i];
+        if (gani_text_is(line + 1, name, row->name) &&
+            (gani_text_is(text, module, row->module) ||
+             (cuda && row->kind == GANI_GLOBAL_STORAGE))) {
+            return gani_pickle_make(vm, GANI_VALUE_GLOBAL, i, 0);
+        }
+    }
+    return gani_error(vm->checkpoint->ctx, GAN_ERR_UNSUPPORTED,
+                      "pickle: only tensors, dictionaries, lists, numbers and texts are read, "
+                      "found %.*s.%.*s; in Python save the tensors alone: "
+                      "torch.save(net.state_dict(), path)",
+                      module < 80 ? (int)module : 80, (const char *)text,
+                      name < 80 ? (int)name : 80, (const char *)(line + 1));
+}
+
+/* BINPERSID: the top, ("storage", type, key, place, elements ...), becomes the storage that is the
+ * entry NAME/data/KEY. */
+static gan_status gani_pickle_storage(gani_pickle *vm) {
+    const gani_value *id = gani_pickle_top(vm, 0);
+    const gani_value *tag = id ? gani_pickle_item(vm, id, 0, GANI_VALUE_TEXT) : NULL;
+    const gani_value *type = id ? gani_pickle_item(vm, id, 1, GANI_VALUE_GLOBAL) : NULL;
+    const gani_value *key = id ? gani_pickle_item(vm, id, 2, GANI_VALUE_TEXT) : NULL;
+    const gani_value *elements = id ? gani_pickle_item(vm, id, 4, GANI_VALUE_NUMBER) : NULL;
+    char name[GANI_MAX_TENSOR_NAME];
+    if (!tag || !type || !key || !elements || elements->number < 0 ||
+        !gani_text_is(vm->bytes + tag->number, (size_t)tag->count, "storage") ||
+        gani_pickle_globals[type->number].kind != GANI_GLOBAL_STORAGE) {
+        return gani_pickle_wrong(vm, "(\"storage\", type, key, place, elements) expected");
+    }
+    const int length =
+        snprintf(name, sizeof name, "%sdata/%.*s", vm->folder,
+                 key->count < 64 ? (int)key->count : 64, (const char *)vm->bytes + key->number);
+    const gani_zip_entry *entry =
+        length < (int)sizeof name ? gani_zip_entry_find(vm->zip, name) : NULL;
+    const gani_dtype *dtype = &gani_dtypes[gani_pickle_globals[type->number].dtype];
+    const int global = (int)type->number;
+    const int64_t count = elements->number;
+    if (!entry || entry->method != 0 || entry->size % (unsigned)dtype->size_bytes ||
+        entry->size / (unsigned)dtype->size_bytes != (uint64_t)count) {
+        return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                          "storage \"%.80s\": %ld elements of type %s expected, found %s%lu bytes",
+                          name, (long)count, dtype->name,
+                          entry && entry->method ? "a compressed entry of " : "",
+                          (unsigned long)(entry ? entry->size : 0));
+    }
+    vm->stack_count--;
+    gan_status status = gani_pickle_make(vm, GANI_VALUE_STORAGE, (int64_t)entry->begin, count);
+    if (!status) {
+        vm->values[vm->value_count - 1].global = global;
+    }
+    return status;
+}
+
+/* Shape and strides of a tensor, and the bytes from its first to its last element, from a storage
+ * of `elements`. NULL, or what is wrong. */
+static const char *gani_pickle_window(const gani_pickle *vm, gani_entry *entry,
+                                      const gani_value *sizes, const gani_value *strides,
+                                      int64_t offset, int64_t elements) {
+    int64_t last = offset, dense = 1;
+    int empty = 0;
+    entry->shape.rank = (int)sizes->count;
+    entry->count = 1;
+    for (int d = entry->shape.rank - 1; d >= 0; d--) {
+        const gani_value *size = gani_pickle_item(vm, sizes, d, GANI_VALUE_NUMBER);
+        const gani_value *stride = gani_pickle_item(vm, strides, d, GANI_VALUE_NUMBER);
+        if (!size || !stride || size->number < 0 || size->number > INT_MAX || stride->number < 0) {
+            return "whole numbers from 0 on for size and stride";
+        }
+        entry->shape.dim[d] = (int)size->number;
+        entry->stride[d] = (size_t)stride->number;
+        empty |= size->number == 0;
+        entry->strided |= size->number > 1 && stride->number != dense;
+        dense =
+            size->number && dense > elements / size->number ? elements + 1 : dense * size->number;
+    }
+    entry->count = empty ? 0 : (size_t)dense;
+    entry->strided = empty ? 0 : entry->strided;
+    for (int d = 0; d < entry->shape.rank && !empty; d++) {
+        const int64_t steps = entry->shape.dim[d] - 1, stride = (int64_t)entry->stride[d];
+        if (steps > 0 && stride > (elements - last) / steps) {
+            return "a tensor inside its storage";
+        }
+        last += steps * stride;
+    }
+    if (!empty && (dense > elements || last >= elements)) {
+        return "a tensor inside its storage, of no more elements (call .contiguous() in Python)";
+    }
+    const uint64_t size = (uint64_t)entry->dtype->size_bytes;
+    entry->begin += (empty ? 0 : (uint64_t)offset) * size;
+    entry->end = entry->begin + (empty ? 0 : (uint64_t)(last - offset + 1) * size);
+    return NULL;
+}
+
+/* The call _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks). */
+static gan_status gani_pickle_tensor(gani_pickle *vm, const gani_value *call) {
+    const gani_value *storage = gani_pickle_item(vm, call, 0, GANI_VALUE_STORAGE);
+    const gani_value *offset = gani_pickle_item(vm, call, 1, GANI_VALUE_NUMBER);
+    const gani_value *sizes = gani_pickle_item(vm, call, 2, GANI_VALUE_TUPLE);
+    const gani_value *strides = gani_pickle_item(vm, call, 3, GANI_VALUE_TUPLE);
+    gani_entry entry;
+    memset(&entry, 0, sizeof entry);
+    if (!storage || !offset || !sizes || !strides || sizes->count != strides->count ||
+        offset->number < 0 || offset->number > storage->count) {
+        return gani_pickle_wrong(vm, "(storage, offset, size, stride ...) expected");
+    }
+    if (sizes->count > GAN_MAX_RANK) {
+        return gani_error(vm->checkpoint->ctx, GAN_ERR_UNSUPPORTED,
+                          "pickle: tensors of at most %d dimensions expected, found %ld",
+                          GAN_MAX_RANK, (long)sizes->count);
+    }
+    entry.dtype = &gani_dtypes[gani_pickle_globals[storage->global].dtype];
+    entry.begin = (uint64_t)storage->number;
+    const char *wrong =
+        gani_pickle_window(vm, &entry, sizes, strides, offset->number, storage->count);
+    if (wrong) {
+        return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                          "damaged pickle: %s expected, found shape %s at element %ld of %ld",
+                          wrong, gani_print_shape(&entry.shape).text, (long)offset->number,
+                          (long)storage->count);
+    }
+    if (vm->tensor_count >= GANI_MAX_PICKLE_TENSORS) {
+        return gani_pickle_limit(vm, "tensors", GANI_MAX_PICKLE_TENSORS);
+    }
+    void *items = vm->tensors;
+    gan_status status =
+        gani_pickle_room(vm, &items, &vm->tensor_capacity, vm->tensor_count, sizeof *vm->tensors);
+    vm->tensors = (gani_entry *)items;
+    if (!status) {
+        vm->tensors[vm->tensor_count] = entry;
+        vm->stack_count -= 2;
+        status = gani_pickle_make(vm, GANI_VALUE_TENSOR, vm->tensor_count++, 0);
+    }
+    return status;
+}
+
+/* REDUCE: global, arguments -> result. */
+static gan_status gani_pickle_reduce(gani_pickle *vm) {
+    const gani_value *call = gani_pickle_top(vm, 0), *global = gani_pickle_top(vm, 1);
+    if (!call || !global || call->kind != GANI_VALUE_TUPLE || global->kind != GANI_VALUE_GLOBAL) {
+        return gani_pickle_wrong(vm, "a global and its arguments expected");
+    }
+    switch (gani_pickle_globals[global->number].kind) {
+    case GANI_GLOBAL_TENSOR:
+        return gani_pickle_tensor(vm, call);
+    case GANI_GLOBAL_PARAMETER:
+        if (gani_pickle_item(vm, call, 0, GANI_VALUE_TENSOR)) {
+            vm->stack_count -= 2;
+            return gani_pickle_push(vm, vm->links[call->first].value);
+        }
+        break;
+    case GANI_GLOBAL_DICT:
+        if (call->count == 0) {
+            vm->stack_count -= 2;
+            return gani_pickle_make(vm, GANI_VALUE_DICT, 0, 0);
+        }
+        break;
+    case GANI_GLOBAL_STORAGE:
+        break;
+    }
+    return gani_pickle_wrong(vm, "other arguments expected");
+}
+
+/* --- the machine ------------------------------------------------------------ */
+
+static int64_t gani_pickle_integer(const unsigned char *bytes, size_t size) {
+    uint64_t bits = size && bytes[size - 1] & 0x80u ? UINT64_MAX : 0;
+    for (size_t i = size; i > 0; i--) {
+        bits = bits << 8 | bytes[i - 1];
+    }
+    return bits >> 63 ? -(int64_t)(~bits) - 1 : (int64_t)bits;
+}
+
+/* What an opcode does with its argument; `with` says more. */
+typedef enum gani_opcode_kind {
+    GANI_OPCODE_PROTOCOL,
+    GANI_OPCODE_STOP,
+    GANI_OPCODE_MARK,
+    GANI_OPCODE_OTHER,
+    GANI_OPCODE_UNSIGNED,
+    GANI_OPCODE_SIGNED,
+    GANI_OPCODE_TEXT,
+    GANI_OPCODE_GLOBAL,
+    GANI_OPCODE_EMPTY,  /* with: kind of container */
+    GANI_OPCODE_TUPLE,  /* with: so many items; 0: all from the mark */
+    GANI_OPCODE_EXTEND, /* with: kind of container; appends all from the mark */
+    GANI_OPCODE_ADD,    /* the same with one item or pair */
+    GANI_OPCODE_PUT,
+    GANI_OPCODE_GET,
+    GANI_OPCODE_REDUCE,
+    GANI_OPCODE_BUILD,
+    GANI_OPCODE_STORAGE
+} gani_opcode_kind;
+
+enum { GANI_ARGUMENT_LINES = -8 }; /* two lines */
+
+/* argument: its bytes; -1, -4: a length of so many bytes, then as many bytes. */
+static const struct gani_opcode {
+    unsigned char code;
+    signed char argument;
+    gani_opcode_kind kind;
+    int with;
+} gani_opcodes[] = {
+    {0x80, 1, GANI_OPCODE_PROTOCOL, 0},
+    {'.', 0, GANI_OPCODE_STOP, 0},
+    {'(', 0, GANI_OPCODE_MARK, 0},
+    {'N', 0, GANI_OPCODE_OTHER, 0},
+    {0x88, 0, GANI_OPCODE_OTHER, 0}, /* true */
+    {0x89, 0, GANI_OPCODE_OTHER, 0}, /* false */
+    {'G', 8, GANI_OPCODE_OTHER, 0},  /* a fraction */
+    {'K', 1, GANI_OPCODE_UNSIGNED, 0},
+    {'M', 2, GANI_OPCODE_UNSIGNED, 0},
+    {'J', 4, GANI_OPCODE_SIGNED, 0},
+    {0x8a, -1, GANI_OPCODE_SIGNED, 0},
+    {'X', -4, GANI_OPCODE_TEXT, 0},
+    {'U', -1, GANI_OPCODE_TEXT, 0},
+    {'T', -4, GANI_OPCODE_TEXT, 0},
+    {'c', GANI_ARGUMENT_LINES, GANI_OPCODE_GLOBAL, 0},
+    {')', 0, GANI_OPCODE_EMPTY, GANI_VALUE_TUPLE},
+    {']', 0, GANI_OPCODE_EMPTY, GANI_VALUE_LIST},
+    {'}', 0, GANI_OPCODE_EMPTY, GANI_VALUE_DICT},
+    {'t', 0, GANI_OPCODE_TUPLE, 0},
+    {0x85, 0, GANI_OPCODE_TUPLE, 1},
+    {0x86, 0, GANI_OPCODE_TUPLE, 2},
+    {0x87, 0, GANI_OPCODE_TUPLE, 3},
+    {'e', 0, GANI_OPCODE_EXTEND, GANI_VALUE_LIST},
+    {'u', 0, GANI_OPCODE_EXTEND, GANI_VALUE_DICT},
+    {'a', 0, GANI_OPCODE_ADD, GANI_VALUE_LIST},
+    {'s', 0, GANI_OPCODE_ADD, GANI_VALUE_DICT},
+    {'q', 1, GANI_OPCODE_PUT, 0},
+    {'r', 4, GANI_OPCODE_PUT, 0},
+    {'h', 1, GANI_OPCODE_GET, 0},
+    {'j', 4, GANI_OPCODE_GET, 0},
+    {'R', 0, GANI_OPCODE_REDUCE, 0},
+    {'b', 0, GANI_OPCODE_BUILD, 0},
+    {'Q', 0, GANI_OPCODE_STORAGE, 0},
+};
+
+static gan_status gani_pickle_tuple(gani_pickle *vm, int items) {
+    const int from = items ? vm->stack_count - items : gani_pickle_mark(vm) + 1;
+    if (items ? !gani_pickle_top(vm, items - 1) : from == 0) {
+        return gani_pickle_wrong(vm, "too few values for a tuple");
+    }
+    void *values = vm->values;
+    gan_status status =
+        gani_pickle_room(vm, &values, &vm->value_capacity, vm->value_count, sizeof *vm->values);
+    vm->values = (gani_value *)values;
+    if (status) {
+        return status;
+    }
+    const int tuple = vm->value_count++;
+    memset(&vm->values[tuple], 0, sizeof *vm->values);
+    vm->values[tuple].kind = GANI_VALUE_TUPLE;
+    status = gani_pickle_append(vm, tuple, from);
+    vm->stack_count -= status || items ? 0 : 1; /* the mark */
+    return status ? status : gani_pickle_push(vm, tuple);
+}
+
+/* Appends to the list or dictionary that stands below one item or pair, or below the mark. */
+static gan_status gani_pickle_extend(gani_pickle *vm, gani_value_kind kind, int marked) {
+    const int items = kind == GANI_VALUE_DICT ? 2 : 1;
+    const int from = marked ? gani_pickle_mark(vm) + 1 : vm->stack_count - items;
+    const int below = from - (marked ? 2 : 1); /* place of the container */
+    const int valid = marked ? below >= 0 : gani_pickle_top(vm, items) != NULL;
+    const int container = valid ? vm->stack[below] : 0;
+    if (container == 0 || vm->values[container].kind != kind ||
+        (vm->stack_count - from) % items != 0) {
+        return gani_pickle_wrong(vm, "a container and its items expected");
+    }
+    gan_status status = gani_pickle_append(vm, container, from);
+    vm->stack_count = below + 1;
+    return status;
+}
+
+static gan_status gani_pickle_put(gani_pickle *vm, uint64_t index) {
+    if (!gani_pickle_top(vm, 0)) {
+        return gani_pickle_wrong(vm, "a value to keep expected");
+    }
+    if (index >= GANI_MAX_PICKLE_VALUES) {
+        return gani_pickle_limit(vm, "values", GANI_MAX_PICKLE_VALUES);
+    }
+    void *items = vm->memo;
+    const int ok = gani_grow(vm->checkpoint->ctx, &items, &vm->memo_capacity, (int)index + 1,
+                             sizeof *vm->memo);
+    vm->memo = (int *)items;
+    if (!ok) {
+        return GAN_ERR_MEMORY;
+    }
+    while (vm->memo_count <= (int)index) {
+        vm->memo[vm->memo_count++] = 0;
+    }
+    vm->memo[index] = vm->stack[vm->stack_count - 1];
+    return GAN_OK;
+}
+
+static gan_status gani_pickle_get(gani_pickle *vm, uint64_t index) {
+    const int value = index < (uint64_t)vm->memo_count ? vm->memo[index] : 0;
+    return value ? gani_pickle_push(vm, value) : gani_pickle_wrong(vm, "nothing was kept there");
+}
+
+/* An object's own attributes ("_metadata" of a state dictionary) are dropped. */
+static gan_status gani_pickle_build(gani_pickle *vm) {
+    const gani_value *object = gani_pickle_top(vm, 1);
+    if (!object || object->kind != GANI_VALUE_DICT) {
+        return gani_pickle_wrong(vm, "a dictionary with attributes expected");
+    }
+    vm->stack_count--;
+    return GAN_OK;
+}
+
+static gan_status gani_pickle_protocol(const gani_pickle *vm, unsigned version) {
+    if (vm->at > 0) {
+        return gani_pickle_wrong(vm, "it begins twice");
+    }
+    return version == 2
+               ? GAN_OK
+               : gani_error(vm->checkpoint->ctx, GAN_ERR_UNSUPPORTED,
+                            "pickle: protocol 2 expected, as torch.save writes if not told "
+                            "otherwise, found %u",
+                            version);
+}
+
+static gan_status gani_pickle_do(gani_pickle *vm, const struct gani_opcode *op,
+                                 const unsigned char *argument, size_t length) {
+    switch (op->kind) {
+    case GANI_OPCODE_PROTOCOL:
+        return gani_pickle_protocol(vm, argument[0]);
+    case GANI_OPCODE_MARK:
+        return gani_pickle_push(vm, 0);
+    case GANI_OPCODE_OTHER:
+        return gani_pickle_make(vm, GANI_VALUE_OTHER, 0, 0);
+    case GANI_OPCODE_UNSIGNED:
+        return gani_pickle_make(vm, GANI_VALUE_NUMBER,
+                                (int64_t)(length == 1 ? argument[0] : gani_get_le16(argument)), 0);
+    case GANI_OPCODE_SIGNED:
+        return length > 8 ? gani_pickle_make(vm, GANI_VALUE_OTHER, 0, 0)
+                          : gani_pickle_make(vm, GANI_VALUE_NUMBER,
+                                             gani_pickle_integer(argument, length), 0);
+    case GANI_OPCODE_TEXT:
+        return gani_pickle_make(vm, GANI_VALUE_TEXT, argument - vm->bytes, (int64_t)length);
+    case GANI_OPCODE_GLOBAL:
+        return gani_pickle_global(vm, argument, length);
+    case GANI_OPCODE_EMPTY:
+        return gani_pickle_make(vm, (gani_value_kind)op->with, 0, 0);
+    case GANI_OPCODE_TUPLE:
+        return gani_pickle_tuple(vm, op->with);
+    case GANI_OPCODE_EXTEND:
+    case GANI_OPCODE_ADD:
+        return gani_pickle_extend(vm, (gani_value_kind)op->with, op->kind == GANI_OPCODE_EXTEND);
+    case GANI_OPCODE_PUT:
+        return gani_pickle_put(vm, length == 1 ? argument[0] : gani_get_le32(argument));
+    case GANI_OPCODE_GET:
+        return gani_pickle_get(vm, length == 1 ? argument[0] : gani_get_le32(argument));
+    case GANI_OPCODE_REDUCE:
+        return gani_pickle_reduce(vm);
+    case GANI_OPCODE_BUILD:
+        return gani_pickle_build(vm);
+    case GANI_OPCODE_STORAGE:
+        return gani_pickle_storage(vm);
+    case GANI_OPCODE_STOP:
+        break;
+    }
+    return vm->stack_count == 1 && vm->stack[0]
+               ? GAN_OK
+               : gani_pickle_wrong(vm, "one value at the end expected");
+}
+
+static const struct gani_opcode *gani_opcode_find(unsigned char code) {
+    for (size_t i = 0; i < sizeof gani_opcodes / sizeof gani_opcodes[0]; i++) {
+        if (gani_opcodes[i].code == code) {
+            return &gani_opcodes[i];
+        }
+    }
+    return NULL;
+}
+
+/* Bytes of an opcode's argument at `at`, with those of its length; *head: of the length alone.
+ * SIZE_MAX where the pickle ends before. */
+static size_t gani_opcode_argument(const gani_pickle *vm, const struct gani_opcode *op, size_t at,
+                                   size_t *head) {
+    const unsigned char *bytes = vm->bytes + at;
+    const size_t left = vm->size - at;
+    size_t size = (size_t)op->argument;
+    *head = 0;
+    if (op->argument == GANI_ARGUMENT_LINES) {
+        const unsigned char *one = (const unsigned char *)memchr(bytes, '\n', left);
+        const unsigned char *two =
+            one ? (const unsigned char *)memchr(one + 1, '\n', left - (size_t)(one + 1 - bytes))
+                : NULL;
+        return two ? (size_t)(two + 1 - bytes) : SIZE_MAX;
+    }
+    if (op->argument < 0) {
+        *head = (size_t)-op->argument;
+        size = *head > left ? SIZE_MAX - 4 : *head == 1 ? bytes[0] : gani_get_le32(bytes);
+        size += *head;
+    }
+    return size <= left ? size : SIZE_MAX;
+}
+
+/* Runs the pickle; what it made is then on the stack. */
+static gan_status gani_pickle_run(gani_pickle *vm) {
+    for (size_t next = 0; next < vm->size;) {
+        const struct gani_opcode *op = gani_opcode_find(vm->bytes[next]);
+        size_t head;
+        vm->at = next;
+        if (!op || (next == 0 && op->kind != GANI_OPCODE_PROTOCOL)) {
+            return gani_pickle_wrong(vm, op ? "pickle protocol 2 expected"
+                                            : "an opcode that plain data does not need");
+        }
+        const size_t size = gani_opcode_argument(vm, op, next + 1, &head);
+        if (size == SIZE_MAX) {
+            return gani_pickle_wrong(vm, "an argument runs over its end");
+        }
+        gan_status status = gani_pickle_do(vm, op, vm->bytes + next + 1 + head, size - head);
+        if (status || op->kind == GANI_OPCODE_STOP) {
+            return status;
+        }
+        next += 1 + size;
+    }
+    vm->at = vm->size - 1;
+    return gani_pickle_wrong(vm, "it ends without a stop");
+}
+
+/* --- the object's tensors ------------------------------------------------------ */
+
+/* Name of a tensor in the making. */
+typedef struct gani_path {
+    char text[GANI_MAX_TENSOR_NAME];
+    int size;
+} gani_path;
+
+/* Appends ".text", or the text alone at the start. */
+static gan_status gani_path_add(const gani_pickle *vm, gani_path *path, const char *text,
+                                size_t length) {
+    if (length >= sizeof path->text - 1 - (size_t)path->size) {
+        return gani_pickle_limit(vm, "bytes for the name of a tensor", GANI_MAX_TENSOR_NAME);
+    }
+    if (memchr(text, 0, length)) {
+        return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                          "pickle: a name without zero bytes expected");
+    }
+    if (path->size) {
+        path->text[path->size++] = '.';
+    }
+    memcpy(path->text + path->size, text, length);
+    path->size += (int)length;
+    path->text[path->size] = 0;
+    return GAN_OK;
+}
+
+/* A tensor of the object: joins the list, its name the names. */
+static gan_status gani_pickle_found(gani_pickle *vm, const gani_entry *tensor,
+                                    const gani_path *path, gani_text *names) {
+    gan_checkpoint *checkpoint = vm->checkpoint;
+    if (checkpoint->count >= GANI_MAX_PICKLE_TENSORS) {
+        return gani_pickle_limit(vm, "tensors", GANI_MAX_PICKLE_TENSORS);
+    }
+    gani_text_put(names, path->size ? path->text : "tensor");
+    gani_text_add(names, "", 1);
+    return names->failed ? GAN_ERR_MEMORY : gani_checkpoint_add(checkpoint, tensor);
+}
+
+/* Walks over a value and everything in it. */
+static gan_status gani_pickle_walk(gani_pickle *vm, int index, gani_path *path, int depth,
+                                   gani_text *names) {
+    const gani_value *value = &vm->values[index];
+    gan_status status = GAN_OK;
+    if (vm->steps++ >= GANI_MAX_PICKLE_VALUES) {
+        return gani_pickle_limit(vm, "values", GANI_MAX_PICKLE_VALUES);
+    }
+    if (depth > GANI_MAX_PICKLE_DEPTH) {
+        return gani_pickle_limit(vm, "containers in one another", GANI_MAX_PICKLE_DEPTH);
+    }
+    if (value->kind == GANI_VALUE_TENSOR) {
+        return gani_pickle_found(vm, &vm->tensors[value->number], path, names);
+    }
+    const int dict = value->kind == GANI_VALUE_DICT;
+    const int listed = value->kind == GANI_VALUE_LIST || value->kind == GANI_VALUE_TUPLE;
+    int link = dict || listed ? value->first : 0;
+    for (int64_t i = 0; link && !status; i++, link = vm->links[link].next) {
+        const gani_value *key = dict ? &vm->values[vm->links[link].value] : NULL;
+        const int size = path->size;
+        char number[24];
+        if (key && key->kind == GANI_VALUE_TEXT) {
+            status =
+                gani_path_add(vm, path, (const char *)vm->bytes + key->number, (size_t)key->count);
+        } else { /* dictionaries with keys of other kinds have no tensors that we name */
+            snprintf(number, sizeof number, "%ld", key ? (long)key->number : (long)i);
+            status = gani_path_add(vm, path, number, strlen(number));
+        }
+        link = dict ? vm->links[link].next : link;
+        if (!status && (!key || key->kind == GANI_VALUE_TEXT || key->kind == GANI_VALUE_NUMBER)) {
+            status = gani_pickle_walk(vm, vm->links[link].value, path, depth + 1, names);
+        }
+        path->size = size;
+        path->text[size] = 0;
+    }
+    return status;
+}
+
+/* The list of tensors from what is on the stack. The checkpoint then owns the names. */
+static gan_status gani_pickle_list(gani_pickle *vm) {
+    gan_checkpoint *checkpoint = vm->checkpoint;
+    gani_path path;
+    gani_text names;
+    uint64_t bytes = 0;
+    memset(&path, 0, sizeof path);
+    memset(&names, 0, sizeof names);
+    names.ctx = checkpoint->ctx;
+    gan_status status = gani_pickle_walk(vm, vm->stack[0], &path, 0, &names);
+    checkpoint->header = (unsigned char *)names.bytes;
+    const char *name = names.bytes;
+    for (int i = 0; i < checkpoint->count && !status; i++, name += strlen(name) + 1) {
+        gani_entry *entry = &checkpoint->entries[i];
+        entry->name = name;
+        bytes += (uint64_t)entry->count * (uint64_t)entry->dtype->size_bytes;
+    }
+    if (!status && checkpoint->count == 0) {
+        status = gani_error(checkpoint->ctx, GAN_ERR_FORMAT, "pickle: no tensors in it");
+    }
+    if (!status && bytes / GANI_MAX_SHARING > vm->zip->file_bytes) {
+        status =
+            gani_error(checkpoint->ctx, GAN_ERR_LIMIT,
+                       "pickle: tensors that share their data %u times at most expected, "
+                       "found %lu bytes in a file of %lu",
+                       GANI_MAX_SHARING, (unsigned long)bytes, (unsigned long)vm->zip->file_bytes);
+    }
+    return status;
+}
+
+/* Runs the pickle that is an entry of the archive. */
+static gan_status gani_pickle_read(gan_checkpoint *checkpoint, const gani_zip *zip,
+                                   const gani_zip_entry *entry, const char *folder) {
+    gan_context *ctx = checkpoint->ctx;
+    gani_pickle vm;
+    memset(&vm, 0, sizeof vm);
+    vm.checkpoint = checkpoint;
+    vm.zip = zip;
+    vm.folder = folder;
+    vm.value_count = vm.link_count = 1; /* number 0 means none */
+    if (entry->method != 0 || entry->size == 0 || entry->size > GANI_MAX_ARCHIVE_PART) {
+        return gani_error(ctx, entry->method ? GAN_ERR_UNSUPPORTED : GAN_ERR_LIMIT,
+                          "%s: a pickle of 1 to %u bytes expected, not compressed, found %lu%s",
+                          entry->name, GANI_MAX_ARCHIVE_PART, (unsigned long)entry->size,
+                          entry->method ? ", compressed" : "");
+    }
+    vm.size = (size_t)entry->size;
+    vm.bytes = (unsigned char *)gani_alloc(ctx, vm.size);
+    gan_status status =
+        vm.bytes ? gani_zip_read(zip, entry->begin, vm.bytes, vm.size) : GAN_ERR_MEMORY;
+    status = status ? status : gani_pickle_run(&vm);
+    status = status ? status : gani_pickle_list(&vm);
+    gani_free(ctx, vm.bytes);
+    gani_free(ctx, vm.values);
+    gani_free(ctx, vm.links);
+    gani_free(ctx, vm.stack);
+    gani_free(ctx, vm.memo);
+    gani_free(ctx, vm.tensors);
+    return status;
+}
+
+/* --- the file ---------------------------------------------------------------- */
+
+/* The pickle of the archive, the only "NAME/data.pkl"; folder gets "NAME/". NULL: there is none, or
+ * several. */
+static const gani_zip_entry *gani_pth_pickle(const gani_zip *zip, char folder[256]) {
+    const gani_zip_entry *found = NULL;
+    for (int i = 0; i < zip->count; i++) {
+        const gani_zip_entry *entry = &zip->entries[i];
+        const char *slash = strchr(entry->name, '/');
+        if (slash && strcmp(slash, "/data.pkl") == 0) {
+            if (found) {
+                return NULL;
+            }
+            found = entry;
+            snprintf(folder, 256, "%.*s", (int)(slash - entry->name) + 1, entry->name);
+        }
+    }
+    return found;
+}
+
+/* TorchScript keeps program text beside the tensors. */
+static int gani_pth_is_script(const gani_zip *zip, const char *folder) {
+    char code[300];
+    snprintf(code, sizeof code, "%scode/", folder);
+    for (int i = 0; i < zip->count; i++) {
+        if (strncmp(zip->entries[i].name, code, strlen(code)) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static gan_status gani_pth_byte_order(gan_checkpoint *checkpoint, const gani_zip *zip,
+                                      const char *folder) {
+    char name[300];
+    unsigned char order[8] = {0};
+    snprintf(name, sizeof name, "%sbyteorder", folder);
+    const gani_zip_entry *entry = gani_zip_entry_find(zip, name);
+    if (!entry) {
+        return GAN_OK;
+    }
+    gan_status status = gani_zip_read(zip, entry->begin, order,
+                                      entry->size < sizeof order ? (size_t)entry->size : 7);
+    checkpoint->big_endian = strcmp((const char *)order, "big") == 0;
+    if (!status && !checkpoint->big_endian && strcmp((const char *)order, "little") != 0) {
+        status = gani_error(checkpoint->ctx, GAN_ERR_FORMAT,
+                            "%s: \"little\" or \"big\" expected, found \"%.7s\"", name,
+                            (const char *)order);
+    }
+    return status;
+}
+
+/* Fills the list of tensors from an archive of `size` bytes. */
+static gan_status gani_pth_parse(gan_checkpoint *checkpoint, uint64_t size) {
+    gani_zip zip;
+    char folder[256];
+    gan_status status = gani_zip_open(&zip, checkpoint->ctx, checkpoint->file, size);
+    const gani_zip_entry *pickle = status ? NULL : gani_pth_pickle(&zip, folder);
+    if (!status && !pickle) {
+        status = gani_error(checkpoint->ctx, GAN_ERR_FORMAT,
+                            "a zip archive with one NAME/data.pkl expected, as torch.save writes");
+    } else if (!status && gani_pth_is_script(&zip, folder)) {
+        status = gani_error(checkpoint->ctx, GAN_ERR_UNSUPPORTED,
+                            "a TorchScript program, not plain tensors; in Python: "
+                            "torch.save(torch.jit.load(path).state_dict(), new_path)");
+    }
+    status = status ? status : gani_pth_byte_order(checkpoint, &zip, folder);
+    status = status ? status : gani_pickle_read(checkpoint, &zip, pickle, folder);
+    gani_zip_close(&zip);
+    return status ? status : gani_checkpoint_names(checkpoint);
+}
+
+/* ============================================================================
+ * >>loading  7.7  OPENING A CHECKPOINT, READING TENSORS, FILLING A STORE
+ *
+ * The container is told by its first bytes, and fills the list of tensors of >>checkpoints; from
+ * there on all are alike.
+ *
+ * Holds:  opening, reading, loading, writing a checkpoint again as safetensors.
+ * Uses:   >>platform  >>nodes (parameters)  >>images (file writer)  >>checkpoints  >>pth
+ * Knows nothing of: models.
+ * ========================================================================= */
+
+/* What a file that we do not read may be, by its first bytes. */
+static const struct gani_container {
+    const char *start;
+    int bytes;
+    const char *text;
+} gani_containers[] = {
+    {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14,
+     "a file of PyTorch before 1.6, not a zip archive; with a newer PyTorch write it again: "
+     "torch.save(torch.load(path, map_location=\"cpu\"), new_path)"},
+    {"\x80", 1, "a pickle, not one of PyTorch's zip archives; write it with torch.save"},
+    {"\x1f\x8b", 2, "compressed with gzip; unpack it first"},
+    {"\x89HDF", 4, "an HDF5 file; convert it to safetensors first"},
+};
+
+static gan_status gani_checkpoint_parse(gan_checkpoint *checkpoint) {
+    unsigned char start[16] = {0};
+    const size_t got = fread(start, 1, sizeof start, checkpoint->file);
+    const long size = fseek(checkpoint->file, 0, SEEK_END) == 0 ? ftell(checkpoint->file) : -1;
+    if (size < 0 || ferror(checkpoint->file) || fseek(checkpoint->file, 0, SEEK_SET) != 0) {
+        return gani_error(checkpoint->ctx, GAN_ERR_FILE, "cannot read it: %s", strerror(errno));
+    }
+    /* "PK" may also be the low bytes of a safetensors header's length, and '{' its first byte */
+    if (memcmp(start, "PK\3\4", 4) == 0 && start[8] != '{') {
+        return gani_pth_parse(checkpoint, (uint64_t)size);
+    }
+    for (size_t i = 0; i < sizeof gani_containers / sizeof gani_containers[0]; i++) {
+        const struct gani_container *row = &gani_containers[i];
+        if (got >= (size_t)row->bytes && start[8] != '{' &&
+            memcmp(start, row->start, (size_t)row->bytes) == 0) {
+            return gani_error(checkpoint->ctx, GAN_ERR_UNSUPPORTED, "%s", row->text);
+        }
+    }
+    return gani_safetensors_parse(checkpoint, (uint64_t)size);
 }
 
 GAN_API void gan_checkpoint_close(gan_checkpoint *checkpoint) {
@@ -16597,6 +17842,77 @@ GAN_API gan_metadata gan_checkpoint_text_at(const gan_checkpoint *checkpoint, in
     return index >= 0 && index < checkpoint->text_count ? checkpoint->texts[index] : none;
 }
 
+/* Reads elements of a tensor in row-major order, low byte first. */
+typedef struct gani_elements {
+    gan_checkpoint *checkpoint;
+    const gani_entry *entry;
+    unsigned char *span; /* a strided tensor's data, as it is in the file; else NULL */
+} gani_elements;
+
+static void gani_elements_close(gani_elements *in) {
+    gani_free(in->checkpoint->ctx, in->span);
+}
+
+static gan_status gani_elements_fail(const gani_elements *in) {
+    return gani_error(in->checkpoint->ctx, GAN_ERR_FILE, "cannot read tensor \"%s\" of %s",
+                      in->entry->name, in->checkpoint->path);
+}
+
+/* gani_elements_close must follow, also after an error. */
+static gan_status gani_elements_open(gani_elements *in, gan_checkpoint *checkpoint,
+                                     const gani_entry *entry) {
+    const uint64_t bytes = entry->end - entry->begin; /* at most those of the file */
+    in->checkpoint = checkpoint;
+    in->entry = entry;
+    in->span = NULL;
+    if (fseek(checkpoint->file, (long)(checkpoint->data_start + entry->begin), SEEK_SET) != 0) {
+        return gani_elements_fail(in);
+    }
+    if (entry->strided) {
+        in->span = (unsigned char *)gani_alloc(checkpoint->ctx, (size_t)bytes);
+        if (!in->span) {
+            return GAN_ERR_MEMORY;
+        }
+        if (fread(in->span, 1, (size_t)bytes, checkpoint->file) != bytes) {
+            return gani_elements_fail(in);
+        }
+    }
+    return GAN_OK;
+}
+
+/* Where element `index` of a strided tensor is, in elements from its first. */
+static size_t gani_strided_place(const gani_entry *entry, size_t index) {
+    size_t place = 0;
+    for (int d = entry->shape.rank - 1; d >= 0; d--) {
+        const size_t extent = (size_t)entry->shape.dim[d];
+        place += index % extent * entry->stride[d];
+        index /= extent;
+    }
+    return place;
+}
+
+/* Elements first ... first+count-1, which follow those of the last call. */
+static gan_status gani_elements_next(gani_elements *in, size_t first, size_t count,
+                                     unsigned char *out) {
+    const size_t size = (size_t)in->entry->dtype->size_bytes;
+    if (!in->span && fread(out, 1, count * size, in->checkpoint->file) != count * size) {
+        return gani_elements_fail(in);
+    }
+    for (size_t i = 0; in->span && i < count; i++) {
+        memcpy(out + i * size, in->span + gani_strided_place(in->entry, first + i) * size, size);
+    }
+    for (size_t i = 0; in->checkpoint->big_endian && i < count; i++) {
+        for (size_t low = i * size, high = low + size - 1; low < high; low++, high--) {
+            const unsigned char byte = out[low];
+            out[low] = out[high];
+            out[high] = byte;
+        }
+    }
+    return GAN_OK;
+}
+
+enum { GANI_READ_BLOCK = 512 }; /* elements that are read at once */
+
 GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, float *out,
                                        size_t count) {
     gan_context *ctx = checkpoint->ctx;
@@ -16607,24 +17923,120 @@ GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, fl
             checkpoint->path, index, (unsigned long)count);
     }
     const gani_entry *entry = &checkpoint->entries[index];
-    const size_t size = (size_t)entry->dtype->size_bytes;
-    unsigned char block[4096]; /* a multiple of every size */
-    if (!entry->dtype->to_float) {
+    const gani_dtype *dtype = entry->dtype;
+    if (!dtype->to_float) {
         return gani_error(ctx, GAN_ERR_UNSUPPORTED,
                           "%s: tensor \"%s\" of type %s cannot be read as floats", checkpoint->path,
-                          entry->name, entry->dtype->name);
+                          entry->name, dtype->name);
     }
-    int ok = fseek(checkpoint->file, (long)(checkpoint->data_start + entry->begin), SEEK_SET) == 0;
-    for (size_t i = 0; i < count && ok;) {
-        const size_t left = (count - i) * size, want = left < sizeof block ? left : sizeof block;
-        ok = fread(block, 1, want, checkpoint->file) == want;
-        for (size_t at = 0; ok && at < want; at += size) {
-            out[i++] = entry->dtype->to_float(block + at);
+    unsigned char block[GANI_READ_BLOCK * 8];
+    gani_elements in;
+    gan_status status = gani_elements_open(&in, checkpoint, entry);
+    for (size_t i = 0; i < count && !status; i += GANI_READ_BLOCK) {
+        const size_t some = count - i < GANI_READ_BLOCK ? count - i : GANI_READ_BLOCK;
+        status = gani_elements_next(&in, i, some, block);
+        for (size_t k = 0; k < some && !status; k++) {
+            out[i + k] = dtype->to_float(block + k * (size_t)dtype->size_bytes);
         }
     }
-    return ok ? GAN_OK
-              : gani_error(ctx, GAN_ERR_FILE, "cannot read tensor \"%s\" of %s", entry->name,
-                           checkpoint->path);
+    gani_elements_close(&in);
+    return status;
+}
+
+/* --- writing again as safetensors ------------------------------------------ */
+
+static int gani_has_prefix(const char *name, const char *prefix) {
+    return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* Tensors whose names begin with `prefix`; of a part of a checkpoint no optimiser state. */
+static int gani_is_exported(const gani_entry *entry, const char *prefix) {
+    return gani_has_prefix(entry->name, prefix) && (!*prefix || entry->kind != GAN_PARAM_STATE);
+}
+
+/* The next tensor to write after number `last` (-1 at first), -1 past the end: widest elements
+ * first, so that all are aligned; *size: bytes of an element, 8 at first. */
+static int gani_next_exported(const gan_checkpoint *checkpoint, const char *prefix, int last,
+                              int *size) {
+    for (; *size > 0; *size /= 2, last = -1) {
+        for (int i = last + 1; i < checkpoint->count; i++) {
+            const gani_entry *entry = &checkpoint->entries[i];
+            if (entry->dtype->size_bytes == *size && gani_is_exported(entry, prefix)) {
+                return i;
+            }
+        }
+    }
+    return -1;
+}
+
+/* Texts: those of the file, if all of it is written; else the one that PyTorch's users expect. */
+static void gani_export_header(gani_text *text, const gan_checkpoint *checkpoint,
+                               const char *prefix) {
+    const int whole = !*prefix && checkpoint->text_count > 0;
+    uint64_t offset = 0;
+    int size = 8;
+    gani_safetensors_begin(text);
+    for (int i = 0; whole && i < checkpoint->text_count; i++) {
+        gani_text_put(text, i ? "," : "");
+        gani_text_pair(text, checkpoint->texts[i].key, checkpoint->texts[i].value);
+    }
+    if (!whole) {
+        gani_text_pair(text, "format", "pt");
+    }
+    gani_text_put(text, "}");
+    for (int i = gani_next_exported(checkpoint, prefix, -1, &size); i >= 0;
+         i = gani_next_exported(checkpoint, prefix, i, &size)) {
+        const gani_entry *entry = &checkpoint->entries[i];
+        gani_safetensors_tensor(text, entry->name + strlen(prefix), entry->dtype, &entry->shape,
+                                entry->count, &offset);
+    }
+    gani_safetensors_end(text);
+}
+
+static gan_status gani_export_tensor(gani_writer *out, gan_checkpoint *checkpoint,
+                                     const gani_entry *entry) {
+    unsigned char block[GANI_READ_BLOCK * 8];
+    gani_elements in;
+    gan_status status = gani_elements_open(&in, checkpoint, entry);
+    for (size_t i = 0; i < entry->count && !status; i += GANI_READ_BLOCK) {
+        const size_t some = entry->count - i < GANI_READ_BLOCK ? entry->count - i : GANI_READ_BLOCK;
+        status = gani_elements_next(&in, i, some, block);
+        if (!status) {
+            gani_writer_put(out, block, some * (size_t)entry->dtype->size_bytes);
+        }
+    }
+    gani_elements_close(&in);
+    return status;
+}
+
+GAN_API gan_status gan_checkpoint_export(gan_checkpoint *checkpoint, const char *path,
+                                         const char *prefix) {
+    gan_context *ctx = checkpoint->ctx;
+    gani_text header;
+    gani_writer out;
+    int size = 8;
+    prefix = prefix ? prefix : "";
+    memset(&header, 0, sizeof header);
+    header.ctx = ctx;
+    if (gani_next_exported(checkpoint, prefix, -1, &size) < 0) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT, "%s has no tensors whose names begin with \"%s\"",
+                          checkpoint->path, prefix);
+    }
+    gani_export_header(&header, checkpoint, prefix);
+    gan_status status = gani_safetensors_check(&header, path);
+    if (!status) {
+        status = gani_writer_open(&out, ctx, path);
+        gani_writer_put(&out, header.bytes, (size_t)header.size);
+        size = 8;
+        for (int i = gani_next_exported(checkpoint, prefix, -1, &size); i >= 0 && !status;
+             i = gani_next_exported(checkpoint, prefix, i, &size)) {
+            status = gani_export_tensor(&out, checkpoint, &checkpoint->entries[i]);
+        }
+        out.status = out.status ? out.status : status; /* then the file goes */
+        status = gani_writer_close(&out);
+    }
+    gani_free(ctx, header.bytes);
+    return status;
 }
 
 /* --- loading into a store -------------------------------------------------- */
@@ -16647,10 +18059,6 @@ static void gani_misfit(gani_misfits *misfits, const char *name) {
         gani_append(misfits->names, (int)sizeof misfits->names, &misfits->size,
                     misfits->size ? ", " : "", name);
     }
-}
-
-static int gani_has_prefix(const char *name, const char *prefix) {
-    return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
 /* Pairs of store and file: from[i] is the tensor of the file for parameter i, or -1 where none is

@@ -1555,7 +1555,11 @@ static void mutated_lists(void) {
 }
 
 static void mutated_safetensors(void) {
-    mutate_corpus("safetensors", fuzz_safetensors, 300);
+    mutate_corpus("safetensors", fuzz_checkpoint, 300);
+}
+
+static void mutated_pth(void) {
+    mutate_corpus("pth", fuzz_checkpoint, 40);
 }
 
 int main(int argc, char **argv) {
@@ -1593,6 +1597,7 @@ int main(int argc, char **argv) {
     TEST(mutated_idx);
     TEST(mutated_lists);
     TEST(mutated_safetensors);
+    TEST(mutated_pth);
     files_end();
     return test_end();
 }

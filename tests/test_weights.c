@@ -1,0 +1,363 @@
+/* test_weights.c - PyTorch's files: what is read from good ones, and what is said of each bad one (tests/corpus/pth,
+ * made by tests/corpus_pth.py).
+ */
+#include "test.h"
+
+#include <unistd.h>
+
+static gan_context *ctx;
+
+/* The path of a file that a test writes; the last one is removed at the end. */
+static const char *scratch(const char *name) {
+    static char path[256];
+    const char *base = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%.200s/gan_test_weights_%ld_%s", base ? base : "/tmp",
+             (long)getpid(), name);
+    return path;
+}
+
+static gan_checkpoint *open_corpus(const char *name) {
+    char path[256];
+    gan_checkpoint *file;
+    snprintf(path, sizeof path, "tests/corpus/pth/%s", name);
+    CHECK(!gan_checkpoint_open(&file, ctx, path), "%s", gan_context_error(ctx));
+    return file;
+}
+
+/* Tensor `name` is of that type and shape, and has these values. */
+static void check_tensor(gan_checkpoint *file, const char *name, const char *dtype,
+                         const char *shape, const float *want) {
+    float values[16];
+    const int index = gan_checkpoint_find(file, name);
+    const gan_checkpoint_tensor tensor = gan_checkpoint_at(file, index);
+    CHECK(index >= 0, "no %s", name);
+    if (index < 0 || tensor.count > 16) {
+        return;
+    }
+    CHECK(strcmp(tensor.dtype, dtype) == 0 &&
+              strcmp(gani_print_shape(&tensor.shape).text, shape) == 0,
+          "%s: %s %s", name, tensor.dtype, gani_print_shape(&tensor.shape).text);
+    CHECK(!gan_checkpoint_read(file, index, values, tensor.count), "%s", gan_context_error(ctx));
+    for (size_t i = 0; i < tensor.count; i++) {
+        CHECK(values[i] == want[i], "%s[%d]: %g", name, (int)i, (double)values[i]);
+    }
+}
+
+static const float six[] = {0, 1, 2, 3, 4, 5};
+
+static void good_files(void) {
+    static const float turned[] = {0, 3, 1, 4, 2, 5}, column[] = {1, 4}, bias[] = {10, 11},
+                       steps[] = {-7};
+    gan_checkpoint *file = open_corpus("good");
+    CHECK(gan_checkpoint_count(file) == 3 &&
+              strcmp(gan_checkpoint_at(file, 0).name, "conv.weight") == 0,
+          "order of the dictionary");
+    check_tensor(file, "conv.weight", "F32", "[2,3]", six);
+    check_tensor(file, "conv.bias", "F32", "[2]", bias);
+    check_tensor(file, "steps", "I64", "[]", steps);
+    gan_checkpoint_close(file);
+
+    file = open_corpus("strided");
+    check_tensor(file, "t", "F32", "[3,2]", turned);
+    check_tensor(file, "column", "F32", "[2]", column);
+    check_tensor(file, "tail", "F32", "[2]", six + 4);
+    check_tensor(file, "one", "F32", "[1,6,1]", six);
+    check_tensor(file, "none", "F32", "[0,4]", NULL);
+    check_tensor(file, "scalar", "F32", "[]", six + 5);
+    gan_checkpoint_close(file);
+
+    file = open_corpus("big_endian");
+    check_tensor(file, "w", "F32", "[2,3]", six);
+    check_tensor(file, "t", "F32", "[3,2]", turned);
+    check_tensor(file, "n", "I64", "[1]", steps);
+    gan_checkpoint_close(file);
+
+    static const char *const plain[] = {"zip64", "zip32"};
+    for (int i = 0; i < 2; i++) {
+        file = open_corpus(plain[i]);
+        check_tensor(file, "w", "F32", "[2,3]", six);
+        gan_checkpoint_close(file);
+    }
+    file = open_corpus("bare");
+    check_tensor(file, "tensor", "F32", "[2,3]", six);
+    gan_checkpoint_close(file);
+}
+
+/* Dictionaries in one another, lists, numbers for keys; what is no tensor is left out. */
+static void nested_names(void) {
+    static const char *const names[] = {
+        "state_dict.module.w", "state_dict.p", "list.0", "list.2.0", "list.2.1",
+        "optimizer.state.0.m"};
+    gan_checkpoint *file = open_corpus("nested");
+    CHECK(gan_checkpoint_count(file) == 6, "%d tensors", gan_checkpoint_count(file));
+    for (int i = 0; i < 6; i++) {
+        check_tensor(file, names[i], "F32", "[2,3]", six);
+    }
+    gan_checkpoint_close(file);
+}
+
+static void number_formats(void) {
+    static const float floats[] = {1.5f, -2.0f}, integers[] = {3, -2}, bytes[] = {3, 254},
+                       truth[] = {1, 0};
+    static const struct {
+        const char *name, *dtype;
+        const float *want;
+    } rows[] = {{"Float", "F32", floats},   {"Half", "F16", floats},   {"BFloat16", "BF16", floats},
+                {"Double", "F64", floats},  {"Long", "I64", integers}, {"Int", "I32", integers},
+                {"Short", "I16", integers}, {"Char", "I8", integers},  {"Byte", "U8", bytes},
+                {"Bool", "BOOL", truth}};
+    gan_checkpoint *file = open_corpus("dtypes"), *again = NULL;
+    const char *path = scratch("dtypes.safetensors");
+    CHECK(!gan_checkpoint_export(file, path, NULL), "%s", gan_context_error(ctx));
+    CHECK(!gan_checkpoint_open(&again, ctx, path), "%s", gan_context_error(ctx));
+    for (int i = 0; i < 10 && again; i++) {
+        check_tensor(file, rows[i].name, rows[i].dtype, "[2]", rows[i].want);
+        check_tensor(again, rows[i].name, rows[i].dtype, "[2]", rows[i].want);
+    }
+    CHECK(strcmp(gan_checkpoint_at(again, 0).dtype, "F64") == 0 &&
+              strcmp(gan_checkpoint_text(again, "format"), "pt") == 0,
+          "wide elements first");
+    gan_checkpoint_close(again);
+    gan_checkpoint_close(file);
+    remove(path);
+}
+
+/* A part of a file, its prefix gone; strided and big-endian data come out plain. */
+static void export_parts(void) {
+    static const float turned[] = {0, 3, 1, 4, 2, 5};
+    const char *path = scratch("part.safetensors");
+    gan_checkpoint *file = open_corpus("nested"), *again = NULL;
+    CHECK(!gan_checkpoint_export(file, path, "state_dict.module."), "%s", gan_context_error(ctx));
+    CHECK(!gan_checkpoint_open(&again, ctx, path), "%s", gan_context_error(ctx));
+    CHECK(gan_checkpoint_count(again) == 1, "%d tensors", gan_checkpoint_count(again));
+    check_tensor(again, "w", "F32", "[2,3]", six);
+    gan_checkpoint_close(again);
+    CHECK(gan_checkpoint_export(file, path, "netG.") == GAN_ERR_ARGUMENT &&
+              strstr(gan_context_error(ctx), "no tensors"),
+          "%s", gan_context_error(ctx));
+    gan_checkpoint_close(file);
+
+    file = open_corpus("big_endian");
+    CHECK(!gan_checkpoint_export(file, path, ""), "%s", gan_context_error(ctx));
+    CHECK(!gan_checkpoint_open(&again, ctx, path), "%s", gan_context_error(ctx));
+    check_tensor(again, "t", "F32", "[3,2]", turned);
+    gan_checkpoint_close(again);
+    gan_checkpoint_close(file);
+    remove(path);
+}
+
+/* What the message has to say of each damaged or hostile file. */
+static const struct bad_file {
+    const char *name;
+    gan_status status;
+    const char *message;
+} bad_files[] = {
+    /* the archive */
+    {"truncated", GAN_ERR_FORMAT, "does not end with its directory"},
+    {"short", GAN_ERR_FORMAT, "too short"},
+    {"comment", GAN_ERR_FORMAT, "does not end with its directory"},
+    {"no_pickle", GAN_ERR_FORMAT, "one NAME/data.pkl"},
+    {"two_pickles", GAN_ERR_FORMAT, "one NAME/data.pkl"},
+    {"duplicate", GAN_ERR_FORMAT, "\"a/data/0\" is there twice"},
+    {"script", GAN_ERR_UNSUPPORTED, "torch.jit.load"},
+    {"byte_order", GAN_ERR_FORMAT, "\"middle\""},
+    {"count", GAN_ERR_FORMAT, "as many entries"},
+    {"count_low", GAN_ERR_FORMAT, "longer than its entries"},
+    {"directory_size", GAN_ERR_FORMAT, "where the end record begins"},
+    {"directory_place", GAN_ERR_FORMAT, "where the end record begins"},
+    {"records_disagree", GAN_ERR_FORMAT, "disagree"},
+    {"locator", GAN_ERR_FORMAT, "before its locator"},
+    {"volumes", GAN_ERR_FORMAT, "disagree"},
+    {"size_lies", GAN_ERR_FORMAT, "overlaps"},
+    {"size_huge", GAN_ERR_FORMAT, "before the directory"},
+    {"size_zip64", GAN_ERR_FORMAT, "before the directory"},
+    {"extra_cut", GAN_ERR_FORMAT, "cut off"},
+    {"compressed", GAN_ERR_FORMAT, "a compressed entry"},
+    {"bomb", GAN_ERR_FORMAT, "a compressed entry"},
+    {"encrypted", GAN_ERR_FORMAT, "encrypted"},
+    {"offset_beyond", GAN_ERR_FORMAT, "beyond the end of the file"},
+    {"offset_wrong", GAN_ERR_FORMAT, "differs from its directory"},
+    {"overlap", GAN_ERR_FORMAT, "overlaps"},
+    {"local_name", GAN_ERR_FORMAT, "differs from its directory"},
+    {"local_size", GAN_ERR_FORMAT, "differs from its directory"},
+    {"local_method", GAN_ERR_FORMAT, "differs from its directory"},
+    {"zero_name", GAN_ERR_FORMAT, "misnamed"},
+    {"pickle_compressed", GAN_ERR_UNSUPPORTED, "compressed"},
+    {"pickle_empty", GAN_ERR_LIMIT, "1 to"},
+    {"legacy", GAN_ERR_UNSUPPORTED, "before 1.6"},
+    {"only_pickle", GAN_ERR_UNSUPPORTED, "write it with torch.save"},
+    /* the pickle: nothing of it runs */
+    {"os_system", GAN_ERR_UNSUPPORTED, "found os.system"},
+    {"eval", GAN_ERR_UNSUPPORTED, "found builtins.eval"},
+    {"module", GAN_ERR_UNSUPPORTED, "found __main__.Net"},
+    {"nested_name", GAN_ERR_UNSUPPORTED, "found torch.nn.Module"},
+    {"set_state", GAN_ERR_FORMAT, "a dictionary with attributes"},
+    {"call_storage", GAN_ERR_FORMAT, "other arguments"},
+    {"call_text", GAN_ERR_FORMAT, "a global and its arguments"},
+    {"opcode_newobj", GAN_ERR_FORMAT, "opcode 0x81"},
+    {"opcode_inst", GAN_ERR_FORMAT, "opcode 0x69"},
+    {"opcode_obj", GAN_ERR_FORMAT, "opcode 0x6f"},
+    {"opcode_persid", GAN_ERR_FORMAT, "opcode 0x50"},
+    {"opcode_ext", GAN_ERR_FORMAT, "opcode 0x82"},
+    {"opcode_pop", GAN_ERR_FORMAT, "opcode 0x30"},
+    {"opcode_dup", GAN_ERR_FORMAT, "opcode 0x32"},
+    {"opcode_float_text", GAN_ERR_FORMAT, "opcode 0x46"},
+    {"opcode_stack_global", GAN_ERR_FORMAT, "opcode 0x93"},
+    {"opcode_memoize", GAN_ERR_FORMAT, "opcode 0x94"},
+    {"opcode_string", GAN_ERR_FORMAT, "opcode 0x53"},
+    {"opcode_long4", GAN_ERR_FORMAT, "opcode 0x8b"},
+    {"opcode_reduce_ex", GAN_ERR_FORMAT, "opcode 0x92"},
+    {"opcode_bytes", GAN_ERR_FORMAT, "opcode 0x42"},
+    {"protocol_4", GAN_ERR_UNSUPPORTED, "found 4"},
+    {"protocol_0", GAN_ERR_FORMAT, "protocol 2"},
+    {"protocol_twice", GAN_ERR_FORMAT, "begins twice"},
+    {"no_stop", GAN_ERR_FORMAT, "without a stop"},
+    {"two_values", GAN_ERR_FORMAT, "one value at the end"},
+    {"nothing", GAN_ERR_FORMAT, "one value at the end"},
+    {"mark_left", GAN_ERR_FORMAT, "one value at the end"},
+    {"no_tensors", GAN_ERR_FORMAT, "no tensors"},
+    {"text_long", GAN_ERR_FORMAT, "runs over its end"},
+    {"long_long", GAN_ERR_FORMAT, "runs over its end"},
+    {"line", GAN_ERR_FORMAT, "runs over its end"},
+    {"underflow_tuple", GAN_ERR_FORMAT, "too few values"},
+    {"underflow_mark", GAN_ERR_FORMAT, "too few values"},
+    {"underflow_reduce", GAN_ERR_FORMAT, "a global and its arguments"},
+    {"append_number", GAN_ERR_FORMAT, "a container and its items"},
+    {"append_mark", GAN_ERR_FORMAT, "a container and its items"},
+    {"odd_items", GAN_ERR_FORMAT, "a container and its items"},
+    {"items_alone", GAN_ERR_FORMAT, "a container and its items"},
+    {"memo_missing", GAN_ERR_FORMAT, "nothing was kept"},
+    {"memo_huge", GAN_ERR_LIMIT, "at most 1048576 values"},
+    {"memo_mark", GAN_ERR_FORMAT, "a value to keep"},
+    {"deep_marks", GAN_ERR_FORMAT, "one value at the end"},
+    {"deep_lists", GAN_ERR_LIMIT, "at most 32 containers"},
+    {"cycle", GAN_ERR_LIMIT, "at most 32 containers"},
+    {"laughs", GAN_ERR_LIMIT, "at most 65536 tensors"},
+    {"sharing", GAN_ERR_LIMIT, "share their data"},
+    {"name_twice", GAN_ERR_FORMAT, "found this twice"},
+    {"name_dots", GAN_ERR_FORMAT, "found this twice"},
+    {"name_zero", GAN_ERR_FORMAT, "zero bytes"},
+    {"name_long", GAN_ERR_LIMIT, "at most 512 bytes"},
+    /* storages and tensors */
+    {"storage_count", GAN_ERR_FORMAT, "7 elements of type F32 expected, found 24 bytes"},
+    {"storage_huge", GAN_ERR_FORMAT, "elements of type F32 expected, found 24 bytes"},
+    {"storage_beyond_64", GAN_ERR_FORMAT, "(\"storage\", type, key, place, elements)"},
+    {"storage_negative", GAN_ERR_FORMAT, "(\"storage\", type, key, place, elements)"},
+    {"storage_missing", GAN_ERR_FORMAT, "found 0 bytes"},
+    {"storage_path", GAN_ERR_FORMAT, "found 0 bytes"},
+    {"storage_odd", GAN_ERR_FORMAT, "found 23 bytes"},
+    {"storage_complex", GAN_ERR_UNSUPPORTED, "found torch.ComplexFloatStorage"},
+    {"storage_tag", GAN_ERR_FORMAT, "(\"storage\", type, key, place, elements)"},
+    {"storage_type", GAN_ERR_FORMAT, "(\"storage\", type, key, place, elements)"},
+    {"storage_number", GAN_ERR_FORMAT, "(\"storage\", type, key, place, elements)"},
+    {"shape_beyond", GAN_ERR_FORMAT, "inside its storage"},
+    {"shape_huge", GAN_ERR_FORMAT, "inside its storage"},
+    {"shape_2_31", GAN_ERR_FORMAT, "whole numbers"},
+    {"shape_negative", GAN_ERR_FORMAT, "whole numbers"},
+    {"shape_text", GAN_ERR_FORMAT, "(storage, offset, size, stride ...)"},
+    {"rank", GAN_ERR_UNSUPPORTED, "at most 5 dimensions"},
+    {"rank_differs", GAN_ERR_FORMAT, "(storage, offset, size, stride ...)"},
+    {"stride_beyond", GAN_ERR_FORMAT, "inside its storage"},
+    {"stride_huge", GAN_ERR_FORMAT, "inside its storage"},
+    {"stride_negative", GAN_ERR_FORMAT, "whole numbers"},
+    {"stride_zero", GAN_ERR_FORMAT, "call .contiguous()"},
+    {"offset_beyond_tensor", GAN_ERR_FORMAT, "inside its storage"},
+    {"offset_huge", GAN_ERR_FORMAT, "(storage, offset, size, stride ...)"},
+    {"offset_negative", GAN_ERR_FORMAT, "(storage, offset, size, stride ...)"},
+    {"offset_end", GAN_ERR_FORMAT, "inside its storage"},
+    {"parameter", GAN_ERR_FORMAT, "other arguments"},
+};
+enum { BAD_FILES = sizeof bad_files / sizeof bad_files[0] };
+
+static void bad_files_are_refused(void) {
+    char path[256];
+    gani_folder corpus;
+    int found = 0;
+    for (int i = 0; i < BAD_FILES; i++) {
+        gan_checkpoint *file;
+        snprintf(path, sizeof path, "tests/corpus/pth/bad_%s", bad_files[i].name);
+        const gan_status status = gan_checkpoint_open(&file, ctx, path);
+        CHECK(status == bad_files[i].status && !file, "%s: %s", bad_files[i].name,
+              gan_status_text(status));
+        CHECK(strstr(gan_context_error(ctx), bad_files[i].message) &&
+                  gani_has_prefix(gan_context_error(ctx), path),
+              "%s: \"%s\"", bad_files[i].name, gan_context_error(ctx));
+        gan_checkpoint_close(file);
+    }
+    if (gani_folder_open(ctx, &corpus, "tests/corpus/pth")) {
+        for (const char *name = gani_folder_next(&corpus); name; name = gani_folder_next(&corpus)) {
+            found += strncmp(name, "bad_", 4) == 0;
+        }
+        gani_folder_close(&corpus);
+    }
+    CHECK(found == BAD_FILES, "%d files, %d rows", found, BAD_FILES);
+}
+
+/* Cut off anywhere, a file is refused. */
+static void every_truncation(void) {
+    unsigned char bytes[4096];
+    const char *path = scratch("cut.pth");
+    FILE *good = fopen("tests/corpus/pth/good", "rb");
+    const size_t size = good ? fread(bytes, 1, sizeof bytes, good) : 0;
+    CHECK(size > 500 && size < sizeof bytes, "%d bytes", (int)size);
+    for (size_t cut = 0; cut < size; cut++) {
+        gan_checkpoint *file = NULL;
+        FILE *out = fopen(path, "wb");
+        CHECK(out && fwrite(bytes, 1, cut, out) == cut && fclose(out) == 0, "cannot write");
+        CHECK(gan_checkpoint_open(&file, ctx, path) == GAN_ERR_FORMAT, "%d bytes", (int)cut);
+        gan_checkpoint_close(file);
+    }
+    if (good) {
+        fclose(good);
+    }
+    remove(path);
+}
+
+/* Every allocation fails once: a clean error, and no leak. */
+static void failing_memory(void) {
+    static const char *const files[] = {"good", "strided", "nested"};
+    const char *path = scratch("memory.safetensors");
+    for (int i = 0; i < 3; i++) {
+        char name[256];
+        gan_status status = GAN_ERR_MEMORY;
+        snprintf(name, sizeof name, "tests/corpus/pth/%s", files[i]);
+        for (int fail = 2; status == GAN_ERR_MEMORY && fail < 200; fail++) {
+            counting counter = {0, 0, 0};
+            gan_context_desc desc;
+            gan_context *in;
+            gan_checkpoint *file;
+            memset(&desc, 0, sizeof desc);
+            desc.allocator.alloc = counting_alloc;
+            desc.allocator.free = counting_free;
+            desc.allocator.user = &counter;
+            CHECK(!gan_context_create(&in, &desc), "no context");
+            counter.fail_at = counter.calls + fail - 1;
+            status = gan_checkpoint_open(&file, in, name);
+            status = status ? status : gan_checkpoint_export(file, path, NULL);
+            CHECK(!status || status == GAN_ERR_MEMORY, "%s, allocation %d: %s", files[i], fail,
+                  gan_context_error(in));
+            gan_checkpoint_close(file);
+            gan_context_destroy(in);
+            CHECK(counter.live == 0, "%s, allocation %d: leak", files[i], fail);
+        }
+        CHECK(!status, "%s: %s", files[i], gan_status_text(status));
+    }
+    remove(path);
+}
+
+int main(int argc, char **argv) {
+    test_begin(argc, argv);
+    if (gan_context_create(&ctx, NULL)) {
+        printf("cannot start: no context\n0 passed, 1 failed\n");
+        return 1;
+    }
+    TEST(good_files);
+    TEST(nested_names);
+    TEST(number_formats);
+    TEST(export_parts);
+    TEST(bad_files_are_refused);
+    TEST(every_truncation);
+    TEST(failing_memory);
+    gan_context_destroy(ctx);
+    return test_end();
+}
