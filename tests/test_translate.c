@@ -120,6 +120,335 @@ static const training_row training_rows[] = {
         "ngf=4 ndf=4 bottleneck=6 rate=0.9 start-rate=0.9 features=1", 28, 4, 1),
 };
 
+/* --- small models -------------------------------------------------------------------------- */
+
+static gan_context *open_context(void) {
+    gan_context *ctx = NULL;
+    CHECK(gan_context_create(&ctx, NULL) == GAN_OK, "no context");
+    return ctx;
+}
+
+static gan_model *open_model(gan_context *ctx, const char *system, int size, const char *options,
+                             int disable_training) {
+    gan_model *model = NULL;
+    gan_model_desc desc = gan_model_defaults(system);
+    desc.height = desc.width = size;
+    desc.batch = 2;
+    desc.options = options;
+    desc.seed = 3;
+    desc.disable_training = disable_training;
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    return model;
+}
+
+static double count_weights(gan_model *model, const char *prefix) {
+    gan_params *params = gan_model_params(model);
+    double count = 0.0;
+    for (int i = 0; i < gan_params_count(params); i++) {
+        const gan_param_info info = gan_params_at(params, i);
+        if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, prefix, strlen(prefix)) == 0) {
+            count += (double)gan_shape_count(info.shape);
+        }
+    }
+    return count;
+}
+
+/* Sizes of the networks as counted from the reference implementations; DualGAN's has no norm at the
+ * innermost level, 128 numbers less. */
+static void sizes_of_networks(void) {
+    static const struct {
+        const char *system, *options;
+        int size;
+        double generator, discriminator;
+        const char *names[2]; /* of parameters */
+    } rows[] = {
+        {"pix2pix", "ngf=8 ndf=16", 32, 261715, 176081, {"generator.model.model.0.weight",
+         "generator.model.model.1.model.3.model.3.model.3.model.4.running_var"}},
+        {"pix2pix", "ngf=8 ndf=16 d-layers=2", 64, 458579, 43729, {"generator.model.model.3.bias",
+         "generator.model.model.1.model.3.model.3.model.3.model.3.model.3.weight"}},
+        {"pix2pix", "ngf=16 ndf=64 d-layers=0", 128, 2617507, 9024,
+         {"generator.model.model.1.model.6.weight", "discriminator.net.5.weight"}},
+        {"cyclegan", "ngf=16 ndf=16", 64, 494083, 175089,
+         {"generator_a.model.10.conv_block.1.weight", "discriminator_b.model.11.bias"}},
+        {"dualgan", "ngf=8 ndf=8", 256, 481803, 66289,
+         {"generator_a.model.model.1.model.2.bias", "discriminator_b.main.3.weight"}},
+        {"discogan", "", 64, 5513856, 2765568,
+         {"generator_a.main.20.weight", "discriminator_b.bn4.weight"}},
+        {"discogan", "bottleneck=100", 64, 7153480, 2765568,
+         {"generator_b.main.26.weight", "discriminator_a.conv5.weight"}},
+    };
+    gan_context *ctx = open_context();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_model *model = open_model(ctx, rows[i].system, rows[i].size, rows[i].options, 0);
+        const double nets = gan_system_find(rows[i].system)->two_way ? 2.0 : 1.0;
+        const double g = count_weights(model, "generator") / nets;
+        const double d = count_weights(model, "discriminator") / nets;
+        CHECK(g == rows[i].generator && d == rows[i].discriminator,
+              "%s %s: %.0f and %.0f weights", rows[i].system, rows[i].options, g, d);
+        for (int k = 0; k < 2; k++) {
+            CHECK(gan_params_find(gan_model_params(model), rows[i].names[k]).data, "%s: no %s",
+                  rows[i].system, rows[i].names[k]);
+        }
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* Sides of the map of scores, from the receptive field and the strides. */
+static void patches(void) {
+    static const int rows[][3] = {/* halvings, side, scores on a side */
+                                  {0, 20, 20}, {1, 32, 14}, {2, 64, 14}, {3, 64, 6}, {3, 256, 30},
+                                  {4, 256, 14}, {5, 256, 6}};
+    gan_context *ctx = open_context();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_params *params = NULL;
+        gan_graph *g = NULL;
+        gani_patch_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.ndf = 1;
+        desc.layers = rows[i][0];
+        desc.norm = GAN_NORM_BATCH;
+        CHECK(gan_params_create(&params, ctx, 1) == GAN_OK, "no parameters");
+        CHECK(gan_graph_create(&g, ctx, params) == GAN_OK, "no graph");
+        gan_tensor x = gan_input(g, "x", gan_shape4(1, 6, rows[i][1], rows[i][1]));
+        const gan_shape shape = gan_tensor_shape(g, gani_patch_discriminator(g, &desc, x, NULL));
+        CHECK(shape.rank == 4 && shape.dim[1] == 1 && shape.dim[2] == rows[i][2] &&
+                  shape.dim[3] == rows[i][2],
+              "%d halvings of %d: %d x %d scores", rows[i][0], rows[i][1], shape.dim[2],
+              shape.dim[3]);
+        gan_graph_destroy(g);
+        gan_params_destroy(params);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* --- translating --------------------------------------------------------------------------- */
+
+enum { WIDE = 37, HIGH = 22, IMAGE = 3 * WIDE * HIGH };
+
+/* One image of a size that no network takes as it is, in [-1,1]. */
+static void translate(gan_model *model, const char *inputs, float *out) {
+    static float image[IMAGE];
+    fill_random(image, IMAGE, "image", SEED, -1.0f, 1.0f);
+    memset(out, 0, IMAGE * sizeof *out);
+    const gan_status status = gan_model_translate(model, image, 1, HIGH, WIDE, inputs, out);
+    CHECK(status == GAN_OK, "%s: %s", inputs ? inputs : "", gan_context_error(model->ctx));
+    for (int i = 0; i < IMAGE; i++) {
+        if (!(out[i] >= -1.0f && out[i] <= 1.0f)) {
+            CHECK(0, "[%d] is %g", i, (double)out[i]);
+            break;
+        }
+    }
+}
+
+static int same(const float *a, const float *b) {
+    return memcmp(a, b, IMAGE * sizeof *a) == 0;
+}
+
+/* Dropout and the statistics of the image are on unless switched off; the seed is dropout's. */
+static void switches(void) {
+    static float standard[IMAGE], other[IMAGE], still[IMAGE], running[IMAGE];
+    gan_context *ctx = open_context();
+    gan_model *model = open_model(ctx, "pix2pix", 64, "ngf=4 ndf=4", 1);
+    translate(model, NULL, standard);
+    translate(model, "seed=0 dropout=1 running-stats=0", other);
+    CHECK(same(standard, other), "the standard is to drop and to take the image's statistics");
+    translate(model, "seed=1", other);
+    CHECK(!same(standard, other), "another seed drops other units");
+    translate(model, "dropout=0", still);
+    translate(model, "seed=1 dropout=0", other);
+    CHECK(same(still, other) && !same(still, standard), "without dropout the seed does nothing");
+    translate(model, "dropout=0 running-stats=1", running);
+    CHECK(!same(running, still), "running statistics are others");
+    CHECK(gan_model_translate(model, standard, 1, HIGH, WIDE, "running=1", other) ==
+              GAN_ERR_ARGUMENT,
+          "an input there is not");
+    CHECK(gan_model_translate(model, standard, 1, HIGH, WIDE, "direction=ba", other) ==
+              GAN_ERR_ARGUMENT,
+          "one direction only");
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+/* Running statistics that are those of the image give what the image's own give. */
+static void running_statistics(void) {
+    static float images[2 * 3 * 32 * 32], own[3 * 32 * 32], running[3 * 32 * 32];
+    gan_context *ctx = open_context();
+    gan_model *model = open_model(ctx, "pix2pix", 32, "ngf=4 ndf=4 dropout=0 lr=0", 0);
+    const size_t pixels = sizeof own / sizeof own[0];
+    fill_random(images, pixels, "image", SEED, -1.0f, 1.0f);
+    memcpy(images + pixels, images, sizeof own); /* a batch of twice the same */
+    for (int step = 0; step < 200; step++) {
+        CHECK(gan_model_fill(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+        memcpy(gan_model_feed(model, "real_a", NULL), images, sizeof images);
+        CHECK(gan_model_step(model) == GAN_OK, "%s", gan_context_error(ctx));
+    }
+    gan_model_translate(model, images, 1, 32, 32, NULL, own);
+    gan_model_translate(model, images, 1, 32, 32, "running-stats=1", running);
+    double worst = 0.0;
+    for (size_t i = 0; i < pixels; i++) {
+        worst = fmax(worst, fabs((double)own[i] - (double)running[i]));
+    }
+    /* running variances are unbiased: at most 8/7 of the image's, in a map of 2 x 2 twice */
+    CHECK(worst > 0.0 && worst < 0.05, "differs by %g", worst);
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
+/* With equal weights both directions are the same network. */
+static void directions(void) {
+    static const char *const rows[][2] = {{"cyclegan", "ngf=4 ndf=4 blocks=1"},
+                                          {"cyclegan", "net=unet ngf=4 ndf=4"},
+                                          {"dualgan", "ngf=4 ndf=4"},
+                                          {"discogan", "ngf=4 ndf=4"}};
+    static float ab[IMAGE], ba[IMAGE];
+    gan_context *ctx = open_context();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_model *model = open_model(ctx, rows[i][0], 32, rows[i][1], 1);
+        gan_params *params = gan_model_params(model);
+        translate(model, "direction=ab", ab);
+        translate(model, "direction=ba", ba);
+        CHECK(!same(ab, ba), "%s: two networks", rows[i][0]);
+        for (int k = 0; k < gan_params_count(params); k++) {
+            const gan_param_info a = gan_params_at(params, k);
+            char name[GANI_MAX_NAME];
+            if (strncmp(a.name, "generator_a.", 12) == 0) {
+                snprintf(name, sizeof name, "generator_b.%s", a.name + 12);
+                memcpy(gan_params_find(params, name).data, a.data,
+                       gan_shape_count(a.shape) * sizeof(float));
+            }
+        }
+        translate(model, "direction=ba", ba);
+        CHECK(same(ab, ba), "%s: equal weights", rows[i][0]);
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* Domains with other numbers of channels. */
+static void channels(void) {
+    static const char *const rows[][2] = {{"pix2pix", "ngf=4 ndf=4"},
+                                          {"pix2pix", "ngf=4 ndf=4 direction=ba"},
+                                          {"cyclegan", "ngf=4 ndf=4 blocks=1 identity=0"},
+                                          {"dualgan", "ngf=4 ndf=4"},
+                                          {"discogan", "ngf=4 ndf=4"}};
+    gan_context *ctx = open_context();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_model *model = NULL;
+        gan_model_info info;
+        gan_model_desc desc = gan_model_defaults(rows[i][0]);
+        desc.height = desc.width = 32;
+        desc.batch = 2;
+        desc.channels = 1;
+        desc.channels_b = 3;
+        desc.options = rows[i][1];
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
+        const int ba = strstr(rows[i][1], "direction=ba") != NULL;
+        CHECK(info.translate_in == (ba ? 3 : 1) && info.translate_out == (ba ? 1 : 3),
+              "%s %s: %d to %d channels", rows[i][0], rows[i][1], info.translate_in,
+              info.translate_out);
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* --- what is computed ---------------------------------------------------------------------- */
+
+/* Multiply-adds of a step: a generator's forward pass is 28.5e6, a discriminator's 11.5e6. Six and
+ * four passes cost three times that; the frozen discriminators cost their pass and its way back to
+ * the image, 46e6; layers that see nothing but data have no way back. */
+static void work_and_memory(void) {
+    gan_context *ctx = open_context();
+    gan_model_info info;
+    gan_model *model = open_model(ctx, "cyclegan", 64, "ngf=8 ndf=16 blocks=3", 0);
+    CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
+    const double most = info.batch * (18.0 * 28508160.0 + 16.0 * 11476992.0);
+    CHECK(info.train_multiply_adds < most && info.train_multiply_adds > 0.95 * most,
+          "%g multiply-adds, expected a little less than %g", info.train_multiply_adds, most);
+    gan_model_destroy(model);
+
+    static const char *const rows[][2] = {{"cyclegan", "ngf=32 ndf=8"}, {"pix2pix", "ngf=32 ndf=8"}};
+    for (int i = 0; i < 2; i++) {
+        model = open_model(ctx, rows[i][0], 256, rows[i][1], 1);
+        CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
+        const double weights = 4.0 * count_weights(model, "generator") / (i ? 1.0 : 2.0);
+        const double largest = 4.0 * (i ? 64.0 * 128.0 * 128.0 : 32.0 * 256.0 * 256.0);
+        const double beside = (double)info.translate_bytes - weights;
+        CHECK(beside < 3.0 * largest, "%s: translating takes %.2f times the largest map",
+              rows[i][0], beside / largest);
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* Sum of |weights| of the networks that begin so. */
+static double weight_sum(gan_model *model, const char *prefix, double *largest) {
+    gan_params *params = gan_model_params(model);
+    double sum = 0.0;
+    *largest = 0.0;
+    for (int i = 0; i < gan_params_count(params); i++) {
+        const gan_param_info info = gan_params_at(params, i);
+        if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, prefix, strlen(prefix)) == 0) {
+            for (size_t k = 0; k < gan_shape_count(info.shape); k++) {
+                const double value = fabs((double)info.data[k]);
+                sum += value;
+                *largest = value > *largest ? value : *largest;
+            }
+        }
+    }
+    return sum;
+}
+
+/* Which networks learn in which step; that DualGAN's critics stay within their bounds. */
+static void turns(void) {
+    static const struct {
+        const char *system, *options;
+        const char *learn_d, *learn_g; /* in steps 0, 1, 2 ... */
+        double clip;
+    } rows[] = {
+        {"cyclegan", "ngf=4 ndf=4 blocks=1 d-layers=1", "1111", "1111", 0.0},
+        {"dualgan", "ngf=4 ndf=4", "1111", "0010", 0.01},
+        {"dualgan", "ngf=4 ndf=4 loss=classic n-critic=1", "1111", "1111", 0.0},
+        {"discogan", "ngf=4 ndf=4", "001001", "110110", 0.0},
+    };
+    gan_context *ctx = open_context();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_model *model = open_model(ctx, rows[i].system, 32, rows[i].options, 0);
+        for (int step = 0; rows[i].learn_d[step]; step++) {
+            double largest;
+            const double d = weight_sum(model, "discriminator", &largest);
+            const double g = weight_sum(model, "generator", &largest);
+            CHECK(gan_model_fill(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+            fill_random(gan_model_feed(model, "real_a", NULL), 2 * 3 * 32 * 32, "a", SEED, -1.0f,
+                        1.0f);
+            CHECK(gan_model_step(model) == GAN_OK, "%s", gan_context_error(ctx));
+            const int g_moved = weight_sum(model, "generator", &largest) != g;
+            const int d_moved = weight_sum(model, "discriminator", &largest) != d;
+            CHECK(g_moved == rows[i].learn_g[step] - '0' && d_moved == rows[i].learn_d[step] - '0',
+                  "%s, step %d: generators %d, discriminators %d", rows[i].system, step, g_moved,
+                  d_moved);
+            CHECK(rows[i].clip == 0.0 || largest <= rows[i].clip, "weights up to %g", largest);
+        }
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+static void sizes_that_do_not_fit(void) {
+    static const char *const systems[] = {"pix2pix", "cyclegan", "dualgan", "discogan"};
+    gan_context *ctx = open_context();
+    for (int i = 0; i < 4; i++) {
+        gan_model *model = NULL;
+        gan_model_desc desc = gan_model_defaults(systems[i]);
+        desc.height = desc.width = 30;
+        desc.options = "ngf=4 ndf=4";
+        const gan_status status = gan_model_create(&model, ctx, &desc);
+        CHECK(status != GAN_OK && !model, "%s: 30 x 30 is no size for it", systems[i]);
+    }
+    gan_context_destroy(ctx);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     for (size_t i = 0; i < sizeof unet_rows / sizeof unet_rows[0]; i++) {
@@ -127,5 +456,14 @@ int main(int argc, char **argv) {
         test_run(current_unet->name, run_unet);
     }
     run_training_rows(training_rows, sizeof training_rows / sizeof training_rows[0]);
+    TEST(sizes_of_networks);
+    TEST(patches);
+    TEST(switches);
+    TEST(running_statistics);
+    TEST(directions);
+    TEST(channels);
+    TEST(work_and_memory);
+    TEST(turns);
+    TEST(sizes_that_do_not_fit);
     return test_end();
 }
