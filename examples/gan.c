@@ -22,6 +22,7 @@
 #include <time.h>
 #ifdef _WIN32
 #include <direct.h>
+#include <fcntl.h>
 #include <io.h>
 #define isatty _isatty
 #define fileno _fileno
@@ -29,7 +30,7 @@
 #include <unistd.h>
 #endif
 
-enum { OK = 0, FAILED = 1, USAGE = 2, INTERRUPTED = 130, GRID_ROWS = 8, MAX_METRICS = 16 };
+enum { OK = 0, FAILED = 1, USAGE = 2, INTERRUPTED = 130, GRID_ROWS = 8, MAX_METRICS = 24 };
 
 /* ---- the machine ------------------------------------------------------------------------- */
 
@@ -65,6 +66,15 @@ static int file_exists(const char *path) {
         fclose(file);
     }
     return file != NULL;
+}
+
+static int is_folder(const char *path) {
+    struct stat info;
+#ifdef _WIN32
+    return stat(path, &info) == 0 && (info.st_mode & _S_IFDIR) != 0;
+#else
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+#endif
 }
 
 static volatile sig_atomic_t interrupted;
@@ -104,15 +114,20 @@ static void print_bytes(double bytes) {
 
 /* What is given on the command line, for all commands. Zero: not given. */
 typedef struct options {
-    const char *out, *data;
+    const char *out, *data, *data_b, *data_instances, *pairs, *derive;
+    const char *direction, *frame, *resize, *format, *code, *plan;
     double steps, epochs, every, batch, size, height, width, channels, seed, threads, n, columns;
-    double resume, overwrite, help;
+    double swap, load_size, flip, first, count;
+    double resume, overwrite, interpolate, frames, help;
     char model[1024]; /* options and inputs of the system: "ngf=32 lr=1e-4" */
 } options;
 
+/* Commands, as letters. */
+enum { TRAIN = 't', SAMPLE = 's', TRANSLATE = 'x', INFO = 'i', DATA = 'd' };
+
 typedef struct option_row {
-    const char *name, *value; /* value NULL: a switch */
-    const char *commands;     /* first letters of those that take it: t s i */
+    const char *name, *value; /* value NULL: a switch; "[...]": one that may have "=value" */
+    const char *commands;     /* those that take it, see above; d: it says what the data is */
     const char *help;
     size_t offset;
     double low, high; /* of a number; a text if both are 0 */
@@ -121,8 +136,24 @@ typedef struct option_row {
 static const option_row option_rows[] = {
     {"out", "PATH", "ts", "folder for results (train) or picture file (sample)",
      offsetof(options, out), 0, 0},
-    {"data", "PATH", "t", "folder of images, list of files or IDX file; default: drawn digits",
+    {"data", "PATH", "td", "folder of images, list of files or IDX file; default: drawn digits",
      offsetof(options, data), 0, 0},
+    {"data-b", "PATH", "td", "systems with two domains: where the images of B are",
+     offsetof(options, data_b), 0, 0},
+    {"data-instances", "PATH", "td", "instance maps that belong to the images of A",
+     offsetof(options, data_instances), 0, 0},
+    {"pairs", "KIND", "td",
+     "what B is: sides (halves of each image), names (files of --data-b named alike), unpaired, "
+     "derived (made from A), halves (made from other images than A)",
+     offsetof(options, pairs), 0, 0},
+    {"derive", "KIND", "td", "how B is made from A: negative, rotate, edges, grey",
+     offsetof(options, derive), 0, 0},
+    {"swap", NULL, "td", "A and B change places", offsetof(options, swap), 0, 1},
+    {"load-size", "N", "td", "scale images to N first, then cut out the size at random",
+     offsetof(options, load_size), 1, 65536},
+    {"flip", NULL, "td", "mirror half of the images", offsetof(options, flip), 0, 1},
+    {"first", "N", "td", "leave out the first N records", offsetof(options, first), 1, 1e9},
+    {"count", "N", "td", "use only N records", offsetof(options, count), 1, 1e9},
     {"steps", "N", "t", "stop after N steps, those before a resume included; default 2000",
      offsetof(options, steps), 1, 1e9},
     {"epochs", "N", "t", "stop after N passes over the data instead", offsetof(options, epochs),
@@ -134,8 +165,8 @@ static const option_row option_rows[] = {
     {"height", "N", "t", "height alone", offsetof(options, height), 1, 4096},
     {"width", "N", "t", "width alone", offsetof(options, width), 1, 4096},
     {"channels", "N", "t", "1 grey, 3 colour", offsetof(options, channels), 1, 4},
-    {"seed", "N", "ts", "same seed, same bits; default 1", offsetof(options, seed), 1, 9e15},
-    {"threads", "N", "ts", "default: all processors; results do not depend on it",
+    {"seed", "N", "tsx", "same seed, same bits; default 1", offsetof(options, seed), 1, 9e15},
+    {"threads", "N", "tsxi", "default: all processors; results do not depend on it",
      offsetof(options, threads), 1, 256},
     {"resume", NULL, "t", "go on from the checkpoint in the folder", offsetof(options, resume), 0,
      1},
@@ -144,17 +175,53 @@ static const option_row option_rows[] = {
     {"n", "N", "s", "number of images; default: 8 rows", offsetof(options, n), 1, 1e6},
     {"columns", "N", "s", "columns of the grid; default 8, or one for each class",
      offsetof(options, columns), 1, 1e6},
-    {"help", NULL, "tsi", "show the options", offsetof(options, help), 0, 1},
+    {"interpolate", NULL, "s", "a row walks from one noise to another",
+     offsetof(options, interpolate), 0, 1},
+    {"code", "NAME", "s", "a row shows all values of one input, noise and the rest staying",
+     offsetof(options, code), 0, 0},
+    {"frames", NULL, "s", "a row shows how an image is drawn; also as an animation",
+     offsetof(options, frames), 0, 1},
+    {"direction", "ab|ba", "x", "from domain A to B (default) or back",
+     offsetof(options, direction), 0, 0},
+    {"resize", "WxH", "x", "scale images to this size first; default: as they are",
+     offsetof(options, resize), 0, 0},
+    {"format", "NAME", "x", "of the files in a folder: png (default), ppm, pgm",
+     offsetof(options, format), 0, 0},
+    {"frame", "WxHxC", "x", "IN and OUT are -: raw frames, C bytes a pixel, from input to output",
+     offsetof(options, frame), 0, 0},
+    {"data-instances", "PATH", "x", "instance maps that belong to IN: a file or a folder",
+     offsetof(options, data_instances), 0, 0},
+    {"plan", "[=train]", "i", "time every layer of using the model, or of training it",
+     offsetof(options, plan), 0, 0},
+    {"help", NULL, "tsxi", "show the options", offsetof(options, help), 0, 1},
 };
 enum { OPTION_ROWS = sizeof option_rows / sizeof option_rows[0] };
 
+/* "  --name X   help", the help broken into lines. */
+static void print_option(const char *name, const char *help) {
+    printf("  %-22s", name);
+    int column = 24 > 2 + (int)strlen(name) ? 24 : 2 + (int)strlen(name);
+    while (*help) {
+        const int length = (int)strcspn(help, " ");
+        if (column + 1 + length > 98) {
+            printf("\n%24s", "");
+            column = 24;
+        }
+        printf(" %.*s", length, help);
+        column += 1 + length;
+        help += length + (help[length] == ' ');
+    }
+    printf("\n");
+}
+
 static void print_options(char command, const gan_system *system) {
-    char text[64];
+    char text[64], help[512];
     for (int i = 0; i < OPTION_ROWS; i++) {
         const option_row *row = &option_rows[i];
         if (strchr(row->commands, command)) {
-            snprintf(text, sizeof text, "--%s %s", row->name, row->value ? row->value : "");
-            printf("  %-20s %s\n", text, row->help);
+            snprintf(text, sizeof text, "--%s%s%s", row->name,
+                     row->value && row->value[0] != '[' ? " " : "", row->value ? row->value : "");
+            print_option(text, row->help);
         }
     }
     for (int i = 0; system && i < system->option_count; i++) {
@@ -165,11 +232,12 @@ static void print_options(char command, const gan_system *system) {
             for (int k = 0; k < (int)option->standard; k++) {
                 usual += strcspn(usual, " ") + 1;
             }
-            printf("  %-20s %s: one of %s; default %.*s\n", text, option->help, option->choices,
-                   (int)strcspn(usual, " "), usual);
+            snprintf(help, sizeof help, "%s: one of %s; default %.*s", option->help,
+                     option->choices, (int)strcspn(usual, " "), usual);
         } else {
-            printf("  %-20s %s; default %g\n", text, option->help, option->standard);
+            snprintf(help, sizeof help, "%s; default %g", option->help, option->standard);
         }
+        print_option(text, help);
     }
 }
 
@@ -227,7 +295,7 @@ static int is_model_option(char command, const gan_system *system, const char *n
             return 1;
         }
     }
-    return command == 's';
+    return command == SAMPLE || command == TRANSLATE;
 }
 
 /* Reads "--name value" and "--name=value" from argv[first] on. */
@@ -247,6 +315,8 @@ static int parse(options *given, int argc, char **argv, int first, char command,
         }
         if (name[length] == '=') {
             value = name + length + 1;
+        } else if (row && row->value && row->value[0] == '[') {
+            value = "";
         } else if (!row || row->value) {
             if (++i == argc) {
                 return fail(USAGE, "--%.*s: a value is missing", length, name);
@@ -269,6 +339,63 @@ static gan_context *open_context(const options *given) {
              getenv("GAN_ISA") ? getenv("GAN_ISA") : "");
     }
     return ctx;
+}
+
+/* ---- data ---------------------------------------------------------------------------------- */
+
+/* Number of a word among several, -1 if it is none of them. */
+static int word_index(const char *word, const char *const *words) {
+    for (int i = 0; words[i]; i++) {
+        if (strcmp(word, words[i]) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* Adds what the command line says of the data, for a system that wants several images in a record.
+ * Where it says nothing, drawn digits are paired with their negatives. */
+static int pair_data(gan_dataset_desc *desc, const options *given, const gan_system *system) {
+    static const char *const pairs[] = {"none",    "sides",  "names", "unpaired",
+                                        "derived", "halves", NULL};
+    static const char *const derives[] = {"negative", "rotate", "edges", "grey", NULL};
+    const int derived = given->derive || !given->data;
+    int pairing = system->paired ? (derived         ? GAN_PAIRING_DERIVED
+                                    : given->data_b ? GAN_PAIRING_NAMES
+                                                    : GAN_PAIRING_SIDES)
+                                 : (derived ? GAN_PAIRING_HALVES : GAN_PAIRING_UNPAIRED);
+    int derive = GAN_DERIVE_NEGATIVE;
+    if (given->pairs) {
+        pairing = word_index(given->pairs, pairs);
+    }
+    if (given->derive) {
+        derive = word_index(given->derive, derives);
+    }
+    if (pairing < 1 || derive < 0) {
+        return fail(USAGE, "--pairs: sides, names, unpaired, derived or halves expected; --derive: "
+                           "negative, rotate, edges or grey");
+    }
+    desc->pairing = (gan_pairing)pairing;
+    desc->derive = (gan_derive)derive;
+    desc->path_b = given->data_b;
+    desc->path_instances = given->data_instances;
+    desc->swap = given->swap > 0.0;
+    return OK;
+}
+
+static int describe_data(gan_dataset_desc *desc, const options *given, const gan_system *system) {
+    desc->load_height = desc->load_width = (int)given->load_size;
+    desc->random_crop = given->load_size > 0.0;
+    desc->random_flip = given->flip > 0.0;
+    desc->first = (int)given->first;
+    desc->count = (int)given->count;
+    if (system->parts > 1) {
+        return pair_data(desc, given, system);
+    }
+    return given->pairs || given->derive || given->data_b
+               ? fail(USAGE, "%s learns from single images: no --pairs, --derive, --data-b",
+                      system->name)
+               : OK;
 }
 
 /* ---- losses: history, file, plot ----------------------------------------------------------- */
@@ -477,6 +604,8 @@ typedef struct training {
     FILE *csv;
     float *grid; /* [GRID_ROWS * columns,c,h,w] */
     int columns;
+    float *records; /* [rows][parts]: images whose translations are shown, as the data has them */
+    int rows, spread, collapsed;
     double smooth[MAX_METRICS]; /* running means for the progress line */
     long first, steps, every;   /* first: steps done before this run */
     double started, shown;      /* times */
@@ -530,18 +659,131 @@ static int record(training *t, long step) {
     return OK;
 }
 
-/* Sample grid, plot and checkpoint. */
+/* Says so when generated images become much alike. */
+static void watch_spread(training *t, long step) {
+    if (t->spread < 0 || step < t->first + 200) {
+        return;
+    }
+    const double spread = t->smooth[t->spread];
+    if (!t->collapsed && spread < 0.2) {
+        printf("%swarning: generated images differ from one another only %.2f times as much as the "
+               "data's (spread): mode collapse? A lower learning rate, more data or another system "
+               "(wgan-gp) may help\n",
+               t->terminal ? "\n" : "", spread);
+        t->collapsed = 1;
+    } else if (t->collapsed && spread > 0.4) {
+        t->collapsed = 0;
+    }
+}
+
+/* Writes a grid as NAME-000100.png and, for the latest state, as NAME.png. */
+static gan_status write_grid(training *t, const char *name, long step, const float *tiles,
+                             int count, const int shape[3], int columns) {
+    char path[1200], file[64];
+    gan_status status = GAN_OK;
+    for (int i = 0; i < 2 && status == GAN_OK; i++) {
+        snprintf(file, sizeof file, i ? "%s.png" : "%s-%06ld.png", name, step);
+        status = gan_image_write_grid(t->ctx, result_path(t, path, sizeof path, file), tiles, count,
+                                      shape[0], shape[1], shape[2], columns, -1.0f, 1.0f);
+    }
+    return status;
+}
+
+static gan_status write_samples(training *t, long step) {
+    const gan_model_info *info = &t->info;
+    const int shape[] = {info->sample_channels, info->sample_height, info->sample_width};
+    const gan_status status =
+        gan_model_sample(t->model, t->grid, GRID_ROWS * t->columns, NULL, info->seed);
+    return status != GAN_OK
+               ? status
+               : write_grid(t, "samples", step, t->grid, GRID_ROWS * t->columns, shape, t->columns);
+}
+
+/* Floats of a part of a record. */
+static size_t part_size(const training *t, int part) {
+    const gan_shape shape = gan_dataset_part_shape(t->data, part);
+    return shape.rank > 0 ? gan_shape_count(shape) : 0;
+}
+
+/* Where a part of a record shown is; part 3: the place behind it. */
+static float *record_part(const training *t, int row, int part) {
+    size_t before = 0, all = 0;
+    for (int p = 0; p < 3; p++) {
+        before += p < part ? part_size(t, p) : 0;
+        all += part_size(t, p);
+    }
+    return t->records + (size_t)row * all + before;
+}
+
+/* A tile of a grid of `channels` from an image of perhaps fewer; numbers of a map become shades. */
+static void fill_tile(float *tile, const float *image, int channels, int image_channels,
+                      size_t pixels, int is_map) {
+    for (size_t i = 0; i < (size_t)channels * pixels; i++) {
+        const size_t c = i / pixels;
+        const float value = image[image_channels == channels ? i : i % pixels];
+        const int shade = (int)((unsigned)value * (c == 0 ? 97u : c == 1 ? 57u : 151u) % 256u);
+        tile[i] = is_map ? (float)shade / 127.5f - 1.0f : value;
+    }
+}
+
+/* Translates record `row` from part `from` on; in: room for that part and the instances. */
+static gan_status translate_record(const training *t, int row, int from, float *in, float *out) {
+    const gan_model_info *info = &t->info;
+    const size_t size = part_size(t, from);
+    memcpy(in, record_part(t, row, from), size * sizeof *in);
+    if (info->translate_in * info->height * info->width > (int)size) {
+        memcpy(in + size, record_part(t, row, 2), part_size(t, 2) * sizeof *in);
+    }
+    return gan_model_translate(t->model, in, 1, info->height, info->width,
+                               from == info->translate_part ? NULL : "direction=ba", out);
+}
+
+/* Rows of input, output and, for pairs, what the output should be; for a system that goes both ways
+ * the same from the other domain. */
+static gan_status write_translations(training *t, long step) {
+    const gan_model_info *info = &t->info;
+    const gan_dataset_desc desc = gan_model_dataset_desc(t->model);
+    const int parts = gan_dataset_parts(t->data) > 1 ? 2 : 1, ways = info->system->two_way ? 2 : 1;
+    const int columns = ways * (info->system->paired && parts == 2 && ways == 1 ? 3 : 2);
+    const int channels = info->channels == 1 && info->channels_b == 1 && !desc.label_maps ? 1 : 3;
+    const size_t pixels = (size_t)info->height * (size_t)info->width;
+    const int shape[] = {channels, info->height, info->width};
+    float *tiles =
+        (float *)malloc(sizeof(float) * pixels * (size_t)(t->rows * columns * channels + 12));
+    float *in = tiles + (size_t)(t->rows * columns * channels) * pixels, *out = in + 8 * pixels;
+    gan_status status = tiles ? GAN_OK : GAN_ERR_MEMORY;
+    for (int row = 0; row < t->rows && status == GAN_OK; row++) {
+        float *tile = tiles + (size_t)(row * columns * channels) * pixels;
+        for (int way = 0; way < ways && status == GAN_OK; way++) {
+            const int from = parts == 1 ? 0 : way ? !info->translate_part : info->translate_part;
+            const int to = parts == 1 ? 0 : !from;
+            const int from_c = gan_dataset_part_shape(t->data, from).dim[0];
+            const int to_c = gan_dataset_part_shape(t->data, to).dim[0];
+            status = translate_record(t, row, from, in, out);
+            fill_tile(tile, record_part(t, row, from), channels, from_c, pixels,
+                      desc.label_maps >> from & 1);
+            fill_tile(tile + (size_t)channels * pixels, out, channels, to_c, pixels, 0);
+            if (columns == 3) {
+                fill_tile(tile + 2 * (size_t)channels * pixels, record_part(t, row, to), channels,
+                          to_c, pixels, desc.label_maps >> to & 1);
+            }
+            tile += 2 * (size_t)channels * pixels;
+        }
+    }
+    if (status == GAN_OK) {
+        status = write_grid(t, "translations", step, tiles, t->rows * columns, shape, columns);
+    }
+    free(tiles);
+    return status;
+}
+
+/* Pictures, plot and checkpoint. */
 static int write_results(training *t, long step) {
     char path[1200], name[64];
     const gan_model_info *info = &t->info;
-    snprintf(name, sizeof name, "samples-%06ld.png", step);
-    const char *const names[] = {name, "samples.png"};
-    gan_status status =
-        gan_model_sample(t->model, t->grid, GRID_ROWS * t->columns, NULL, info->seed);
-    for (int i = 0; i < 2 && status == GAN_OK; i++) {
-        status = gan_image_write_grid(t->ctx, result_path(t, path, sizeof path, names[i]), t->grid,
-                                      GRID_ROWS * t->columns, info->channels, info->height,
-                                      info->width, t->columns, -1.0f, 1.0f);
+    gan_status status = info->sample_channels ? write_samples(t, step) : GAN_OK;
+    if (status == GAN_OK && info->translate_in) {
+        status = write_translations(t, step);
     }
     fflush(t->csv);
     if (status == GAN_OK) {
@@ -560,6 +802,7 @@ static int train_loop(training *t) {
             return fail_with(FAILED, t->ctx);
         }
         status = record(t, ++step);
+        watch_spread(t, step);
         if (step == t->first + 1) { /* the first step also allocates: it is left out of the rate */
             t->started = now();
         }
@@ -593,7 +836,7 @@ static int open_model(training *t, const char *system) {
     desc.system = system;
     desc.height = (int)(given->height > 0.0 ? given->height : given->size);
     desc.width = (int)(given->width > 0.0 ? given->width : given->size);
-    desc.channels = (int)given->channels;
+    desc.channels = desc.channels_b = (int)given->channels;
     desc.batch = (int)given->batch;
     desc.seed = (uint64_t)given->seed;
     desc.options = given->model;
@@ -607,14 +850,22 @@ static int open_model(training *t, const char *system) {
     if (file_exists(path) && given->overwrite == 0.0) {
         return fail(USAGE, "%s exists: --resume goes on from it, --overwrite starts anew", path);
     }
-    if (gan_dataset_open(&data, t->ctx, given->data, NULL) != GAN_OK) {
+    gan_dataset_desc native_desc;
+    memset(&native_desc, 0, sizeof native_desc);
+    if (describe_data(&native_desc, given, gan_system_find(system)) != OK) {
+        return USAGE;
+    }
+    native_desc.load_height = native_desc.load_width = 0;
+    if (gan_dataset_open(&data, t->ctx, given->data, &native_desc) != GAN_OK) {
         return fail_with(USAGE, t->ctx);
     }
-    const gan_shape native = gan_dataset_shape(data);
+    const gan_shape native = gan_dataset_part_shape(data, 0);
+    const gan_shape other = gan_dataset_part_shape(data, 1);
     const gan_model_desc usual = gan_model_defaults(system);
     gan_dataset_close(data);
     desc.seed = desc.seed ? desc.seed : 1;
     desc.channels = desc.channels ? desc.channels : native.dim[0];
+    desc.channels_b = desc.channels_b ? desc.channels_b : other.rank > 0 ? other.dim[0] : 0;
     if (!desc.height && !desc.width && native.dim[1] <= usual.height &&
         native.dim[2] <= usual.width) {
         desc.height = native.dim[1];
@@ -623,32 +874,46 @@ static int open_model(training *t, const char *system) {
     return gan_model_create(&t->model, t->ctx, &desc) == GAN_OK ? OK : fail_with(USAGE, t->ctx);
 }
 
-/* Where the data is, kept in OUT/data.txt so that --resume needs no --data. */
+/* What the data is, kept in OUT/data.txt so that --resume needs not be told: "name=value" in a line
+ * for each option. text: room for what is read. */
 static void remember_data(training *t, char *text, size_t size) {
     char path[1200];
-    FILE *file;
     result_path(t, path, sizeof path, "data.txt");
-    if (t->given.data || t->given.resume == 0.0) {
-        file = fopen(path, "w");
-        if (file) {
-            fprintf(file, "%s\n", t->given.data ? t->given.data : "digits");
-            fclose(file);
+    const int given = t->given.data || t->given.resume == 0.0;
+    FILE *file = fopen(path, given ? "w" : "r");
+    for (int i = 0; file && given && i < OPTION_ROWS; i++) {
+        const option_row *row = &option_rows[i];
+        const char *field = (const char *)&t->given + row->offset, *value;
+        double number;
+        memcpy(&value, field, sizeof value);
+        memcpy(&number, field, sizeof number);
+        if (strchr(row->commands, DATA) && row->high == 0.0 && value) {
+            fprintf(file, "%s=%s\n", row->name, value);
+        } else if (strchr(row->commands, DATA) && row->high > 0.0 && number > 0.0) {
+            fprintf(file, "%s=%.15g\n", row->name, number);
         }
-    } else if ((file = fopen(path, "r")) != NULL) {
-        if (fgets(text, (int)size, file)) {
-            text[strcspn(text, "\r\n")] = '\0';
-            t->given.data = text;
+    }
+    while (file && !given && fgets(text, (int)size, file)) {
+        const size_t length = strcspn(text, "\r\n");
+        const int name = (int)strcspn(text, "=");
+        const option_row *row = find_row(DATA, text, name);
+        text[length] = '\0';
+        if (row && text[name] == '=') {
+            set_option(&t->given, row, text + name + 1);
+            text += length + 1;
+            size -= length + 1;
         }
+    }
+    if (file) {
         fclose(file);
     }
 }
 
 static int open_data(training *t) {
-    gan_dataset_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.height = t->info.height;
-    desc.width = t->info.width;
-    desc.channels = t->info.channels;
+    gan_dataset_desc desc = gan_model_dataset_desc(t->model);
+    if (describe_data(&desc, &t->given, t->info.system) != OK) {
+        return USAGE;
+    }
     if (gan_dataset_open(&t->data, t->ctx, t->given.data, &desc) != GAN_OK) {
         return fail_with(USAGE, t->ctx);
     }
@@ -660,6 +925,33 @@ static int open_data(training *t) {
     return OK;
 }
 
+/* Room for the pictures that are written: samples, and records to translate, read once. */
+static int open_pictures(training *t) {
+    const gan_model_info *info = &t->info;
+    const int count = gan_dataset_count(t->data);
+    t->columns = grid_columns(info);
+    t->rows = info->translate_in ? (count < GRID_ROWS ? count : GRID_ROWS) : 0;
+    const size_t samples = (size_t)(GRID_ROWS * t->columns * info->sample_channels) *
+                           (size_t)info->sample_height * (size_t)info->sample_width;
+    size_t record = 0;
+    for (int p = 0; p < 3; p++) {
+        record += part_size(t, p);
+    }
+    t->grid = (float *)malloc(sizeof(float) * (samples + 1));
+    t->records = (float *)malloc(sizeof(float) * (record * (size_t)t->rows + 1));
+    if (!t->grid || !t->records) {
+        return fail(FAILED, "out of memory");
+    }
+    for (int row = 0; row < t->rows; row++) {
+        float *const parts[] = {record_part(t, row, 0), record_part(t, row, 1),
+                                record_part(t, row, 2)};
+        if (gan_dataset_get_parts(t->data, row, parts, NULL) != GAN_OK) {
+            return fail_with(USAGE, t->ctx);
+        }
+    }
+    return OK;
+}
+
 /* Reads what a resume has, opens losses.csv. */
 static int open_results(training *t) {
     char path[1200];
@@ -667,19 +959,13 @@ static int open_results(training *t) {
     for (int k = 0; (metric = gan_model_metric(t->model, k)).name && k < MAX_METRICS; k++) {
         snprintf(t->losses.names[k], sizeof t->losses.names[k], "%s", metric.name);
         t->losses.metrics = k + 1;
+        t->spread = strcmp(metric.name, "spread") == 0 ? k : t->spread;
     }
     result_path(t, path, sizeof path, "losses.csv");
     if (t->given.resume > 0.0) {
         history_read(&t->losses, path, t->first);
     }
     t->csv = csv_open(&t->losses, path);
-    t->columns = grid_columns(&t->info);
-    t->grid =
-        (float *)malloc(sizeof(float) * GRID_ROWS * (size_t)t->columns * (size_t)t->info.channels *
-                        (size_t)t->info.height * (size_t)t->info.width);
-    if (!t->grid) {
-        return fail(FAILED, "out of memory");
-    }
     return t->csv ? OK : fail(USAGE, "cannot write %s", path);
 }
 
@@ -697,6 +983,7 @@ static int run_training(training *t, const char *system, char *data_text, size_t
     remember_data(t, data_text, data_size);
     t->first = (long)t->info.step;
     status = open_data(t);
+    status = status != OK ? status : open_pictures(t);
     status = status != OK ? status : open_results(t);
     if (status != OK) {
         return status;
@@ -720,9 +1007,10 @@ static int run_training(training *t, const char *system, char *data_text, size_t
 
 static int command_train(int argc, char **argv) {
     const gan_system *system = argc > 2 ? gan_system_find(argv[2]) : NULL;
-    char data_text[1024], out[64];
+    char data_text[4096], out[64];
     training t;
     memset(&t, 0, sizeof t);
+    t.spread = -1;
     if (!system) {
         return argc > 2 && strcmp(argv[2], "--help") != 0
                    ? fail(USAGE, "no system \"%s\" (see: gan list)", argv[2])
@@ -747,8 +1035,9 @@ static int command_train(int argc, char **argv) {
     }
     status = run_training(&t, system->name, data_text, sizeof data_text);
     if (status == OK && t.csv) {
-        printf("%s%s: samples.png, losses.svg, losses.csv, model.safetensors\n",
-               t.terminal ? "\n" : "", t.given.out);
+        printf("%s%s: %s%slosses.svg, losses.csv, model.safetensors\n", t.terminal ? "\n" : "",
+               t.given.out, t.info.sample_channels ? "samples.png, " : "",
+               t.info.translate_in ? "translations.png, " : "");
     }
     if (status == OK && interrupted) {
         printf("stopped; this goes on: gan train %s --out %s --steps %ld --resume\n", system->name,
@@ -764,6 +1053,7 @@ static int command_train(int argc, char **argv) {
     free(t.losses.steps);
     free(t.losses.values);
     free(t.grid);
+    free(t.records);
     return status;
 }
 
