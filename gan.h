@@ -112,6 +112,8 @@
  *   8.7   >>cgan          Mirza and Osindero 2014
  *   8.8   >>upsampling    networks that systems below share
  *   8.9   >>acgan         Odena, Olah, Shlens 2016
+ *   8.20  >>infogan       Chen et al. 2016
+ *   8.21  >>draw          Gregor et al. 2015
  *   8.10  >>image-networks  residual generators, patch discriminators
  *   8.11  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
  *   8.12  >>pix2pixhd     Wang et al. 2018
@@ -18756,9 +18758,13 @@ static void gani_fill_feed(gani_feed *feed, uint64_t seed, uint64_t step, uint64
     }
 }
 
+/* Whole numbers from 0 to a-1. */
+static int gani_is_class(const gani_feed *feed) {
+    return feed->kind == GANI_FEED_CYCLE || feed->kind == GANI_FEED_CLASSES;
+}
+
 static int gani_is_noise(const gani_feed *feed) {
-    return feed->kind == GANI_FEED_NORMAL || feed->kind == GANI_FEED_UNIFORM ||
-           feed->kind == GANI_FEED_CYCLE;
+    return feed->kind == GANI_FEED_NORMAL || feed->kind == GANI_FEED_UNIFORM || gani_is_class(feed);
 }
 
 /* Noise of one image `place` steps along a walk from noise number `from` to the next. Normal noise
@@ -18791,7 +18797,7 @@ static void gani_walk_feed(const gani_feed *feed, uint64_t seed, uint64_t first,
     for (int i = 0; i < batch; i++) {
         const uint64_t number = first + (uint64_t)i, walk = number / (uint64_t)steps;
         one.data = feed->data + (size_t)i * one.count;
-        if (feed->kind == GANI_FEED_CYCLE) {
+        if (gani_is_class(feed)) {
             gani_fill_feed(&one, seed, 0, walk * one.count);
         } else {
             gani_walk_one(&one, seed, 2 * walk, (double)(number % (uint64_t)steps) / (steps - 1));
@@ -19239,7 +19245,7 @@ static gan_status gani_set_input(gan_context *ctx, gani_feed *feed, const gani_p
         return gani_error(ctx, GAN_ERR_ARGUMENT, "input %s: expected a number, found \"%.*s\"",
                           feed->name, pair->value_length, pair->value);
     }
-    if (feed->kind == GANI_FEED_CYCLE &&
+    if (gani_is_class(feed) &&
         (value < 0.0 || value >= feed->a || value != floor(value))) {
         return gani_error(ctx, GAN_ERR_ARGUMENT,
                           "input %s: expected a whole number from 0 to %d, found %g", feed->name,
@@ -19652,7 +19658,7 @@ GAN_API gan_status gan_model_input(gan_model *model, const char *what, int index
             const int normal = feed->kind == GANI_FEED_NORMAL;
             info->name = feed->name;
             info->count = (int)(feed->count / (size_t)(given ? 1 : recipe->batch));
-            info->classes = feed->kind == GANI_FEED_CYCLE ? (int)feed->a : 0;
+            info->classes = gani_is_class(feed) ? (int)feed->a : 0;
             info->low = normal ? -2.0 : info->classes ? 0.0 : feed->a;
             info->high = normal ? 2.0 : info->classes ? feed->a - 1.0 : given ? feed->a : feed->b;
         }
@@ -20437,6 +20443,13 @@ static gan_tensor gani_upsampling_generator(gani_recipe *recipe, gan_tensor z) {
     return x;
 }
 
+/* [n,...] to [n,k]. */
+static gan_tensor gani_flatten(gan_graph *g, gan_tensor x) {
+    const gan_shape shape = gan_tensor_shape(g, x);
+    const int n = shape.rank > 0 ? shape.dim[0] : 1;
+    return gan_reshape(g, x, gan_shape2(n, (int)gan_shape_count(shape) / n));
+}
+
 /* Features [batch,k] that the discriminator judges by. Four times: 3x3 convolution of stride 2,
  * LeakyReLU 0.2, dropout of channels, batch norm (not the first time). */
 static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor images) {
@@ -20456,8 +20469,7 @@ static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor image
         x = rows[i].norm ? gani_upsampling_norm(recipe, rows[i].norm, x) : x;
     }
     gan_graph_pop(g);
-    const gan_shape shape = gan_tensor_shape(g, x);
-    return gan_reshape(g, x, gan_shape2(shape.dim[0], shape.dim[1] * shape.dim[2] * shape.dim[3]));
+    return gani_flatten(g, x);
 }
 
 /* ============================================================================
@@ -20570,6 +20582,476 @@ static const gani_system gani_acgan = {
     gani_acgan_sample,
     NULL,
     NULL};
+
+/* ============================================================================
+ * >>infogan  8.20  INFOGAN (Chen et al. 2016, arXiv:1606.03657)
+ *
+ * Beside noise z, G gets codes c: categorical ones, each one of `categories` values, and continuous
+ * ones, uniform in [-1,1). A second head Q on the trunk of D reads the codes off an image, and G, D
+ * and Q all learn that it can, so that codes come to stand for what images differ in. With logits l
+ * and means m of Q,
+ *
+ *     info = lambda * sum over categorical codes of CE(l, c)
+ *          + lambda-c * sum over continuous codes of mean (c - m)^2 / 2
+ *     loss_g = BCE(D(G(z, c)), 1) + info
+ *     loss_d = BCE(D(x), 1) + BCE(D(G(z, c)), 0) + info
+ *
+ * -info is a lower bound of the mutual information between codes and images, but for a constant.
+ * Networks (network=paper), weights, rates: the authors' for MNIST, openai/InfoGAN, where the
+ * deviation of continuous codes is fixed to 1, too. Differs from it: G first, then D on the same
+ * images; running statistics of batch norm in D and Q are those of real images, since these are
+ * what Q is asked about.
+ *
+ * eriklindernoren/PyTorch-GAN, implementations/infogan/infogan.py, is network=upsampling ndf=16
+ * loss=least-squares info=apart lambda-c=0.1 lr-g=2e-4 at 32x32: a third update, by info alone, of
+ * all networks, on noise of its own and with its own Adam. Differs from it: the cross-entropy is
+ * one of logits (there a softmax is applied twice).
+ * ========================================================================= */
+
+enum { GANI_MAX_CODES = 5 }; /* of each kind */
+
+static const gan_option gani_infogan_options[] = {
+    {"network", "the paper's, or those of the system acgan", "paper upsampling", 0, 0, 1, 1},
+    {"loss", "cross-entropy of D's probability, or squared distance", "bce least-squares", 0, 0, 1,
+     1},
+    {"info", "codes are learnt within the updates of G and D, or in one of their own",
+     "within apart", 0, 0, 1, 1},
+    {"z", "numbers in the noise", NULL, 62, 1, 65536, 1},
+    {"categorical", "categorical codes", NULL, 1, 0, GANI_MAX_CODES, 1},
+    {"categories", "values of a categorical code", NULL, 10, 2, 65536, 1},
+    {"continuous", "continuous codes", NULL, 2, 0, GANI_MAX_CODES, 1},
+    {"lambda", "weight of categorical codes", NULL, 1, 0, 1000, 0},
+    {"lambda-c", "weight of continuous codes", NULL, 1, 0, 1000, 0},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"dropout", "upsampling: share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
+    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"lr-g", "learning rate of G", NULL, 1e-3, 0, 10, 0},
+    {"lr-d", "learning rate of D and Q", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
+
+static int gani_infogan_is_paper(const gani_recipe *recipe) {
+    return gani_option(recipe, "network") == 0.0;
+}
+
+/* A linear layer, weights N(0,0.02), and batch norm if named. */
+static gan_tensor gani_infogan_linear(gani_recipe *recipe, const char *name, const char *norm,
+                                      gan_tensor x, int units) {
+    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    const gan_layer_desc desc = {0, &gani_dcgan_weight, &zero, 0, 0, 0, 0};
+    x = gan_layer_linear(recipe->graph, name, x, units, &desc);
+    return norm ? gani_upsampling_norm(recipe, norm, x) : x;
+}
+
+/* Images from noise and codes [batch,k]. Paper: 1024 - 2*ngf maps of a quarter of the side - ngf
+ * maps of half of it - image, batch norm and ReLU between; sigmoid, from [0,1] to [-1,1]. */
+static gan_tensor gani_infogan_generator(gani_recipe *recipe, gan_tensor x) {
+    const int ngf = (int)gani_option(recipe, "ngf"), h = recipe->height / 4, w = recipe->width / 4;
+    gan_graph *g = recipe->graph;
+    if (!gani_infogan_is_paper(recipe)) {
+        return gani_upsampling_generator(recipe, x);
+    }
+    gani_need_sizes(recipe, 4);
+    gan_graph_push(g, "generator");
+    x = gan_relu(g, gani_infogan_linear(recipe, "fc1", "norm1", x, 1024));
+    x = gan_relu(g, gani_infogan_linear(recipe, "fc2", "norm2", x, 2 * ngf * h * w));
+    x = gan_reshape(g, x, gan_shape4(recipe->batch, 2 * ngf, h, w));
+    x = gan_layer_conv_transpose(g, "conv3", x, ngf, 4, 2, 1, &gani_dcgan_conv);
+    x = gan_relu(g, gani_upsampling_norm(recipe, "norm3", x));
+    x = gan_layer_conv_transpose(g, "conv4", x, recipe->model->channels, 4, 2, 1, &gani_dcgan_conv);
+    gan_graph_pop(g);
+    return gan_affine(g, gan_sigmoid(g, x), 2.0f, -1.0f);
+}
+
+/* Features [batch,k] that D and Q judge by. Paper: 4x4 convolutions of stride 2 to ndf and 2*ndf
+ * maps, 1024 units, batch norm but for the first, LeakyReLU 0.1. */
+static gan_tensor gani_infogan_features(gani_recipe *recipe, gan_tensor x) {
+    const int ndf = (int)gani_option(recipe, "ndf");
+    gan_graph *g = recipe->graph;
+    if (!gani_infogan_is_paper(recipe)) {
+        return gani_upsampling_features(recipe, x);
+    }
+    gan_graph_push(g, "discriminator");
+    x = gan_layer_conv(g, "conv1", x, ndf, 4, 2, 1, &gani_dcgan_conv);
+    x = gan_layer_conv(g, "conv2", gan_leaky_relu(g, x, 0.1f), 2 * ndf, 4, 2, 1, &gani_dcgan_conv);
+    x = gani_flatten(g, gan_leaky_relu(g, gani_upsampling_norm(recipe, "norm2", x), 0.1f));
+    x = gan_leaky_relu(g, gani_infogan_linear(recipe, "fc3", "norm3", x, 1024), 0.1f);
+    gan_graph_pop(g);
+    return x;
+}
+
+/* Categorical codes [batch,categorical], continuous ones [batch,continuous]; {0} if none. */
+typedef struct gani_infogan_codes {
+    gan_tensor categorical, continuous;
+} gani_infogan_codes;
+
+typedef struct gani_infogan_heads {
+    gan_tensor score, logits, means; /* [batch,1], Q: [batch,categorical*categories], as codes */
+} gani_infogan_heads;
+
+static gani_infogan_heads gani_infogan_discriminator(gani_recipe *recipe, gan_tensor images) {
+    const int logits =
+        (int)(gani_option(recipe, "categorical") * gani_option(recipe, "categories"));
+    const int means = (int)gani_option(recipe, "continuous");
+    const gan_tensor none = {0};
+    gan_graph *g = recipe->graph;
+    gani_infogan_heads heads;
+    gan_tensor x = gani_infogan_features(recipe, images);
+    gan_graph_push(g, "discriminator");
+    heads.score = gani_infogan_linear(recipe, "adv_layer.0", NULL, x, 1);
+    if (gani_infogan_is_paper(recipe)) {
+        x = gan_leaky_relu(g, gani_infogan_linear(recipe, "q", "q_norm", x, 128), 0.1f);
+    }
+    heads.logits = logits ? gani_infogan_linear(recipe, "aux_layer.0", NULL, x, logits) : none;
+    heads.means = means ? gani_infogan_linear(recipe, "latent_layer.0", NULL, x, means) : none;
+    gan_graph_pop(g);
+    return heads;
+}
+
+/* G(z, c), c as z: numbers in a row. */
+static gan_tensor gani_infogan_images(gani_recipe *recipe, gan_tensor z,
+                                      const gani_infogan_codes *codes) {
+    gan_graph *g = recipe->graph;
+    gan_tensor parts[3];
+    int count = 0;
+    parts[count++] = z;
+    if (codes->categorical.id) {
+        gan_tensor chosen =
+            gan_one_hot(g, codes->categorical, (int)gani_option(recipe, "categories"));
+        parts[count++] = gani_flatten(g, chosen);
+    }
+    if (codes->continuous.id) {
+        parts[count++] = codes->continuous;
+    }
+    return gani_infogan_generator(recipe, gan_concat(g, parts, count, 1));
+}
+
+/* How badly Q reads the codes. */
+static gan_tensor gani_infogan_loss(gani_recipe *recipe, const gani_infogan_heads *heads,
+                                    const gani_infogan_codes *codes) {
+    const int categorical = (int)gani_option(recipe, "categorical");
+    const int categories = (int)gani_option(recipe, "categories");
+    const double weight = gani_option(recipe, "lambda") * categorical;
+    const double weight_c = gani_option(recipe, "lambda-c") * gani_option(recipe, "continuous") / 2;
+    gan_graph *g = recipe->graph;
+    gan_tensor info = gan_constant(g, gan_shape0(), 0.0f);
+    if (codes->categorical.id) {
+        const int rows = recipe->batch * categorical;
+        gan_tensor logits = gan_reshape(g, heads->logits, gan_shape2(rows, categories));
+        gan_tensor wanted = gan_reshape(g, codes->categorical, gan_shape1(rows));
+        info = gan_affine(g, gan_loss_cross_entropy(g, logits, wanted), (float)weight, 0.0f);
+    }
+    if (codes->continuous.id) {
+        gan_tensor error = gan_loss_mse(g, heads->means, codes->continuous);
+        info = gan_add(g, info, gan_affine(g, error, (float)weight_c, 0.0f));
+    }
+    return info;
+}
+
+/* Noise and codes of a step. */
+static gan_tensor gani_infogan_draw(gani_recipe *recipe, const char *z, const char *categorical,
+                                    const char *continuous, gani_infogan_codes *codes) {
+    const int count = (int)gani_option(recipe, "categorical"),
+              count_c = (int)gani_option(recipe, "continuous");
+    memset(codes, 0, sizeof *codes);
+    if (count) {
+        codes->categorical =
+            gani_add_feed(recipe, categorical, GANI_FEED_CLASSES, gan_shape2(recipe->batch, count),
+                          gani_option(recipe, "categories"), 0.0, 0.0);
+    }
+    if (count_c) {
+        codes->continuous =
+            gani_feed_uniform(recipe, continuous, gan_shape2(recipe->batch, count_c), -1.0, 1.0);
+    }
+    return gani_feed_z(recipe, z);
+}
+
+static void gani_infogan_train(gani_recipe *recipe) {
+    const gani_goal goal = {gani_option(recipe, "loss") == 0.0 ? gan_loss_bce
+                                                               : gan_loss_least_squares,
+                            0.0f, 1.0f, 1.0f};
+    const int apart = gani_option(recipe, "info") == 1.0;
+    gan_optimiser adam = gani_adam(recipe);
+    gan_graph *g = recipe->graph;
+    gani_infogan_codes codes;
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor z = gani_infogan_draw(recipe, "z", "code", "c", &codes);
+    gan_tensor rate_g = gani_feed_rate(recipe, "lr-g", gani_option(recipe, "lr-g"), 1.0, 0.0);
+    gan_tensor rate_d = gani_feed_rate(recipe, "lr-d", gani_option(recipe, "lr-d"), 1.0, 0.0);
+
+    gan_tensor fake = gani_infogan_images(recipe, z, &codes);
+    const gani_infogan_heads on_real = gani_infogan_discriminator(recipe, real);
+    gan_graph_set_mode(g, GAN_MODE_KEEP_STATS);
+    const gani_infogan_heads on_fake = gani_infogan_discriminator(recipe, gan_detach(g, fake));
+    const gani_infogan_heads of_g = gani_infogan_discriminator(recipe, fake);
+    gan_tensor loss_g = goal.loss(g, of_g.score, goal.wanted);
+    gan_tensor loss_d =
+        gan_add(g, goal.loss(g, on_real.score, goal.real), goal.loss(g, on_fake.score, goal.fake));
+    gan_tensor info = gani_infogan_loss(recipe, &of_g, &codes);
+    if (!apart) {
+        loss_g = gan_add(g, loss_g, info);
+        loss_d = gan_add(g, loss_d, gani_infogan_loss(recipe, &on_fake, &codes));
+    }
+    gan_minimise(g, loss_g, "generator.", rate_g, &adam);
+    gan_minimise(g, loss_d, "discriminator.", rate_d, &adam);
+    if (apart) {
+        adam.name = "info";
+        z = gani_infogan_draw(recipe, "z_info", "code_info", "c_info", &codes);
+        const gani_infogan_heads heads =
+            gani_infogan_discriminator(recipe, gani_infogan_images(recipe, z, &codes));
+        info = gani_infogan_loss(recipe, &heads, &codes);
+        gan_minimise(g, info, "generator. discriminator.", rate_d, &adam);
+    }
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_report(recipe, "loss_info", info);
+    gani_report_spread(recipe, fake, real);
+    gani_end_phase(recipe, "train", 1);
+}
+
+/* Codes can be asked for: "code=3 c1=0.5"; further categorical ones are "code2", "code3" ... */
+static void gani_infogan_sample(gani_recipe *recipe) {
+    static const char *const names[] = {"code", "code2", "code3", "code4", "code5"};
+    static const char *const names_c[] = {"c1", "c2", "c3", "c4", "c5"};
+    const gan_shape column = gan_shape2(recipe->batch, 1);
+    gan_graph *g = recipe->graph;
+    gani_infogan_codes codes = {{0}, {0}};
+    gan_tensor columns[GANI_MAX_CODES];
+    const int count = (int)gani_option(recipe, "categorical"),
+              count_c = (int)gani_option(recipe, "continuous");
+    for (int i = 0; i < count; i++) {
+        columns[i] = gani_add_feed(recipe, names[i], i == 0 ? GANI_FEED_CYCLE : GANI_FEED_CLASSES,
+                                   column, gani_option(recipe, "categories"), 0.0, 0.0);
+    }
+    if (count) {
+        codes.categorical = gan_concat(g, columns, count, 1);
+    }
+    for (int i = 0; i < count_c; i++) {
+        columns[i] = gani_feed_uniform(recipe, names_c[i], column, -1.0, 1.0);
+    }
+    if (count_c) {
+        codes.continuous = gan_concat(g, columns, count_c, 1);
+    }
+    gani_images(recipe, gani_infogan_images(recipe, gani_feed_z(recipe, "z"), &codes));
+}
+
+/* What Q reads off an image: logits, then means. */
+static void gani_infogan_encode(gani_recipe *recipe) {
+    gan_tensor images = gani_feed_source(recipe, "images", recipe->model->channels);
+    const gani_infogan_heads heads = gani_infogan_discriminator(recipe, images);
+    const gan_tensor both[] = {heads.logits, heads.means};
+    gani_codes(recipe, heads.logits.id && heads.means.id ? gan_concat(recipe->graph, both, 2, 1)
+                       : heads.logits.id                 ? heads.logits
+                                                         : heads.means);
+}
+
+static const gani_system gani_infogan = {
+    {"infogan", "InfoGAN: learns codes for what images differ in, without labels",
+     "Chen et al. 2016, arXiv:1606.03657", 28, 28, 1, 128, gani_infogan_options,
+     sizeof gani_infogan_options / sizeof gani_infogan_options[0], 1, 0, 0},
+    gani_infogan_train,
+    gani_infogan_sample,
+    NULL,
+    gani_infogan_encode};
+
+/* ============================================================================
+ * >>draw  8.21  DRAW (Gregor et al. 2015, arXiv:1502.04623)
+ *
+ * A variational auto-encoder that draws in T steps on a canvas c of logits. An encoder reads the
+ * image x and what is wrong with the canvas, a latent z is drawn, a decoder writes a patch:
+ *
+ *     r = read(x, x - s(c), h_dec)         s: sigmoid; all states are 0 at first
+ *     h_enc = LSTM(r and h_dec, h_enc)
+ *     z ~ q = N(mu(h_enc), exp(log_sigma(h_enc))^2)
+ *     h_dec = LSTM(z, h_dec)
+ *     c += write(h_dec)
+ *
+ *     loss = sum over pixels of BCE(c, x) at the end + sum over steps of KL(q || N(0,1))
+ *
+ * the mean over images of a bound of -log p(x) in nats. Samples take z ~ N(0,1) and only decode.
+ * Reading and writing go through a window, a grid of Gaussian filters that h_dec places over the
+ * image (gan_attention_window), or, attention=no, see all of it. Pixels are taken for probabilities
+ * and x is drawn from them in every step anew (binarise=sample), or is pixel > 1/2.
+ *
+ * The paper has glimpses=64 z=100 read=2 write=5 on a fixed binarisation of MNIST.
+ * ========================================================================= */
+
+enum { GANI_MAX_GLIMPSES = 256 };
+
+static const gan_option gani_draw_options[] = {
+    {"glimpses", "T, how often the network reads and writes", NULL, 10, 1, GANI_MAX_GLIMPSES, 1},
+    {"hidden", "units of both LSTMs", NULL, 256, 1, 65536, 1},
+    {"z", "numbers in the noise of a step", NULL, 10, 1, 65536, 1},
+    {"attention", "read and write through a window, or all of the image", "yes no", 0, 0, 1, 1},
+    {"read", "side of the grid that reads", NULL, 5, 2, 256, 1},
+    {"write", "side of the grid that writes", NULL, 5, 2, 256, 1},
+    {"offset", "coordinate of the first pixel; 1: a window starts in the middle of the image", NULL,
+     1, -1, 1, 0},
+    {"binarise", "pixels become 0 or 1: by chance, by 1/2, or stay", "sample threshold no", 0, 0, 2,
+     1},
+    {"lr", "learning rate", NULL, 1e-3, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.9, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"clip", "largest norm of the gradient; 0: any", NULL, 10, 0, 1e9, 0},
+};
+
+typedef struct gani_draw_state {
+    gan_tensor h_enc, c_enc, h_dec, c_dec; /* [batch,hidden] */
+    gan_tensor canvas;                     /* [batch,c,h,w] logits */
+} gani_draw_state;
+
+static gani_draw_state gani_draw_start(gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    gani_draw_state state;
+    memset(&state, 0, sizeof state);
+    state.h_dec = gan_constant(recipe->graph,
+                               gan_shape2(recipe->batch, (int)gani_option(recipe, "hidden")), 0.0f);
+    state.canvas = gan_constant(
+        recipe->graph, gan_shape4(recipe->batch, model->channels, recipe->height, recipe->width),
+        0.0f);
+    return state;
+}
+
+/* The window that h_dec asks for. */
+static gan_attention gani_draw_window(gani_recipe *recipe, const char *name, gan_tensor h_dec,
+                                      int size) {
+    gan_graph *g = recipe->graph;
+    return gan_attention_window(g, gan_layer_linear(g, name, h_dec, 5, NULL), size, recipe->height,
+                                recipe->width, (float)gani_option(recipe, "offset"));
+}
+
+/* [batch,k] */
+static gan_tensor gani_draw_read(gani_recipe *recipe, gan_tensor x, const gani_draw_state *state) {
+    gan_graph *g = recipe->graph;
+    gan_tensor parts[2];
+    parts[0] = x;
+    parts[1] = gan_sub(g, x, gan_sigmoid(g, state->canvas));
+    if (gani_option(recipe, "attention") == 0.0) {
+        const gan_attention window =
+            gani_draw_window(recipe, "read_attn", state->h_dec, (int)gani_option(recipe, "read"));
+        parts[0] = gan_attention_read(g, &window, parts[0]);
+        parts[1] = gan_attention_read(g, &window, parts[1]);
+    }
+    return gani_flatten(g, gan_concat(g, parts, 2, 1));
+}
+
+static gan_tensor gani_draw_write(gani_recipe *recipe, gan_tensor h_dec) {
+    const int c = recipe->model->channels, size = (int)gani_option(recipe, "write");
+    gan_graph *g = recipe->graph;
+    if (gani_option(recipe, "attention") == 1.0) {
+        return gani_as_images(recipe,
+                              gan_layer_linear(g, "write", h_dec, gani_pixels(recipe), NULL));
+    }
+    const gan_attention window = gani_draw_window(recipe, "write_attn", h_dec, size);
+    gan_tensor patch = gan_layer_linear(g, "write", h_dec, c * size * size, NULL);
+    patch = gan_reshape(g, patch, gan_shape4(recipe->batch, c, size, size));
+    return gan_attention_write(g, &window, patch);
+}
+
+/* One step of the decoder. */
+static void gani_draw_decode(gani_recipe *recipe, gan_tensor z, gani_draw_state *state) {
+    gan_graph *g = recipe->graph;
+    gan_layer_lstm(g, "decoder", z, (int)gani_option(recipe, "hidden"), &state->h_dec,
+                   &state->c_dec, NULL);
+    state->canvas = gan_add(g, state->canvas, gani_draw_write(recipe, state->h_dec));
+}
+
+/* Noise of step t [batch,z] out of that of all steps. */
+static gan_tensor gani_draw_noise(gani_recipe *recipe, gan_tensor noise, int t) {
+    const int z = (int)gani_option(recipe, "z");
+    return gan_slice(recipe->graph, noise, 1, t * z, z);
+}
+
+static gan_tensor gani_draw_feed_noise(gani_recipe *recipe) {
+    const int count = (int)(gani_option(recipe, "z") * gani_option(recipe, "glimpses"));
+    return gani_feed_normal(recipe, "z", gan_shape2(recipe->batch, count));
+}
+
+/* Pixels in [-1,1] as the x of the formulas. */
+static gan_tensor gani_draw_pixels(gani_recipe *recipe, gan_tensor images) {
+    const int kind = (int)gani_option(recipe, "binarise");
+    gan_graph *g = recipe->graph;
+    gan_tensor chance = gan_constant(g, gan_shape0(), 0.5f);
+    gan_tensor x = gan_affine(g, images, 0.5f, 0.5f);
+    if (kind == 0) {
+        chance = gani_feed_uniform(recipe, "chance", gan_tensor_shape(g, images), 0.0, 1.0);
+    }
+    return kind == 2 ? x : gan_greater(g, x, chance);
+}
+
+/* The bound, a number for each image [batch,1]: reconstruction and, in *kl, divergence. */
+static gan_tensor gani_draw_bound(gani_recipe *recipe, gan_tensor x, gan_tensor *kl) {
+    const int steps = (int)gani_option(recipe, "glimpses"),
+              hidden = (int)gani_option(recipe, "hidden"), size = (int)gani_option(recipe, "z");
+    gan_graph *g = recipe->graph;
+    gani_draw_state state = gani_draw_start(recipe);
+    gan_tensor noise = gani_draw_feed_noise(recipe);
+    *kl = gan_constant(g, gan_shape2(recipe->batch, 1), (float)(-0.5 * size * steps));
+    for (int t = 0; t < steps; t++) {
+        const gan_tensor input[] = {gani_draw_read(recipe, x, &state), state.h_dec};
+        gan_layer_lstm(g, "encoder", gan_concat(g, input, 2, 1), hidden, &state.h_enc, &state.c_enc,
+                       NULL);
+        gan_tensor mu = gan_layer_linear(g, "mu", state.h_enc, size, NULL);
+        gan_tensor log_sigma = gan_layer_linear(g, "log_sigma", state.h_enc, size, NULL);
+        gan_tensor sigma = gan_exp(g, log_sigma);
+        gan_tensor square = gan_add(g, gan_square(g, mu), gan_square(g, sigma));
+        gan_tensor terms = gan_sub(g, gan_affine(g, square, 0.5f, 0.0f), log_sigma);
+        *kl = gan_add(g, *kl, gan_sum(g, terms, 1u << 1));
+        gani_draw_decode(
+            recipe, gan_add(g, mu, gan_mul(g, sigma, gani_draw_noise(recipe, noise, t))), &state);
+    }
+    return gan_sum(g, gani_flatten(g, gan_bce_logits(g, state.canvas, x)), 1u << 1);
+}
+
+static void gani_draw_train(gani_recipe *recipe) {
+    gan_graph *g = recipe->graph;
+    gan_optimiser adam = gani_adam(recipe);
+    adam.clip_norm = (float)gani_option(recipe, "clip");
+    gan_tensor x = gani_draw_pixels(recipe, gani_feed_images(recipe, "real"));
+    gan_tensor kl;
+    gan_tensor error = gan_mean(g, gani_draw_bound(recipe, x, &kl), GAN_ALL_AXES);
+    kl = gan_mean(g, kl, GAN_ALL_AXES);
+    gan_tensor loss = gan_add(g, error, kl);
+    gan_minimise(g, loss, "", gani_feed_lr(recipe), &adam);
+    gani_report(recipe, "loss", loss);
+    gani_report(recipe, "loss_x", error);
+    gani_report(recipe, "loss_z", kl);
+    gani_end_phase(recipe, "train", 1);
+}
+
+/* A sample's making: the canvas after each step, as probabilities. */
+static void gani_draw_sample(gani_recipe *recipe) {
+    const int steps = (int)gani_option(recipe, "glimpses");
+    gan_graph *g = recipe->graph;
+    gan_tensor frames[GANI_MAX_GLIMPSES];
+    gani_draw_state state = gani_draw_start(recipe);
+    gan_tensor noise = gani_draw_feed_noise(recipe);
+    for (int t = 0; t < steps; t++) {
+        gani_draw_decode(recipe, gani_draw_noise(recipe, noise, t), &state);
+        frames[t] = gan_affine(g, gan_sigmoid(g, state.canvas), 2.0f, -1.0f);
+    }
+    gani_frames(recipe, gan_concat(g, frames, steps, 0));
+    gani_images(recipe, frames[steps - 1]);
+}
+
+/* The bound of an image in nats, with one draw of the noise (and of the binary image). */
+static void gani_draw_encode(gani_recipe *recipe) {
+    gan_tensor images = gani_feed_source(recipe, "images", recipe->model->channels);
+    gan_tensor kl;
+    gan_tensor error = gani_draw_bound(recipe, gani_draw_pixels(recipe, images), &kl);
+    gani_codes(recipe, gan_add(recipe->graph, error, kl));
+}
+
+static const gani_system gani_draw_system = {
+    {"draw", "DRAW: an auto-encoder that draws step by step, by attention",
+     "Gregor et al. 2015, arXiv:1502.04623", 28, 28, 1, 64, gani_draw_options,
+     sizeof gani_draw_options / sizeof gani_draw_options[0], 1, 0, 0},
+    gani_draw_train,
+    gani_draw_sample,
+    NULL,
+    gani_draw_encode};
 
 /* ============================================================================
  * >>image-networks  8.10  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
@@ -22935,9 +23417,10 @@ static const gani_system gani_cogan = {
  * ========================================================================= */
 
 static const gani_system *const gani_systems[] = {
-    &gani_gan,     &gani_dcgan,    &gani_lsgan,     &gani_wgan,    &gani_wgan_gp,
-    &gani_cgan,    &gani_acgan,    &gani_pix2pixhd, &gani_pix2pix, &gani_cyclegan,
-    &gani_dualgan, &gani_discogan, &gani_context,   &gani_cogan};
+    &gani_gan,         &gani_dcgan,     &gani_lsgan,   &gani_wgan,
+    &gani_wgan_gp,     &gani_cgan,      &gani_acgan,   &gani_infogan,
+    &gani_draw_system, &gani_pix2pixhd, &gani_pix2pix, &gani_cyclegan,
+    &gani_dualgan,     &gani_discogan,  &gani_context, &gani_cogan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {

@@ -471,7 +471,8 @@ class Range:
 def fill(scope, net, seed, prefix=""):
     """Weights of a network by name, behind the scope: as fill_weights of tests/parity.h draws them."""
     for key, value in net.named_parameters():
-        full = f"{scope}." + re.sub(r"^(net\.)?(?=\d)", prefix, key)  # "0.weight", "net.0.weight"
+        full = re.sub(r"^(net\.)?(?=\d)", prefix, key)  # "0.weight", "net.0.weight"
+        full = f"{scope}.{full}" if scope else full
         if value.dim() > 1:  # as PyTorch's default: within 1/sqrt(fan in)
             bound = np.float32(1 / math.sqrt(value[0].numel()))
             data = bound * random(full, value.shape, -1.0, 1.0, seed)
