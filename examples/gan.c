@@ -606,6 +606,7 @@ typedef struct training {
     int columns;
     float *records; /* [rows][parts]: images whose translations are shown, as the data has them */
     int rows, spread, collapsed;
+    double spread_most;
     double smooth[MAX_METRICS]; /* running means for the progress line */
     long first, steps, every;   /* first: steps done before this run */
     double started, shown;      /* times */
@@ -661,19 +662,19 @@ static int record(training *t, long step) {
 
 /* Says so when generated images become much alike. */
 static void watch_spread(training *t, long step) {
-    if (t->spread < 0 || step < t->first + 200) {
+    if (t->spread < 0) {
         return;
     }
     const double spread = t->smooth[t->spread];
-    if (!t->collapsed && spread < 0.2) {
+    t->spread_most = spread > t->spread_most ? spread : t->spread_most;
+    if (!t->collapsed && spread < 0.2 && (t->spread_most > 0.4 || step >= t->first + 1000)) {
         printf("%swarning: generated images differ from one another only %.2f times as much as the "
                "data's (spread): mode collapse? A lower learning rate, more data or another system "
                "(wgan-gp) may help\n",
                t->terminal ? "\n" : "", spread);
         t->collapsed = 1;
-    } else if (t->collapsed && spread > 0.4) {
-        t->collapsed = 0;
     }
+    t->collapsed = t->collapsed && spread < 0.4; /* it says so again after having been well */
 }
 
 /* Writes a grid as NAME-000100.png and, for the latest state, as NAME.png. */
@@ -750,8 +751,11 @@ static gan_status write_translations(training *t, long step) {
     const int shape[] = {channels, info->height, info->width};
     float *tiles =
         (float *)malloc(sizeof(float) * pixels * (size_t)(t->rows * columns * channels + 12));
+    if (!tiles) {
+        return GAN_ERR_MEMORY;
+    }
     float *in = tiles + (size_t)(t->rows * columns * channels) * pixels, *out = in + 8 * pixels;
-    gan_status status = tiles ? GAN_OK : GAN_ERR_MEMORY;
+    gan_status status = GAN_OK;
     for (int row = 0; row < t->rows && status == GAN_OK; row++) {
         float *tile = tiles + (size_t)(row * columns * channels) * pixels;
         for (int way = 0; way < ways && status == GAN_OK; way++) {
@@ -1016,7 +1020,7 @@ static int command_train(int argc, char **argv) {
                    ? fail(USAGE, "no system \"%s\" (see: gan list)", argv[2])
                    : fail(USAGE, "train what? gan train SYSTEM [options] (see: gan list)");
     }
-    int status = parse(&t.given, argc, argv, 3, 't', system);
+    int status = parse(&t.given, argc, argv, 3, TRAIN, system);
     if (status != OK) {
         return status;
     }
@@ -1024,7 +1028,7 @@ static int command_train(int argc, char **argv) {
         printf("gan train %s [options]: %s (%s)\n", system->name, system->title, system->paper);
         printf("images %d x %d x %d (channels, height, width), batch %d by default\n",
                system->channels, system->height, system->width, system->batch);
-        print_options('t', system);
+        print_options(TRAIN, system);
         return OK;
     }
     snprintf(out, sizeof out, "gan-%s", system->name);
@@ -1057,23 +1061,75 @@ static int command_train(int argc, char **argv) {
     return status;
 }
 
-/* Draws images from a model into a picture file. */
-static int sample(gan_context *ctx, gan_model *model, const options *given) {
-    const uint64_t seed = given->seed > 0.0 ? (uint64_t)given->seed : 1;
-    gan_model_info info;
-    if (gan_model_get_info(model, &info) != GAN_OK) {
-        return fail_with(FAILED, ctx);
+/* ---- sampling ------------------------------------------------------------------------------ */
+
+/* Samples n images, a row of the grid a walk if wished. */
+static gan_status sample_images(gan_model *model, const options *given, uint64_t seed, int n,
+                                int columns, float *images) {
+    char inputs[1100];
+    snprintf(inputs, sizeof inputs, given->interpolate > 0.0 ? "%s walk=%d" : "%s", given->model,
+             columns);
+    return gan_model_sample(model, images, n, inputs, seed);
+}
+
+/* A row for each noise, all values of the input --code names from left to right. */
+static gan_status sample_code(gan_model *model, const options *given, uint64_t seed, int rows,
+                              int columns, const gan_input_info *code, size_t size, float *images) {
+    gan_status status = GAN_OK;
+    for (int i = 0; i < rows * columns && status == GAN_OK; i++) {
+        char inputs[1200];
+        const double part = columns > 1 ? (double)(i % columns) / (columns - 1) : 0.0;
+        const double value = code->classes ? i % columns % code->classes
+                                           : code->low + part * (code->high - code->low);
+        snprintf(inputs, sizeof inputs, "%s %s=%.6f", given->model, code->name, value);
+        status = gan_model_sample(model, images + (size_t)i * size, 1, inputs,
+                                  seed + (uint64_t)(i / columns));
     }
-    const int columns = given->columns > 0.0 ? (int)given->columns : grid_columns(&info);
+    return status;
+}
+
+/* The input that --code names. */
+static int find_code(gan_context *ctx, gan_model *model, const char *name, gan_input_info *code) {
+    char known[512] = "";
+    for (int i = 0;; i++) {
+        if (gan_model_input(model, "sample", i, code) != GAN_OK) {
+            return fail_with(FAILED, ctx);
+        }
+        if (!code->name || strcmp(code->name, name) == 0) {
+            break;
+        }
+        const size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, " %s", code->name);
+    }
+    return code->name ? OK : fail(USAGE, "--code %s: the model has the inputs%s", name, known);
+}
+
+/* Draws images from a model into a picture file. */
+static int sample_grid(gan_context *ctx, gan_model *model, const gan_model_info *info,
+                       const options *given) {
+    const uint64_t seed = given->seed > 0.0 ? (uint64_t)given->seed : 1;
+    gan_input_info code;
+    memset(&code, 0, sizeof code);
+    int status = given->code ? find_code(ctx, model, given->code, &code) : OK;
+    if (status != OK) {
+        return status;
+    }
+    const int usual = code.classes                              ? code.classes
+                      : given->code || given->interpolate > 0.0 ? 10
+                                                                : grid_columns(info);
+    const int columns = given->columns > 0.0 ? (int)given->columns : usual;
     const int n = given->n > 0.0 ? (int)given->n : GRID_ROWS * columns;
-    const size_t pixels = (size_t)info.channels * (size_t)info.height * (size_t)info.width;
-    float *images = (float *)malloc((size_t)n * pixels * sizeof *images);
+    const int rows = (n + columns - 1) / columns;
+    const size_t size =
+        (size_t)info->sample_channels * (size_t)info->sample_height * (size_t)info->sample_width;
+    float *images = (float *)malloc((size_t)(rows * columns) * size * sizeof *images);
     if (!images) {
         return fail(FAILED, "out of memory");
     }
-    int status = OK;
-    if (gan_model_sample(model, images, n, given->model, seed) != GAN_OK ||
-        gan_image_write_grid(ctx, given->out, images, n, info.channels, info.height, info.width,
+    if ((code.name ? sample_code(model, given, seed, rows, columns, &code, size, images)
+                   : sample_images(model, given, seed, n, columns, images)) != GAN_OK ||
+        gan_image_write_grid(ctx, given->out, images, code.name ? rows * columns : n,
+                             info->sample_channels, info->sample_height, info->sample_width,
                              columns, -1.0f, 1.0f) != GAN_OK) {
         status = fail_with(USAGE, ctx);
     }
@@ -1081,25 +1137,484 @@ static int sample(gan_context *ctx, gan_model *model, const options *given) {
     return status;
 }
 
-/* Memory and arithmetic of a model, its networks and their tensors. */
-static int print_info(gan_context *ctx, gan_model *model) {
+/* "grid.png" to "grid-frames.png" */
+static void frames_path(char *path, size_t size, const char *out) {
+    const char *dot = strrchr(out, '.');
+    const int stem = dot && !strchr(dot, '/') ? (int)(dot - out) : (int)strlen(out);
+    snprintf(path, size, "%.*s-frames.png", stem, out);
+}
+
+/* How n images are drawn: a grid with a row for each, and an animation of them side by side. */
+static int sample_frames(gan_context *ctx, gan_model *model, const gan_model_info *info,
+                         const options *given) {
+    const int n = given->n > 0.0 ? (int)given->n : GRID_ROWS, frames = info->frames;
+    const int c = info->sample_channels, h = info->sample_height, w = info->sample_width;
+    const size_t row = (size_t)w * sizeof(float), size = (size_t)c * (size_t)h * (size_t)w;
+    const size_t all = (size_t)n * (size_t)frames * size;
+    float *drawn = (float *)malloc(2 * all * sizeof *drawn + 1);
+    char path[1200];
+    if (!drawn) {
+        return fail(FAILED, "out of memory");
+    }
+    float *placed = drawn + all;
+    gan_status status = gan_model_sample_frames(model, drawn, n, given->model,
+                                                given->seed > 0.0 ? (uint64_t)given->seed : 1);
+    for (int i = 0; i < n * frames && status == GAN_OK; i++) { /* [frames][n] to [n][frames] */
+        memcpy(placed + (size_t)(i % n * frames + i / n) * size, drawn + (size_t)i * size,
+               size * sizeof(float));
+    }
+    status = status ? status
+                    : gan_image_write_grid(ctx, given->out, placed, n * frames, c, h, w, frames,
+                                           -1.0f, 1.0f);
+    for (int i = 0; i < n * frames * c * h && status == GAN_OK;
+         i++) { /* ... to [frames][c,h,n*w] */
+        const int y = i % h, channel = i / h % c, image = i / (h * c) % n, f = i / (h * c * n);
+        memcpy(placed + (((size_t)(f * c + channel) * (size_t)h + (size_t)y) * (size_t)n +
+                         (size_t)image) *
+                            (size_t)w,
+               drawn + (size_t)i * (size_t)w, row);
+    }
+    frames_path(path, sizeof path, given->out);
+    status = status ? status
+                    : gan_image_write_animation(ctx, path, placed, frames, c, h, n * w, -1.0f, 1.0f,
+                                                0.15);
+    free(drawn);
+    return status == GAN_OK ? OK : fail_with(USAGE, ctx);
+}
+
+static int sample(gan_context *ctx, gan_model *model, const options *given) {
+    gan_model_info info;
+    if (gan_model_get_info(model, &info) != GAN_OK) {
+        return fail_with(FAILED, ctx);
+    }
+    if (given->frames > 0.0 && !info.frames) {
+        return fail(USAGE, "%s draws an image at once: no --frames", info.system->name);
+    }
+    return given->frames > 0.0 ? sample_frames(ctx, model, &info, given)
+                               : sample_grid(ctx, model, &info, given);
+}
+
+/* ---- translating --------------------------------------------------------------------------- */
+
+typedef struct translation {
+    gan_context *ctx;
+    gan_model *model;
+    gan_model_info info;
+    const options *given;
+    char inputs[1200];
+    int in, out;       /* channels */
+    int instances;     /* 1: the last one holds an instance map */
+    int width, height; /* that images are brought to; 0: none */
+    float *from, *to;  /* [in,height,width], [out,height,width] */
+    size_t room;       /* pixels that there is memory for */
+    double seconds;
+} translation;
+
+/* "640x480x3": count numbers from 1 on. */
+static int read_sizes(const char *text, int count, int *sizes) {
+    for (int i = 0; i < count; i++) {
+        char *end;
+        const long value = strtol(text, &end, 10);
+        if (end == text || value < 1 || value > 65536 || *end != (i + 1 < count ? 'x' : '\0')) {
+            return 0;
+        }
+        sizes[i] = (int)value;
+        text = end + 1;
+    }
+    return 1;
+}
+
+static int make_room(translation *t, size_t pixels) {
+    if (pixels > t->room) {
+        free(t->from);
+        free(t->to);
+        t->from = (float *)malloc(pixels * (size_t)t->in * sizeof(float));
+        t->to = (float *)malloc(pixels * (size_t)t->out * sizeof(float));
+        t->room = t->from && t->to ? pixels : 0;
+    }
+    return pixels <= t->room ? OK : fail(FAILED, "out of memory");
+}
+
+/* Reads an image as floats; its size is *width x *height, or becomes so where these are set. */
+static int load_image(translation *t, const char *path, int first, int channels, int is_map,
+                      int *width, int *height) {
+    gan_image image;
+    memset(&image, 0, sizeof image);
+    gan_status status = gan_image_load(t->ctx, path, &image);
+    status = status ? status : gan_image_convert(t->ctx, &image, channels);
+    if (status == GAN_OK && *width && (image.width != *width || image.height != *height)) {
+        status = gan_image_resize(t->ctx, &image, *width, *height,
+                                  is_map ? GAN_FILTER_NEAREST : GAN_FILTER_BILINEAR);
+    }
+    if (status != GAN_OK) {
+        gan_image_free(t->ctx, &image);
+        return fail_with(USAGE, t->ctx);
+    }
+    *width = image.width;
+    *height = image.height;
+    const size_t pixels = (size_t)image.width * (size_t)image.height;
+    int code = first ? OK : make_room(t, pixels);
+    for (size_t i = 0; i < pixels * (size_t)channels && code == OK; i++) {
+        const float value = (float)image.samples[i];
+        t->from[((size_t)first + i % (size_t)channels) * pixels + i / (size_t)channels] =
+            is_map ? value : 2.0f * value / (float)image.maxval - 1.0f;
+    }
+    gan_image_free(t->ctx, &image);
+    return code;
+}
+
+/* -1 ... 1 to 0 ... 255. */
+static unsigned to_byte(float value) {
+    const float byte = (value + 1.0f) * 127.5f + 0.5f;
+    return byte <= 0.0f ? 0u : byte >= 255.0f ? 255u : (unsigned)byte;
+}
+
+static int save_image(translation *t, const char *path, int width, int height) {
+    const size_t pixels = (size_t)width * (size_t)height, channels = (size_t)t->out;
+    gan_image image;
+    image.width = width;
+    image.height = height;
+    image.channels = t->out;
+    image.maxval = 255;
+    image.samples = (uint16_t *)malloc(pixels * channels * sizeof(uint16_t));
+    if (!image.samples) {
+        return fail(FAILED, "out of memory");
+    }
+    for (size_t i = 0; i < pixels * channels; i++) {
+        image.samples[i] = (uint16_t)to_byte(t->to[i % channels * pixels + i / channels]);
+    }
+    const gan_status status = gan_image_write(t->ctx, path, &image);
+    free(image.samples);
+    return status == GAN_OK ? OK : fail_with(USAGE, t->ctx);
+}
+
+static int translate_planes(translation *t, int width, int height) {
+    const double start = now();
+    const gan_status status =
+        gan_model_translate(t->model, t->from, 1, height, width, t->inputs, t->to);
+    t->seconds += now() - start;
+    return status == GAN_OK ? OK : fail_with(USAGE, t->ctx);
+}
+
+/* instances: NULL for systems that need no instance map. */
+static int translate_file(translation *t, const char *in, const char *instances, const char *out) {
+    const int channels = t->in - t->instances;
+    int width = t->width, height = t->height;
+    int status = load_image(t, in, 0, channels, channels == 1 && (t->info.translate_maps & 1),
+                            &width, &height);
+    if (status == OK && instances) {
+        status = load_image(t, instances, channels, 1, 1, &width, &height);
+    }
+    status = status != OK ? status : translate_planes(t, width, height);
+    return status != OK ? status : save_image(t, out, width, height);
+}
+
+/* The part of a path behind the last slash. */
+static const char *file_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* All images of a folder or a list. */
+static int translate_folder(translation *t, const char *in, const char *out) {
+    const options *given = t->given;
+    gan_dataset_desc desc;
+    gan_dataset *data = NULL;
+    memset(&desc, 0, sizeof desc);
+    desc.height = desc.width = desc.channels = 1; /* only the names are wanted */
+    if (gan_dataset_open(&data, t->ctx, in, &desc) != GAN_OK) {
+        return fail_with(USAGE, t->ctx);
+    }
+    make_folder(out);
+    const int count = gan_dataset_count(data);
+    int status = OK;
+    for (int i = 0; i < count && status == OK; i++) {
+        char instances[2048], to[2048];
+        const char *path = gan_dataset_path(data, i);
+        if (!path) {
+            status = fail(USAGE, "%s: a folder of images expected", in);
+            break;
+        }
+        const char *name = file_name(path);
+        snprintf(instances, sizeof instances, "%s/%s",
+                 given->data_instances ? given->data_instances : "", name);
+        snprintf(to, sizeof to, "%s/%.*s.%s", out, (int)strcspn(name, "."), name,
+                 given->format ? given->format : "png");
+        status = translate_file(t, path, t->instances ? instances : NULL, to);
+        if (status == OK && isatty(fileno(stdout))) {
+            printf("\r%d/%d %s\033[K", i + 1, count, name);
+            fflush(stdout);
+        }
+    }
+    gan_dataset_close(data);
+    if (status == OK) {
+        printf("%s%s: %d images, %.3f s each\n", isatty(fileno(stdout)) ? "\r" : "", out, count,
+               t->seconds / count);
+    }
+    return status;
+}
+
+/* Raw frames from standard input to standard output until there are no more. */
+static int translate_stream(translation *t) {
+    int sizes[3];
+    if (!read_sizes(t->given->frame, 3, sizes) || sizes[2] != t->in) {
+        return fail(USAGE, "--frame: expected WxHx%d, found \"%s\"", t->in, t->given->frame);
+    }
+    const size_t pixels = (size_t)sizes[0] * (size_t)sizes[1];
+    const size_t in = pixels * (size_t)t->in, out = pixels * (size_t)t->out;
+    unsigned char *bytes = (unsigned char *)malloc(in > out ? in : out);
+    int status = bytes ? make_room(t, pixels) : fail(FAILED, "out of memory");
+    long frames = 0;
+#ifdef _WIN32
+    _setmode(_fileno(stdin), _O_BINARY);
+    _setmode(_fileno(stdout), _O_BINARY);
+#endif
+    while (status == OK && !interrupted && fread(bytes, 1, in, stdin) == in) {
+        for (size_t i = 0; i < in; i++) {
+            t->from[i % (size_t)t->in * pixels + i / (size_t)t->in] =
+                (float)bytes[i] / 127.5f - 1.0f;
+        }
+        status = translate_planes(t, sizes[0], sizes[1]);
+        for (size_t i = 0; i < out && status == OK; i++) {
+            bytes[i] =
+                (unsigned char)to_byte(t->to[i % (size_t)t->out * pixels + i / (size_t)t->out]);
+        }
+        if (status == OK && (fwrite(bytes, 1, out, stdout) != out || fflush(stdout) != 0)) {
+            status = fail(FAILED, "cannot write to standard output");
+        }
+        frames += status == OK;
+    }
+    free(bytes);
+    if (status == OK) {
+        fprintf(stderr, "%ld frames %d x %d x %d, %.1f a second\n", frames, sizes[0], sizes[1],
+                t->out, t->seconds > 0.0 ? (double)frames / t->seconds : 0.0);
+    }
+    return status;
+}
+
+/* What the command line says, checked against the model. */
+static int open_translation(translation *t, const options *given) {
+    const char *direction = given->direction ? given->direction : "ab";
+    if (gan_model_get_info(t->model, &t->info) != GAN_OK) {
+        return fail_with(FAILED, t->ctx);
+    }
+    const gan_model_info *info = &t->info;
+    const int back = strcmp(direction, "ba") == 0, maps = info->translate_maps;
+    int sizes[2] = {0, 0};
+    if (!info->translate_in) {
+        return fail(USAGE, "%s does not translate images: gan sample", info->system->name);
+    }
+    if (given->resize && !read_sizes(given->resize, 2, sizes)) {
+        return fail(USAGE, "--resize: expected WxH, found \"%s\"", given->resize);
+    }
+    t->given = given;
+    t->in = back ? info->translate_out : info->translate_in;
+    t->out = back ? info->translate_in : info->translate_out;
+    t->instances = t->in > 1 && maps >> (t->in - 1) & 1;
+    t->width = info->translate_fixed ? info->width : sizes[0];
+    t->height = info->translate_fixed ? info->height : sizes[1];
+    snprintf(t->inputs, sizeof t->inputs, "%s direction=%s seed=%.0f", given->model, direction,
+             given->seed);
+    return t->instances && !given->data_instances
+               ? fail(USAGE, "%s also needs instance maps: --data-instances", info->system->name)
+               : OK;
+}
+
+static int translate(gan_context *ctx, gan_model *model, const options *given, const char *in,
+                     const char *out) {
+    translation t;
+    memset(&t, 0, sizeof t);
+    t.ctx = ctx;
+    t.model = model;
+    int status = open_translation(&t, given);
+    if (status == OK && strcmp(in, "-") == 0) {
+        status = given->frame && strcmp(out, "-") == 0
+                     ? translate_stream(&t)
+                     : fail(USAGE, "IN and OUT as - need --frame WxHxC");
+    } else if (status == OK && (is_folder(in) || strstr(file_name(in), ".txt"))) {
+        status = translate_folder(&t, in, out);
+    } else if (status == OK) {
+        status = translate_file(&t, in, t.instances ? given->data_instances : NULL, out);
+        if (status == OK) {
+            printf("%s: %.3f s\n", out, t.seconds);
+        }
+    }
+    free(t.from);
+    free(t.to);
+    return status;
+}
+
+/* ---- what a checkpoint is ------------------------------------------------------------------ */
+
+static double clock_of(void *user) {
+    (void)user;
+    return now();
+}
+
+/* Multiplications with additions a second of a large matrix product: what the machine can do. */
+static double measure_peak(gan_context *ctx) {
+    enum { N = 384 };
+    float *a = (float *)malloc(sizeof(float) * 3 * N * N);
+    double best = 0.0;
+    for (int i = 0; a && i < 3 * N * N; i++) {
+        a[i] = 1.0f;
+    }
+    for (int run = 0; a && run < 40; run++) {
+        const double start = now();
+        gan_sgemm(ctx, 0, 0, N, N, N, 1.0f, a, N, a + N * N, N, 0.0f, a + 2 * N * N, N);
+        const double seconds = now() - start, rate = (double)N * N * N / seconds;
+        best = seconds > 0.0 && rate > best ? rate : best;
+    }
+    free(a);
+    return best;
+}
+
+static const char *shape_text(gan_shape shape, char *text, size_t size) {
+    size_t used = (size_t)snprintf(text, size, "[");
+    for (int d = 0; d < shape.rank && used < size; d++) {
+        used += (size_t)snprintf(text + used, size - used, d ? ",%d" : "%d", shape.dim[d]);
+    }
+    snprintf(text + (used < size ? used : size - 1), size - (used < size ? used : size - 1), "]");
+    return text;
+}
+
+/* The shortest time of each op in a few runs [info.ops]; times: room for as many. */
+static gan_status time_ops(gan_program *program, double *best, double *times) {
+    enum { RUNS = 5 };
+    const size_t ops = (size_t)gan_program_get_info(program).ops;
+    gan_status status = gan_program_run(program);
+    for (int run = 0; run < RUNS && status == GAN_OK; run++) {
+        memset(times, 0, ops * sizeof *times);
+        status = gan_program_time(program, clock_of, NULL, times);
+        for (size_t i = 0; i < ops; i++) {
+            best[i] = run == 0 || times[i] < best[i] ? times[i] : best[i];
+        }
+    }
+    return status;
+}
+
+/* Each op of a program that takes a hundredth of its time or multiplies. */
+static int print_program(gan_context *ctx, gan_program *program, double peak) {
+    const gan_program_info info = gan_program_get_info(program);
+    double *seconds = (double *)calloc(2 * (size_t)info.ops + 1, sizeof *seconds);
+    const gan_status status =
+        seconds ? time_ops(program, seconds, seconds + info.ops) : GAN_ERR_MEMORY;
+    double total = 0.0, rest = 0.0;
+    int others = 0;
+    for (int i = 0; i < info.ops && status == GAN_OK; i++) {
+        total += seconds[i];
+    }
+    printf("%-19s %-36s %-18s %-18s %-9s %9s %8s %5s\n", "op", "layer", "from", "to", "by", "ms",
+           "GFLOP/s", "peak");
+    for (int i = 0; i < info.ops && status == GAN_OK; i++) {
+        const gan_op_info op = gan_program_op(program, i);
+        const double rate = seconds[i] > 0.0 ? op.multiply_adds / seconds[i] : 0.0;
+        char from[64], to[64];
+        if (op.multiply_adds == 0.0 && seconds[i] < 0.01 * total) {
+            rest += seconds[i];
+            others++;
+            continue;
+        }
+        printf("%-19s %-36s %-18s %-18s %-9s %9.3f", op.op, op.name,
+               shape_text(op.source[0], from, sizeof from), shape_text(op.shape, to, sizeof to),
+               op.algorithm, 1e3 * seconds[i]);
+        if (op.multiply_adds > 0.0) {
+            printf(" %8.1f %4.0f%%", 2e-9 * rate, 100.0 * rate / peak);
+        }
+        printf("\n");
+    }
+    printf("%-19s %-36s %58.3f\n", "others", "", 1e3 * rest);
+    printf("%d ops, %d of them among the others; %.3f ms, %.1f GFLOP/s, %.0f%% of the %.1f GFLOP/s "
+           "of a matrix product\n",
+           info.ops, others, 1e3 * total, 2e-9 * info.multiply_adds / total,
+           100.0 * info.multiply_adds / total / peak, 2e-9 * peak);
+    free(seconds);
+    return status == GAN_OK ? OK : fail_with(FAILED, ctx);
+}
+
+/* Where the time goes, layer by layer. */
+static int print_plan(gan_context *ctx, gan_model *model, const gan_model_info *info,
+                      const char *what) {
+    const double peak = measure_peak(ctx);
+    const char *use = info->translate_in ? "translate" : "sample";
+    gan_program *program = NULL;
+    int status = peak > 0.0 ? OK : fail(FAILED, "out of memory");
+    what = *what ? what : use;
+    if (strcmp(what, "train") == 0 && status == OK && gan_model_fill(model, NULL) != GAN_OK) {
+        status = fail_with(FAILED, ctx);
+    }
+    for (int i = 0; status == OK; i++) {
+        if (gan_model_program(model, what, i, &program) != GAN_OK) {
+            return fail_with(FAILED, ctx);
+        }
+        if (!program) {
+            return i ? OK : fail(USAGE, "--plan: the model has nothing to %s", what);
+        }
+        printf("\nplan of %s, program %d; %d threads, %s\n", what, i + 1, gan_context_threads(ctx),
+               gan_context_isa(ctx));
+        status = print_program(ctx, program, peak);
+    }
+    return status;
+}
+
+static void print_cost(const char *verb, size_t bytes, double multiply_adds, const char *per) {
+    printf("  %-8s ", verb);
+    print_bytes((double)bytes);
+    printf(" of memory, %.*f million multiply-adds %s\n", multiply_adds < 1e7 ? 2 : 0,
+           multiply_adds * 1e-6, per);
+}
+
+/* Names that may be given beside --seed. */
+static void print_inputs(gan_model *model, const char *what) {
+    gan_input_info input;
+    for (int i = 0; gan_model_input(model, what, i, &input) == GAN_OK && input.name; i++) {
+        printf("  input    %s: ", input.name);
+        if (input.classes) {
+            printf("0 to %d\n", input.classes - 1);
+        } else {
+            printf("%d number%s, usually %g to %g\n", input.count, input.count == 1 ? "" : "s",
+                   input.low, input.high);
+        }
+    }
+}
+
+/* Size, memory and arithmetic. */
+static void print_summary(gan_model *model, const gan_model_info *info) {
+    printf("%s: %s (%s)\n", info->system->name, info->system->title, info->system->paper);
+    printf("  images   %d x %d x %d (channels, height, width)\n", info->channels, info->height,
+           info->width);
+    printf("  trained  for %lu steps of %d, seed %lu\n", (unsigned long)info->step, info->batch,
+           (unsigned long)info->seed);
+    printf("  options  %s\n", info->options);
+    if (info->sample_channels) {
+        print_cost("sample", info->sample_bytes, info->sample_multiply_adds, "an image");
+        print_inputs(model, "sample");
+    }
+    if (info->translate_in) {
+        printf("  turns    %d channels into %d%s%s\n", info->translate_in, info->translate_out,
+               info->system->two_way ? ", and back" : "",
+               info->translate_fixed ? ", at this size only" : ", at any size");
+        print_cost("translate", info->translate_bytes, info->translate_multiply_adds,
+                   "an image of this size");
+        print_inputs(model, "translate");
+    }
+    if (info->encode_width) {
+        printf("  encode   %d numbers from an image\n", info->encode_width);
+    }
+    print_cost("train", info->train_bytes, info->train_multiply_adds, "a step");
+}
+
+/* The networks and their tensors. */
+static int print_info(gan_context *ctx, gan_model *model, const options *given) {
     gan_params *params = gan_model_params(model);
     gan_model_info info;
     if (gan_model_get_info(model, &info) != GAN_OK) {
         return fail_with(FAILED, ctx);
     }
-    printf("%s: %s (%s)\n", info.system->name, info.system->title, info.system->paper);
-    printf("  images   %d x %d x %d (channels, height, width)\n", info.channels, info.height,
-           info.width);
-    printf("  training step %lu, batch %d, seed %lu\n", (unsigned long)info.step, info.batch,
-           (unsigned long)info.seed);
-    printf("  options  %s\n", info.options);
-    printf("  sampling takes ");
-    print_bytes((double)info.sample_bytes);
-    printf(" and %.1f million multiply-adds an image\n  training takes ",
-           info.sample_multiply_adds * 1e-6);
-    print_bytes((double)info.train_bytes);
-    printf(" and %.1f billion multiply-adds a step\n", info.train_multiply_adds * 1e-9);
+    print_summary(model, &info);
+    if (given->plan) {
+        return print_plan(ctx, model, &info, given->plan);
+    }
     char network[64] = "";
     double weights = 0.0, state = 0.0;
     for (int i = 0;; i++) {
@@ -1134,36 +1649,87 @@ static int print_info(gan_context *ctx, gan_model *model) {
     return OK;
 }
 
-/* Commands on a checkpoint: gan sample MODEL ..., gan info MODEL. */
-static int command_model(int argc, char **argv, char command) {
-    options given;
+/* A file of tensors that says nothing of a system. */
+static int print_tensors(gan_context *ctx, const char *path) {
+    gan_checkpoint *checkpoint = NULL;
+    gan_checkpoint_tensor tensor;
+    double numbers = 0.0;
+    if (gan_checkpoint_open(&checkpoint, ctx, path) != GAN_OK) {
+        return fail_with(USAGE, ctx);
+    }
+    printf("%s: tensors, without a system that they belong to\n", path);
+    for (int i = 0; (tensor = gan_checkpoint_at(checkpoint, i)).name != NULL; i++) {
+        char shape[64];
+        printf("  %-4s %-60s %s\n", tensor.dtype, tensor.name,
+               shape_text(tensor.shape, shape, sizeof shape));
+        numbers += (double)tensor.count;
+    }
+    gan_metadata meta;
+    for (int i = 0; (meta = gan_checkpoint_text_at(checkpoint, i)).key != NULL; i++) {
+        printf("  %s: %s\n", meta.key, meta.value);
+    }
+    printf("%d tensors, %.0f numbers\n", gan_checkpoint_count(checkpoint), numbers);
+    gan_checkpoint_close(checkpoint);
+    return OK;
+}
+
+/* gan info FILE: a model, or any file of tensors. */
+static int info(gan_context *ctx, const char *path, const options *given) {
+    gan_checkpoint *checkpoint = NULL;
+    gan_model *model = NULL;
+    if (gan_checkpoint_open(&checkpoint, ctx, path) != GAN_OK) {
+        return fail_with(USAGE, ctx);
+    }
+    const int is_model = gan_checkpoint_text(checkpoint, "system") != NULL;
+    gan_checkpoint_close(checkpoint);
+    if (!is_model) {
+        return print_tensors(ctx, path);
+    }
+    const int status = gan_model_load(&model, ctx, path, NULL) == GAN_OK
+                           ? print_info(ctx, model, given)
+                           : fail_with(USAGE, ctx);
+    gan_model_destroy(model);
+    return status;
+}
+
+/* gan sample MODEL, gan translate MODEL IN OUT. */
+static int use_model(gan_context *ctx, char **argv, char command, const options *given) {
     gan_model *model = NULL;
     gan_model_desc desc;
-    memset(&given, 0, sizeof given);
     memset(&desc, 0, sizeof desc);
-    if (argc < 3 || strncmp(argv[2], "--", 2) == 0) {
-        printf("gan %s MODEL.safetensors [options]\n", argv[1]);
+    desc.disable_training = 1;
+    if (gan_model_load(&model, ctx, argv[2], &desc) != GAN_OK) {
+        return fail_with(USAGE, ctx);
+    }
+    const int status = command == SAMPLE ? sample(ctx, model, given)
+                                         : translate(ctx, model, given, argv[3], argv[4]);
+    gan_model_destroy(model);
+    return status;
+}
+
+/* Commands on a checkpoint. */
+static int command_model(int argc, char **argv, char command) {
+    const int named = command == TRANSLATE ? 5 : 3; /* arguments before the options */
+    options given;
+    memset(&given, 0, sizeof given);
+    if (argc < named || strncmp(argv[2], "--", 2) == 0) {
+        printf("gan %s MODEL.safetensors %s[options]\n", argv[1],
+               command == TRANSLATE ? "IN OUT " : "");
         print_options(command, NULL);
         return argc < 3 || strcmp(argv[2], "--help") != 0 ? USAGE : OK;
     }
-    int status = parse(&given, argc, argv, 3, command, NULL);
+    int status = parse(&given, argc, argv, named, command, NULL);
     if (status != OK) {
         return status;
     }
-    if (command == 's' && !given.out) {
+    if (command == SAMPLE && !given.out) {
         return fail(USAGE, "sample: --out is missing, a picture file such as grid.png");
     }
     gan_context *ctx = open_context(&given);
     if (!ctx) {
         return FAILED;
     }
-    desc.disable_training = command == 's';
-    if (gan_model_load(&model, ctx, argv[2], &desc) != GAN_OK) {
-        status = fail_with(USAGE, ctx);
-    } else {
-        status = command == 's' ? sample(ctx, model, &given) : print_info(ctx, model);
-    }
-    gan_model_destroy(model);
+    status = command == INFO ? info(ctx, argv[2], &given) : use_model(ctx, argv, command, &given);
     gan_context_destroy(ctx);
     return status;
 }
@@ -1181,12 +1747,18 @@ static int command_help(void) {
         "gan list                         the systems, one line each\n"
         "gan train SYSTEM [options]       trains one; gan train SYSTEM --help lists the options\n"
         "gan sample MODEL --out grid.png  draws images from a checkpoint\n"
-        "gan info MODEL                   what a checkpoint holds, memory and arithmetic\n"
+        "gan translate MODEL IN OUT       turns an image, or all in a folder, into others\n"
+        "gan info MODEL [--plan]          what a checkpoint holds, memory, arithmetic, time\n"
         "gan help                         this list\n\noptions of train:\n");
-    print_options('t', NULL);
+    print_options(TRAIN, NULL);
     printf("options of sample:\n");
-    print_options('s', NULL);
-    printf("  --label K            class of all images, for systems with classes\n");
+    print_options(SAMPLE, NULL);
+    print_option("--INPUT X", "any input of the model (see gan info), --label 3 for example");
+    printf("options of translate:\n");
+    print_options(TRANSLATE, NULL);
+    print_option("--INPUT X", "any input of the model");
+    printf("options of info:\n");
+    print_options(INFO, NULL);
     return OK;
 }
 
@@ -1214,6 +1786,9 @@ int main(int argc, char **argv) {
     }
     if (strcmp(command, "sample") == 0 || strcmp(command, "info") == 0) {
         return command_model(argc, argv, command[0]);
+    }
+    if (strcmp(command, "translate") == 0) {
+        return command_model(argc, argv, TRANSLATE);
     }
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0) {
         return command_help();
