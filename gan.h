@@ -4780,7 +4780,10 @@ enum { GANI_CONV_STAGE_LEAST = 768 << 10, GANI_CONV_STAGE_MOST = 8 << 20 };
 
 enum {
     GANI_CONV_STRIDE_MOST = 1024, /* phases are walked one by one */
-    GANI_CONV_FOLD_PIXELS = 64 /* input grad: for so few pixels of dy weights are read in order */
+    GANI_CONV_FOLD_PIXELS = 64, /* input grad: for so few pixels of dy weights are read in order */
+    GANI_THIN_UNIT = 16,        /* places of a thin result come in such groups: whole vectors */
+    GANI_THIN_LEAST = 96,       /* fewer places are not worth it */
+    GANI_MIRROR_BAND = 16 /* weight grad with dy's windows: rows of a band by those read twice */
 };
 
 /* Images staged for a product: [n][c][phases_h][phases_w][hq][wq]. Several images at a time, or
@@ -4948,6 +4951,15 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
     return job.out;
 }
 
+/* 0 on overflow. A thin result may read a few floats beyond the last image. */
+static size_t gani_stage_bytes(const gani_stage *s) {
+    const size_t phases = (size_t)s->phases_h * (size_t)s->phases_w;
+    const size_t plane = gani_mul(gani_mul((size_t)s->hq, (size_t)s->wq), phases);
+    const size_t all = gani_mul(gani_mul((size_t)s->images, (size_t)s->c), plane);
+    const size_t bytes = gani_mul(gani_sum(all, GANI_THIN_UNIT), sizeof(float));
+    return bytes ? gani_round_up(bytes, GANI_ALIGN) : 0;
+}
+
 /* Sets what is staged at a time, and bytes, of a stage whose geometry is set; for `sharers`
  * threads that share it. beside: floats of another operand that go with a row of windows, and
  * should fit the cache too. */
@@ -4970,8 +4982,6 @@ static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers, 
         s->rows = gani_piece(s->rows_all, fit_rows > least_rows ? fit_rows : least_rows, 1);
     }
     s->hq = s->rows + s->halo;
-    s->bytes = gani_mul(gani_mul(row, (size_t)s->hq), (size_t)s->images);
-    s->bytes = s->bytes ? gani_round_up(s->bytes, GANI_ALIGN) : 0;
     s->in_place = 0;
     if (s->phases_h == 1 && s->phases_w == 1 && s->pad_h == 0 && s->pad_w == 0 &&
         s->rows_all + s->halo <= s->h && s->wq <= s->w) {
@@ -4981,6 +4991,7 @@ static void gani_stage_size(gani_stage *s, const gani_conv *layer, int sharers, 
         s->hq = s->h;
         s->wq = s->w;
     }
+    s->bytes = gani_stage_bytes(s);
 }
 
 /* Stage of x for forward and weight grad: as much of the padded image as the windows reach. */
@@ -5052,6 +5063,89 @@ static const float *gani_pass_staged(gani_pass *pass, const gani_stage *stage, c
     return pass->scratch ? gani_stage_run(pass->ctx, stage, source, set, scratch) : NULL;
 }
 
+/* Along (image, row, column) of a map of oh x ow places in images of `image` floats and rows of
+ * `row`. */
+static gani_axis gani_axis_places(ptrdiff_t image, int oh, ptrdiff_t row, int ow,
+                                  ptrdiff_t column) {
+    return gani_axis_make(gani_level_make(1, image), gani_level_make(oh, row),
+                          gani_level_make(ow, column));
+}
+
+/* --- few channels of the result --------------------------------------------- */
+
+/* With few rows a product should read windows where they lie, not pack them; but where a row of
+ * windows is no whole number of vectors, their places are no neighbours. So a thin result, one of
+ * few channels, is computed for all places of staged rows, also those between one row of windows
+ * and the next, where none belongs: [channel][image][place]. The places that count are copied. */
+typedef struct gani_thin {
+    const gani_kernels *kernels;
+    const gani_product *product; /* as it would be without */
+    int images, rows, width;     /* of windows */
+    int wq, places;              /* of a staged row; of an image, a multiple of GANI_THIN_UNIT */
+    float *from;
+} gani_thin;
+
+/* Bias, activation, and the places that count, of one channel of one image. */
+static void gani_thin_plane(const void *arg, int plane) {
+    const gani_thin *t = (const gani_thin *)arg;
+    const gani_product *p = t->product;
+    const int channel = plane / t->images, image = plane % t->images;
+    const ptrdiff_t step = p->c_col.level[2].stride;
+    float *from = t->from + (ptrdiff_t)plane * t->places;
+    float *out = p->c + channel * p->c_row.level[0].stride + image * p->c_col.level[0].stride;
+    if (p->bias_row) {
+        t->kernels->unary(GANI_UNARY_AFFINE, from, 1.0f, p->bias_row[channel], from,
+                          (size_t)t->places);
+    }
+    t->kernels->act_inplace(from, (size_t)t->places, p->act.kind, p->act.slope);
+    for (int r = 0; r < t->rows; r++, out += p->c_col.level[1].stride, from += t->wq) {
+        for (int i = 0; i < t->width; i++) {
+            out[i * step] = from[i];
+        }
+    }
+}
+
+/* A product of weights with windows of a stage. */
+static void gani_pass_windows(gani_pass *pass, const gani_stage *stage, const gani_product *p) {
+    gani_thin t;
+    t.kernels = pass->ctx->kernels;
+    t.product = p;
+    t.rows = p->b.col.level[1].count;
+    t.width = p->b.col.level[2].count;
+    t.images = p->n / (t.rows * t.width);
+    t.wq = stage->wq;
+    const int64_t places = ((int64_t)t.rows - 1) * t.wq + t.width;
+    const int worth = t.width % GANI_THIN_UNIT ? 4 * t.width >= 3 * t.wq : 32 * t.width >= 31 * t.wq;
+    if (p->m > GANI_GEMM_DIRECT_ROWS || places < GANI_THIN_LEAST || !worth ||
+        places * t.images > INT_MAX / 2) {
+        gani_pass_product(pass, p);
+        return;
+    }
+    t.places = gani_ceil_div((int)places, GANI_THIN_UNIT) * GANI_THIN_UNIT;
+    const int columns = stage->in_place ? (int)places : t.places; /* there is more to read */
+    const size_t bytes = gani_round_up(
+        gani_mul(gani_mul((size_t)p->m, (size_t)t.images), (size_t)t.places * sizeof(float)),
+        GANI_ALIGN);
+    gani_product wide = *p;
+    wide.n = t.images * columns;
+    wide.b.col = gani_axis_places(p->b.col.level[0].stride, 1, 0, columns, 1);
+    wide.c_row = gani_axis_plain((ptrdiff_t)t.images * t.places);
+    wide.c_col = gani_axis_places(t.places, 1, 0, columns, 1);
+    wide.bias_row = NULL;
+    wide.act.kind = GAN_ACT_NONE;
+    if (!pass->scratch) {
+        const size_t need = gani_product_bytes(pass->ctx, &wide), all = gani_sum(need, bytes);
+        pass->overflow |= need == 0 || bytes == 0 || all == 0;
+        pass->most = all > pass->most ? all : pass->most;
+        return;
+    }
+    wide.c = t.from = (float *)(void *)(pass->scratch + pass->used);
+    gani_product_run(pass->ctx, &wide, pass->scratch + pass->used + bytes);
+    gani_for_planes(pass->ctx, t.images * p->m, t.places, gani_thin_plane, &t);
+}
+
+/* --- offsets ---------------------------------------------------------------- */
+
 /* a + offset, also while measuring, when there are no arrays. */
 static const float *gani_at(const float *a, ptrdiff_t offset) {
     return a ? a + offset : NULL;
@@ -5060,8 +5154,6 @@ static const float *gani_at(const float *a, ptrdiff_t offset) {
 static float *gani_at_out(float *a, ptrdiff_t offset) {
     return a ? a + offset : NULL;
 }
-
-/* --- offsets ---------------------------------------------------------------- */
 
 /* Along (channel, u, v) of staged x: tap u is in phase u*d % s, at row u*d / s. */
 static gani_axis gani_axis_taps(const gani_stage *t, const gani_conv *s) {
@@ -5074,14 +5166,6 @@ static gani_axis gani_axis_taps(const gani_stage *t, const gani_conv *s) {
     v.split = t->phases_w;
     v.rest = phase;
     return gani_axis_make(gani_level_make(s->c, gani_stage_plane_size(t)), u, v);
-}
-
-/* Along (image, row, column) of a map of oh x ow places in images of `image` floats and rows of
- * `row`. */
-static gani_axis gani_axis_places(ptrdiff_t image, int oh, ptrdiff_t row, int ow,
-                                  ptrdiff_t column) {
-    return gani_axis_make(gani_level_make(1, image), gani_level_make(oh, row),
-                          gani_level_make(ow, column));
 }
 
 static void gani_product_clear(gani_product *p) {
@@ -5120,8 +5204,91 @@ static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
             p.c_col = gani_axis_places(s->o * map, set.rows, s->ow, s->ow, 1);
             p.bias_row = gani_at(call->bias, (ptrdiff_t)g * o);
             p.act = call->act;
-            gani_pass_product(pass, &p);
+            gani_pass_windows(pass, &stage, &p);
         }
+    }
+}
+
+/* Of dy with few channels, where x has many, the windows are fewer than those of x:
+ *
+ *     dw[p, (q,u,v)] = sum over t  x[p, t] * dy[q, t - (u,v)],
+ *
+ * t running through all staged pixels of x, also padding; dy lies in rows as long as those of x, in
+ * between zeros, so both sides are read in order. */
+typedef struct gani_mirror {
+    const gani_conv *s;
+    const gani_stage *stage;
+    gani_set set;
+    int lead; /* zeros in front: the largest shift */
+    const float *dy;
+    float *out; /* [o][lead + pixels of a staged plane] */
+} gani_mirror;
+
+static int gani_conv_mirrors(const gani_conv *s) {
+    return s->stride_h == 1 && s->stride_w == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
+           s->groups == 1 && s->o <= GANI_GEMM_DIRECT_ROWS && s->o < s->c &&
+           (int64_t)s->oh * s->ow >= GANI_THIN_LEAST && s->kh * s->kw > 1;
+}
+
+/* dy of one channel among zeros. */
+static void gani_mirror_plane(const void *arg, int q) {
+    const gani_mirror *m = (const gani_mirror *)arg;
+    const gani_conv *s = m->s;
+    const size_t plane = (size_t)gani_stage_plane_size(m->stage) + (size_t)m->lead;
+    float *out = m->out + (size_t)q * plane;
+    const float *in = m->dy + (((ptrdiff_t)m->set.first * s->o + q) * s->oh + m->set.top) * s->ow;
+    memset(out, 0, plane * sizeof *out);
+    for (int i = 0; i < m->set.rows; i++) {
+        memcpy(out + m->lead + (ptrdiff_t)i * m->stage->wq, in + (ptrdiff_t)i * s->ow,
+               (size_t)s->ow * sizeof *out);
+    }
+}
+
+static void gani_walk_weight_grad_mirrored(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    const ptrdiff_t area = (ptrdiff_t)s->kh * s->kw;
+    gani_stage stage = gani_stage_x(s, 1, 0);
+    if (!stage.in_place) { /* one image at a time, in bands of which little is read twice */
+        const int least = GANI_MIRROR_BAND * (stage.halo + 1);
+        stage.images = 1;
+        stage.rows = stage.rows > least ? stage.rows : gani_piece(stage.rows_all, least, 1);
+        stage.hq = stage.rows + stage.halo;
+        stage.bytes = gani_stage_bytes(&stage);
+    }
+    gani_mirror m;
+    m.s = s;
+    m.stage = &stage;
+    m.lead = (s->kh - 1) * stage.wq + s->kw - 1;
+    m.dy = call->with;
+    const ptrdiff_t plane = gani_stage_plane_size(&stage);
+    unsigned char *scratch = gani_pass_stage(pass, &stage);
+    const size_t bytes = gani_mul(gani_mul((size_t)s->o, (size_t)(plane + m.lead)), sizeof(float));
+    pass->overflow |= bytes == 0;
+    m.out = (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
+    stage.images = 1;
+    memset(&m.set, 0, sizeof m.set);
+    while (gani_set_next(&m.set, &stage, s->n)) {
+        const float *staged = gani_pass_staged(pass, &stage, call->in, &m.set, scratch);
+        gani_product p;
+        gani_product_clear(&p);
+        p.m = p.m_all = s->c;
+        p.n = p.n_all = s->o * (int)area;
+        p.k = (int)plane;
+        p.a = gani_operand_plain(staged, plane, 1);
+        p.b.base = gani_at(m.out, m.lead);
+        p.b.row = gani_axis_plain(1);
+        p.b.col = gani_axis_make(gani_level_make(s->o, plane + m.lead),
+                                 gani_level_make(s->kh, -(ptrdiff_t)stage.wq),
+                                 gani_level_make(s->kw, -1));
+        p.c = call->out;
+        p.c_row = gani_axis_plain(area);
+        p.c_col = gani_axis_make(gani_level_make(s->o, s->c * area), gani_level_make(s->kh, s->kw),
+                                 gani_level_make(s->kw, 1));
+        p.beta = m.set.first > 0 || m.set.top > 0 ? 1.0f : 0.0f;
+        if (pass->scratch) {
+            gani_for_planes(pass->ctx, s->o, plane, gani_mirror_plane, &m);
+        }
+        gani_pass_product(pass, &p);
     }
 }
 
@@ -5268,7 +5435,7 @@ static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const g
                                    s->stride_w);
         p.bias_row = gani_at(call->bias, (ptrdiff_t)g * c);
         p.act = call->act;
-        gani_pass_product(pass, &p);
+        gani_pass_windows(pass, stage, &p);
     }
 }
 
@@ -6189,7 +6356,9 @@ static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *
     if (direction == 0) {
         return wino ? gani_walk_wino_forward : gani_walk_forward;
     }
-    return wino ? gani_walk_wino_weight_grad : gani_walk_weight_grad;
+    return wino                   ? gani_walk_wino_weight_grad
+           : gani_conv_mirrors(s) ? gani_walk_weight_grad_mirrored
+                                  : gani_walk_weight_grad;
 }
 
 /* Scratch of a driver in bytes; 0 if that overflows. */
