@@ -15,11 +15,11 @@ static char folder[256]; /* of all files that these tests write */
 /* A string that may hold zero bytes, without its end, and its length. */
 #define BYTES(text) text, (int)sizeof text - 1
 
-/* folder + "/" + name; three at a time. */
+/* folder + "/" + name; sixteen at a time. */
 static inline const char *in_folder(const char *name) {
-    static char paths[4][512];
+    static char paths[16][512];
     static int next;
-    next = (next + 1) % 4;
+    next = (next + 1) % 16;
     snprintf(paths[next], sizeof paths[next], "%.250s/%.250s", folder, name);
     return paths[next];
 }

@@ -24,10 +24,32 @@ static const char *fuzz_file(const char *name, const uint8_t *bytes, size_t size
     return path;
 }
 
+/* Both halves of an image as a dataset keeps them: class numbers on the left, colours on the right.
+ */
+static gan_status fuzz_sides(gan_context *ctx, gan_image *image) {
+    unsigned char block[3 * 5 * 2 + 3 * 5 * 3];
+    gani_domain domain;
+    memset(&domain, 0, sizeof domain);
+    domain.ctx = ctx;
+    domain.load_height = 3;
+    domain.load_width = 5;
+    domain.fit = image->height % 2 ? GAN_FIT_CROP : GAN_FIT_STRETCH;
+    domain.sides = 2;
+    domain.form[0].channels = 1;
+    domain.form[0].is_labels = 1;
+    domain.form[0].label_count = 100;
+    domain.form[1].channels = 3;
+    domain.form[1].offset = 3 * 5 * 2;
+    gan_status status = gani_store_side(&domain, image, 1, block);
+    gan_status labels = gani_store_side(&domain, image, 0, block);
+    return status ? status : labels;
+}
+
 static gan_status fuzz_images(gan_context *ctx, const uint8_t *bytes, size_t size) {
     gan_image image;
     gan_status status = gan_image_decode(ctx, bytes, size, &image);
     if (!status) {
+        fuzz_sides(ctx, &image);
         for (size_t i = 0; i < gani_image_count(&image); i++) {
             if (image.samples[i] > image.maxval) {
                 abort();
@@ -43,17 +65,20 @@ static gan_status fuzz_images(gan_context *ctx, const uint8_t *bytes, size_t siz
 }
 
 /* A dataset from a file of these bytes; with sizes given, images are touched by batches only. */
-static gan_status fuzz_dataset(gan_context *ctx, const char *path) {
-    static float images[4 * 3 * 8 * 8], labels[4];
+static gan_status fuzz_dataset(gan_context *ctx, const char *path, const char *path_b) {
+    static float images[4 * 3 * 8 * 8], others[4 * 3 * 8 * 8], labels[4];
+    float *const parts[2] = {images, others};
     gan_dataset *data;
     gan_dataset_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.height = desc.width = 8;
-    desc.channels = 3;
+    desc.channels = desc.channels_b = 3;
+    desc.pairing = path_b ? GAN_PAIRING_NAMES : GAN_PAIRING_NONE;
+    desc.path_b = path_b;
     gan_status status = gan_dataset_open(&data, ctx, path, &desc);
     if (!status) {
-        status =
-            gan_dataset_batch(data, 1, 2, 4, images, gan_dataset_classes(data) ? labels : NULL);
+        status = gan_dataset_batch_parts(data, 1, 2, 4, parts,
+                                         gan_dataset_classes(data) ? labels : NULL);
         gan_dataset_close(data);
     }
     return status;
@@ -64,10 +89,10 @@ static gan_status fuzz_idx(gan_context *ctx, const uint8_t *bytes, size_t size) 
     char labels[256];
     snprintf(labels, sizeof labels, "%s", fuzz_file("labels-idx1", bytes, size));
     const char *images = fuzz_file("images-idx3", bytes, size);
-    gan_status status = fuzz_dataset(ctx, images);
+    gan_status status = fuzz_dataset(ctx, images, NULL);
     if (status && strstr(gan_context_error(ctx), "labels-idx1")) { /* then without labels */
         remove(labels);
-        status = fuzz_dataset(ctx, images);
+        status = fuzz_dataset(ctx, images, NULL);
     }
     remove(labels);
     remove(images);
@@ -76,7 +101,8 @@ static gan_status fuzz_idx(gan_context *ctx, const uint8_t *bytes, size_t size) 
 
 static gan_status fuzz_lists(gan_context *ctx, const uint8_t *bytes, size_t size) {
     const char *path = fuzz_file("list.txt", bytes, size);
-    gan_status status = fuzz_dataset(ctx, path);
+    gan_status status = fuzz_dataset(ctx, path, NULL);
+    fuzz_dataset(ctx, path, path); /* each file its own partner */
     remove(path);
     return status;
 }
