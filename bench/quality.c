@@ -27,6 +27,10 @@
  *                arXiv:1606.03498), 1 to 10
  *     rarest     share of the rarest class, 10 % at best
  *     labels     share of samples that are classified as the label that was asked for
+ *
+ * Translators are judged by test images whose true translation is known: mean |translation - truth|
+ * in per cent of the range, beside the same of the input itself and of the mean image; of digits
+ * also the share of pixels on the right side of grey.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200112L
@@ -402,7 +406,7 @@ static double frechet(const gaussian *x, const gaussian *y) {
 /* The classifier, from its file or newly trained; and the training images as it sees them. */
 static void prepare(void) {
     const file_name file = in_out("classifier", ".safetensors");
-    static const gan_load_desc weights = {1, 1, NULL, NULL};
+    static const gan_load_desc weights = {1, 1, 0, NULL, NULL};
     if (self.ready) {
         return;
     }
@@ -537,6 +541,7 @@ static void score_samples(gan_model *model, const char *name, char *text, size_t
         snprintf(text, size, " | | |");
         return;
     }
+    prepare();
     sums *seen = (sums *)allocate(1, sizeof *seen);
     float *images = (float *)allocate((size_t)SAMPLES * PIXELS, sizeof *images);
     float *labels = (float *)allocate(SAMPLES, sizeof *labels);
@@ -715,7 +720,7 @@ static void score_bound(const struct run *r, gan_model *model, char *text, size_
     snprintf(text, size, " bound on the test images: %.2f nats", sum / TESTED);
 }
 
-/* --- the runs --- */
+/* --- what a run is --- */
 
 /* A row of the table. */
 typedef struct run {
@@ -726,10 +731,140 @@ typedef struct run {
     int trained;                 /* records to learn from, the first ones; 0: 50,000 */
     gan_pairing pairing;
     gan_derive derive;
+    int jitter;         /* 1: scaled to 9/8, cut out anywhere and mirrored at random for training */
+    const char *inputs; /* of translating, or NULL */
     void (*also)(const struct run *r, gan_model *model, char *text, size_t size); /* or NULL */
 } run;
 
-#define DIGITS NULL, NULL, 0, 0, 0, 0, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE
+/* Records of a row's data: those to learn from, or (test) the others. Two domains without pairs
+ * that are made from one set are tested on pairs. */
+static gan_dataset *open_run(const run *r, const gan_model *model, int test) {
+    gan_dataset_desc desc = gan_model_dataset_desc(model);
+    char path[1024], path_b[1024];
+    snprintf(path, sizeof path, "%s/%s", self.sets, r->data ? r->data : "");
+    snprintf(path_b, sizeof path_b, "%s/%s", self.sets, r->data_b ? r->data_b : "");
+    desc.pairing = test && r->pairing == GAN_PAIRING_HALVES ? GAN_PAIRING_DERIVED : r->pairing;
+    desc.derive = r->derive;
+    desc.path_b = r->data_b ? path_b : NULL;
+    desc.first = test ? (r->trained ? r->trained : TRAINED) : 0;
+    desc.count = test ? 0 : (r->trained ? r->trained : TRAINED);
+    if (r->jitter && !test) {
+        desc.load_height = r->height + r->height / 8;
+        desc.load_width = r->width + r->width / 8;
+        desc.random_crop = desc.random_flip = 1;
+    }
+    return open_data(r->data ? path : self.data, &desc);
+}
+
+/* --- translators: images whose true translation is known --- */
+
+enum { TRANSLATED = 1000, SHOWN = 24 }; /* test images at most; in the picture */
+
+/* Images of one side of a row's records [count,channels,height,width], in [-1,1]. */
+typedef struct side {
+    int count, channels;
+    size_t size; /* numbers in an image */
+    float *images;
+} side;
+
+static side read_side(gan_dataset *data, int part) {
+    const gan_shape shape = gan_dataset_part_shape(data, part);
+    side s;
+    s.count = gan_dataset_count(data) < TRANSLATED ? gan_dataset_count(data) : TRANSLATED;
+    s.channels = shape.dim[0];
+    s.size = (size_t)shape.dim[0] * (size_t)shape.dim[1] * (size_t)shape.dim[2];
+    s.images = (float *)allocate((size_t)s.count * s.size, sizeof(float));
+    for (int i = 0; i < s.count; i++) {
+        float *parts[3] = {NULL, NULL, NULL};
+        parts[part] = s.images + (size_t)i * s.size;
+        check(gan_dataset_get_parts(data, i, parts, NULL), "data");
+    }
+    return s;
+}
+
+/* Mean of |x - y| over all images in per cent of the range; x has one image for all, or one for
+ * each. */
+static double distance(const float *x, int one, const side *y) {
+    double sum = 0.0;
+    for (size_t i = 0; i < (size_t)y->count * y->size; i++) {
+        sum += fabs((double)x[one ? i % y->size : i] - (double)y->images[i]);
+    }
+    return 50.0 * sum / ((double)y->count * (double)y->size);
+}
+
+/* Share of numbers on the right side of grey, in per cent. */
+static double agreement(const float *x, const side *y) {
+    double right = 0.0;
+    for (size_t i = 0; i < (size_t)y->count * y->size; i++) {
+        right += (x[i] > 0.0f) == (y->images[i] > 0.0f);
+    }
+    return 100.0 * right / ((double)y->count * (double)y->size);
+}
+
+/* A picture with input, translation and truth side by side, several times in a row. */
+static void show_translations(const run *r, const char *ending, const side *x, const float *out,
+                              const side *y) {
+    const int shown = x->count < SHOWN ? x->count : SHOWN;
+    float *all = (float *)allocate((size_t)(3 * shown) * y->size, sizeof *all);
+    for (int i = 0; i < shown; i++) {
+        const size_t at = (size_t)(i * (x->count / shown)) * y->size;
+        float *to = all + (size_t)(3 * i) * y->size;
+        memcpy(to, x->images + at, y->size * sizeof *all);
+        memcpy(to + y->size, out + at, y->size * sizeof *all);
+        memcpy(to + 2 * y->size, y->images + at, y->size * sizeof *all);
+    }
+    check(gan_image_write_grid(self.ctx, in_out(r->name, ending).text, all, 3 * shown, y->channels,
+                               r->height, r->width, 12, -1.0f, 1.0f),
+          r->name);
+    free(all);
+}
+
+/* Distances of translated test images from the true ones, beside those of the input itself and of
+ * the mean true image of the training data; of grey images also the share of right pixels. The
+ * rows' domains have the same number of channels. */
+static void score_translations(const run *r, gan_model *model, char *text, size_t size) {
+    gan_dataset *test = open_run(r, model, 1), *learnt = open_run(r, model, 0);
+    gan_model_info info;
+    int used = 0;
+    check(gan_model_get_info(model, &info), r->name);
+    const int reverse = strstr(info.options, "direction=ba") != NULL;
+    for (int way = 0; way <= info.system->two_way; way++) {
+        const int from = way != reverse;
+        const side x = read_side(test, from), y = read_side(test, !from);
+        side seen = read_side(learnt, !from);
+        float *out = (float *)allocate((size_t)y.count * y.size, sizeof *out);
+        float *mean = (float *)allocate(y.size, sizeof *mean);
+        for (size_t i = 0; i < (size_t)seen.count * seen.size; i++) {
+            mean[i % seen.size] += seen.images[i] / (float)seen.count;
+        }
+        check(gan_model_translate(model, x.images, x.count, r->height, r->width,
+                                  way ? "direction=ba" : r->inputs, out),
+              r->name);
+        used += snprintf(text + used, size - (size_t)used,
+                         "%s off the truth: %.2f %% (input %.2f, mean image %.2f)",
+                         way ? "; back:" : "", distance(out, 0, &y), distance(x.images, 0, &y),
+                         distance(mean, 1, &y));
+        if (y.channels == 1) {
+            used += snprintf(text + used, size - (size_t)used, ", right pixels: %.2f %%",
+                             agreement(out, &y));
+        }
+        show_translations(r, way ? "-back.png" : ".png", &x, out, &y);
+        free(x.images);
+        free(y.images);
+        free(seen.images);
+        free(out);
+        free(mean);
+    }
+    gan_dataset_close(test);
+    gan_dataset_close(learnt);
+}
+
+/* --- the runs --- */
+
+#define DIGITS NULL, NULL, 0, 0, 0, 0, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 0, NULL
+/* Digits and negatives of others, not paired, of so many pixels on a side. */
+#define NEGATIVES(side) \
+    NULL, NULL, side, side, 1, 0, GAN_PAIRING_HALVES, GAN_DERIVE_NEGATIVE, 0, NULL
 
 static const run runs[] = {
     {"gan", "gan", "", 64, 20000, DIGITS, NULL},
@@ -741,6 +876,17 @@ static const run runs[] = {
     {"acgan", "acgan", "", 64, 3000, DIGITS, NULL},
     {"infogan", "infogan", "", 64, 3000, DIGITS, score_codes},
     {"draw", "draw", "", 64, 3000, DIGITS, score_bound},
+    {"pix2pix-emoji", "pix2pix", "ngf=32 ndf=16 norm=instance lr=6e-4", 4, 3000,
+     "emoji/train/google", "emoji/train/twitter", 64, 64, 3, 250, GAN_PAIRING_NAMES,
+     GAN_DERIVE_NEGATIVE, 1, "dropout=0", score_translations},
+    {"pix2pix-facades", "pix2pix", "ngf=16 ndf=16 direction=ba", 1, 4000, "facades/train", NULL,
+     128, 128, 3, 36, GAN_PAIRING_SIDES, GAN_DERIVE_NEGATIVE, 1, NULL, score_translations},
+    {"cyclegan", "cyclegan", "ngf=16 ndf=16 blocks=3 d-layers=2", 4, 1200, NEGATIVES(28),
+     score_translations},
+    {"dualgan", "dualgan", "ngf=16 ndf=16 loss=wgan-gp optimiser=adam lr=2e-4 lambda=20 n-critic=2",
+     8, 1200, NEGATIVES(32), score_translations},
+    {"discogan", "discogan", "ngf=16 ndf=16 rate=0.5 start-rate=0.5", 32, 1500, NEGATIVES(28),
+     score_translations},
 };
 enum { RUNS = sizeof runs / sizeof runs[0] };
 
@@ -787,20 +933,6 @@ static void show_progress(const run *r, gan_model *model, uint64_t step, uint64_
     fprintf(stderr, "  ");
 }
 
-/* Records of a row's data: those to learn from, or (test) the others. */
-static gan_dataset *open_run(const run *r, const gan_model *model, int test) {
-    gan_dataset_desc desc = gan_model_dataset_desc(model);
-    char path[1024], path_b[1024];
-    snprintf(path, sizeof path, "%s/%s", self.sets, r->data ? r->data : "");
-    snprintf(path_b, sizeof path_b, "%s/%s", self.sets, r->data_b ? r->data_b : "");
-    desc.pairing = r->pairing;
-    desc.derive = r->derive;
-    desc.path_b = r->data_b ? path_b : NULL;
-    desc.first = test ? (r->trained ? r->trained : TRAINED) : 0;
-    desc.count = test ? 0 : (r->trained ? r->trained : TRAINED);
-    return open_data(r->data ? path : self.data, &desc);
-}
-
 /* The model of a row, trained; *minutes is what it took. */
 static gan_model *train(const run *r, double *minutes) {
     const file_name file = in_out(r->name, ".safetensors");
@@ -843,7 +975,6 @@ static gan_model *train(const run *r, double *minutes) {
 static void run_row(const run *r) {
     char scores[160], also[256] = "", text[640];
     double minutes;
-    prepare();
     gan_model *model = train(r, &minutes);
     score_samples(model, r->name, scores, sizeof scores);
     if (r->also) {
