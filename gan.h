@@ -125,7 +125,8 @@
  *   8.18  >>discogan      Kim et al. 2017
  *   8.30  >>context-gan   Pathak et al. 2016
  *   8.31  >>cogan         Liu and Tuzel 2016
- *   8.19  >>systems       the table of systems; creating and loading models
+ *   8.19  >>systems       the table of systems; creating models
+ *   8.40  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -1291,11 +1292,14 @@ GAN_API gan_dataset_desc gan_model_dataset_desc(const gan_model *model);
  * when complete. */
 GAN_API gan_status gan_model_save(const gan_model *model, const char *path);
 /* Builds the model that a checkpoint holds. desc, if not NULL, says what to change: fields that
- * are not zero and options that are named replace those of the file. */
+ * are not zero and options that are named replace those of the file. The file may also be a
+ * state_dict of PyTorch (.pth, .safetensors) with a generator of pix2pix, CycleGAN, pix2pixHD or
+ * DCGAN, which is recognised by names and shapes, see >>weights; what a training step needs beside
+ * it starts anew. */
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *desc);
-/* Takes the weights of a checkpoint that fit by name and shape, from whatever system it is; the
- * others stay as they are, as do optimiser state, seed and step. So a smaller model starts a larger
+/* Takes the weights of a checkpoint that fit by name and shape, from whatever system it is, or as
+ * above those of a generator; the others stay as they are, as do optimiser state, seed and step. So a smaller model starts a larger
  * one. GAN_ERR_SHAPE: nothing fits. */
 GAN_API gan_status gan_model_start(gan_model *model, const char *path);
 /* pix2pixhd with features: reads the styles of all instances in the data (with instance maps) and
@@ -18241,6 +18245,27 @@ typedef struct gani_matching {
     gani_misfits missing, unexpected, different;
 } gani_matching;
 
+static int gani_has_suffix(const char *name, const char *suffix) {
+    const size_t size = strlen(name), end = strlen(suffix);
+    return size >= end && strcmp(name + size - end, suffix) == 0;
+}
+
+/* What PyTorch keeps and nothing depends on: the counter of batch norm, and running statistics of
+ * instance norm, which has no weight beside them. */
+static int gani_is_idle(const gan_checkpoint *checkpoint, const char *name) {
+    char weight[GANI_MAX_TENSOR_NAME + 8];
+    if (gani_has_suffix(name, ".num_batches_tracked")) {
+        return 1;
+    }
+    const char *dot = strrchr(name, '.');
+    if ((!gani_has_suffix(name, ".running_mean") && !gani_has_suffix(name, ".running_var")) ||
+        dot - name >= GANI_MAX_TENSOR_NAME) {
+        return 0;
+    }
+    snprintf(weight, sizeof weight, "%.*s.weight", (int)(dot - name), name);
+    return gan_checkpoint_find(checkpoint, weight) < 0;
+}
+
 static gan_status gani_match_params(gani_matching *match, const gan_params *params,
                                     const gan_checkpoint *checkpoint, const gan_load_desc *desc) {
     for (int i = 0; i < params->count; i++) {
@@ -18275,7 +18300,7 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
     }
     for (int i = 0; i < checkpoint->count; i++) {
         const gani_entry *entry = &checkpoint->entries[i];
-        if (!match->used[i] && !desc->ignore_unknown &&
+        if (!match->used[i] && !desc->ignore_unknown && !gani_is_idle(checkpoint, entry->name) &&
             gani_has_prefix(entry->name, desc->file_prefix) &&
             !(desc->weights_only && entry->kind == GAN_PARAM_STATE)) {
             gani_misfit(&match->unexpected, entry->name);
@@ -23579,7 +23604,7 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.19  THE TABLE OF SYSTEMS; CREATING, LOADING
+ * >>systems  8.19  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models and the sections of the systems.
@@ -23640,21 +23665,301 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
     return gani_model_create(out, ctx, system, desc);
 }
 
+/* ============================================================================
+ * >>weights  8.40  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ *
+ * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
+ * belongs to is read off the names and shapes of its tensors:
+ *
+ *   network                        found by                   read off
+ *   U-Net                          model.model.0.weight       levels (one in another), norm
+ *   residual, global of pix2pixHD  model.1.weight             halvings, blocks, norm, dropout
+ *   pix2pixHD with enhancers       model1_1.1.weight          the same, and enhancers
+ *   DCGAN                          main.0.weight              stages, size, noise
+ *
+ * (junyanz/pytorch-CycleGAN-and-pix2pix, NVIDIA/pix2pixHD, pytorch/examples). In front of the names
+ * there may be others, as "module.", "state_dict." or "netG.". Norm is batch norm if there are
+ * weights and running statistics; dropout of a residual block shifts the number of its second
+ * convolution from 5 to 6. One generator of CycleGAN is run as pix2pix with net=resnet: the network
+ * is the same. Of maps with 36 channels we take the last for edges of instances, as published.
+ *
+ * Not in the file, so the user's to say: whether a U-Net had dropout (taken: with batch norm yes,
+ * with instance norm no), the order of channels in files of before September 2017, the direction.
+ *
+ * Holds:  the table of recognisers; gan_model_load, gan_model_start.
+ * Uses:   >>loading  >>models  >>systems
+ * ========================================================================= */
+
+/* A network that has been recognised, and the model that runs it. */
+typedef struct gani_foreign {
+    const gan_checkpoint *file;
+    const struct gani_recogniser *row; /* NULL: none yet */
+    char prefix[GANI_MAX_TENSOR_NAME]; /* in front of its names */
+    gan_model_desc desc;               /* options: below */
+    char options[160];
+} gani_foreign;
+
+/* Extent `axis` of the network's tensor of that name, 0 if there is none or it has another rank. */
+GANI_PRINTF(4, 5)
+static int gani_foreign_extent(const gani_foreign *net, int rank, int axis, const char *format,
+                               ...) {
+    char name[GANI_MAX_TENSOR_NAME + 256];
+    const size_t size = strlen(net->prefix);
+    va_list args;
+    memcpy(name, net->prefix, size);
+    va_start(args, format);
+    vsnprintf(name + size, sizeof name - size, format, args);
+    va_end(args);
+    const int index = gan_checkpoint_find(net->file, name);
+    const gan_shape *shape = index < 0 ? NULL : &net->file->entries[index].shape;
+    return shape && shape->rank == rank ? shape->dim[axis] : 0;
+}
+
+/* Whether the layer is a batch norm; of instance norms some files hold running statistics alone. */
+static int gani_foreign_batch_norm(const gani_foreign *net, const char *layer) {
+    return gani_foreign_extent(net, 1, 0, "%s.weight", layer) > 0 &&
+           gani_foreign_extent(net, 1, 0, "%s.running_mean", layer) > 0;
+}
+
+static int gani_recognise_unet(gani_foreign *net) {
+    const int batch_norm = gani_foreign_batch_norm(net, "model.model.1.model.2");
+    char inner[200] = "model.model.1.model.";
+    int levels = 1;
+    for (; levels < 16 && gani_foreign_extent(net, 4, 0, "%s1.weight", inner); levels++) {
+        const size_t size = strlen(inner);
+        snprintf(inner + size, sizeof inner - size, "3.model.");
+    }
+    net->desc.system = "pix2pix";
+    net->desc.height = net->desc.width = 1 << levels;
+    net->desc.channels = gani_foreign_extent(net, 4, 1, "model.model.0.weight");
+    net->desc.channels_b = gani_foreign_extent(net, 4, 1, "model.model.3.weight");
+    snprintf(net->options, sizeof net->options, "net=unet ngf=%d norm=%s dropout=%s",
+             gani_foreign_extent(net, 4, 0, "model.model.0.weight"),
+             batch_norm ? "batch" : "instance", batch_norm ? "0.5" : "0");
+    return levels > 1 && net->desc.channels > 0 && net->desc.channels_b > 0;
+}
+
+/* What "model" is in residual generators. */
+typedef struct gani_foreign_resnet {
+    int in, ngf, downs, blocks;
+    int out;        /* channels of the image; 0: it has no last convolution */
+    int batch_norm; /* else instance norm */
+    int biases;     /* in front of norms */
+    int dropout;
+} gani_foreign_resnet;
+
+static gani_foreign_resnet gani_foreign_look(const gani_foreign *net) {
+    gani_foreign_resnet found;
+    memset(&found, 0, sizeof found);
+    found.in = gani_foreign_extent(net, 4, 1, "model.1.weight");
+    found.ngf = gani_foreign_extent(net, 4, 0, "model.1.weight");
+    found.batch_norm = gani_foreign_batch_norm(net, "model.2");
+    found.biases = gani_foreign_extent(net, 1, 0, "model.1.bias") > 0;
+    int next = 4, channels = found.ngf;
+    while (gani_foreign_extent(net, 4, 1, "model.%d.weight", next) == channels && channels > 0 &&
+           channels < INT_MAX / 2 &&
+           gani_foreign_extent(net, 4, 0, "model.%d.weight", next) == 2 * channels) {
+        channels *= 2;
+        found.downs++;
+        next += 3;
+    }
+    found.dropout = gani_foreign_extent(net, 4, 0, "model.%d.conv_block.6.weight", next) > 0;
+    while (gani_foreign_extent(net, 4, 0, "model.%d.conv_block.1.weight", next) == channels) {
+        found.blocks++;
+        next++;
+    }
+    found.out = gani_foreign_extent(net, 4, 0, "model.%d.weight", next + 3 * found.downs + 1);
+    return found;
+}
+
+/* The model of pix2pixHD's generator; ngf: channels at full size. */
+static void gani_foreign_hd(gani_foreign *net, const gani_foreign_resnet *whole, int in, int ngf,
+                            int enhancers, int blocks_local) {
+    const int edges = in == 36, map = in > 4;
+    net->desc.system = "pix2pixhd";
+    net->desc.channels = map ? 1 : in;
+    snprintf(net->options, sizeof net->options,
+             "classes=%d instances=%s ngf=%d downs=%d blocks=%d enhancers=%d blocks-local=%d "
+             "norm=%s",
+             map ? in - edges : 0, edges ? "on" : "off", ngf, whole->downs, whole->blocks,
+             enhancers, blocks_local, whole->batch_norm ? "batch" : "instance");
+}
+
+static int gani_recognise_resnet(gani_foreign *net) {
+    const gani_foreign_resnet found = gani_foreign_look(net);
+    if (found.downs == 0 || found.blocks == 0 || found.out == 0) {
+        return 0;
+    }
+    net->desc.channels = found.in;
+    net->desc.channels_b = found.out;
+    if (found.downs != 2 || found.in > 4 || (found.batch_norm && found.biases)) {
+        gani_foreign_hd(net, &found, found.in, found.ngf, 0, 0);
+        return 1;
+    }
+    net->desc.system = "pix2pix";
+    snprintf(net->options, sizeof net->options, "net=resnet ngf=%d blocks=%d norm=%s dropout=%s",
+             found.ngf, found.blocks, found.batch_norm ? "batch" : "instance",
+             found.dropout ? "0.5" : "0");
+    return 1;
+}
+
+static int gani_recognise_enhancers(gani_foreign *net) {
+    const gani_foreign_resnet whole = gani_foreign_look(net);
+    int enhancers = 1, blocks = 0;
+    while (gani_foreign_extent(net, 4, 0, "model%d_1.1.weight", enhancers + 1)) {
+        enhancers++;
+    }
+    while (gani_foreign_extent(net, 4, 0, "model1_2.%d.conv_block.1.weight", blocks)) {
+        blocks++;
+    }
+    net->desc.channels_b =
+        gani_foreign_extent(net, 4, 0, "model%d_2.%d.weight", enhancers, blocks + 4);
+    gani_foreign_hd(net, &whole, gani_foreign_extent(net, 4, 1, "model1_1.1.weight"),
+                    gani_foreign_extent(net, 4, 0, "model%d_1.1.weight", enhancers), enhancers,
+                    blocks);
+    return whole.downs > 0 && net->desc.channels_b > 0;
+}
+
+/* Transposed convolutions at 0, 3, 6 ..., the first from noise to a small square. */
+static int gani_recognise_dcgan(gani_foreign *net) {
+    int last = 0;
+    while (last < 30 && gani_foreign_extent(net, 4, 0, "main.%d.weight", last + 3)) {
+        last += 3;
+    }
+    net->desc.system = "dcgan";
+    net->desc.height = net->desc.width = gani_foreign_extent(net, 4, 2, "main.0.weight")
+                                         << last / 3;
+    net->desc.channels = gani_foreign_extent(net, 4, 1, "main.%d.weight", last);
+    snprintf(net->options, sizeof net->options, "z=%d ngf=%d",
+             gani_foreign_extent(net, 4, 0, "main.0.weight"),
+             gani_foreign_extent(net, 4, 0, "main.%d.weight", last));
+    return last > 0 && gani_foreign_extent(net, 1, 0, "main.1.weight") > 0;
+}
+
+/* Networks that make no images: enough to say what they are. */
+static int gani_recognise_score(gani_foreign *net) {
+    static const char *const seconds[] = {"model.2.weight", "net.2.weight", "main.2.weight",
+                                          "scale0_layer1.0.weight", "layer0.2.weight"};
+    for (size_t i = 0; i < sizeof seconds / sizeof seconds[0]; i++) {
+        if (gani_foreign_extent(net, 4, 0, "%s", seconds[i])) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int gani_recognise_encoder(gani_foreign *net) {
+    const gani_foreign_resnet found = gani_foreign_look(net);
+    return found.downs > 0 && found.blocks == 0;
+}
+
+/* A network has a tensor `key` behind its prefix, and passes the function, which fills
+ * net->desc and net->options. */
+static const struct gani_recogniser {
+    const char *key;
+    int (*recognise)(gani_foreign *net);
+    int generates;
+    const char *title;
+} gani_recognisers[] = {
+    {"model.model.0.weight", gani_recognise_unet, 1, "U-Net of pix2pix or CycleGAN"},
+    {"model.1.weight", gani_recognise_resnet, 1, "residual generator of CycleGAN or pix2pixHD"},
+    {"model1_1.1.weight", gani_recognise_enhancers, 1, "generator of pix2pixHD with enhancers"},
+    {"main.0.weight", gani_recognise_dcgan, 1, "generator of DCGAN"},
+    {"model.0.weight", gani_recognise_score, 0, "discriminator of patches"},
+    {"net.0.weight", gani_recognise_score, 0, "discriminator of pixels"},
+    {"main.0.weight", gani_recognise_score, 0, "discriminator of DCGAN"},
+    {"scale0_layer0.0.weight", gani_recognise_score, 0, "discriminator of pix2pixHD"},
+    {"layer0.0.weight", gani_recognise_score, 0, "discriminator of pix2pixHD"},
+    {"model.1.weight", gani_recognise_encoder, 0, "encoder of pix2pixHD"},
+};
+
+/* Tries the rows on a tensor's name; keeps the better of `best` and what it finds: generators
+ * before others, averaged weights ("ema") before the last ones. rival: set if another generator is
+ * as good. */
+static void gani_recognise_name(gani_foreign *best, gani_foreign *rival, const char *name) {
+    const size_t size = strlen(name);
+    for (size_t i = 0; i < sizeof gani_recognisers / sizeof gani_recognisers[0]; i++) {
+        const struct gani_recogniser *row = &gani_recognisers[i];
+        const size_t key = strlen(row->key);
+        const size_t before = size - key;
+        if (key > size || before >= sizeof best->prefix || strcmp(name + before, row->key) != 0 ||
+            (before > 0 && name[before - 1] != '.')) {
+            continue;
+        }
+        gani_foreign net;
+        memset(&net, 0, sizeof net);
+        net.file = best->file;
+        memcpy(net.prefix, name, before);
+        net.row = row;
+        if (!row->recognise(&net)) {
+            continue;
+        }
+        const int ema = strstr(net.prefix, "ema") != NULL;
+        const int kept = best->row && strstr(best->prefix, "ema") != NULL;
+        const int better = !best->row || row->generates > best->row->generates ||
+                           (row->generates == best->row->generates && ema > kept);
+        if (better) {
+            *best = net;
+            rival->row = NULL;
+        } else if (row->generates == best->row->generates && ema == kept) {
+            *rival = net;
+        }
+    }
+}
+
+/* Which network a file without a system's name holds. */
+static gan_status gani_recognise(gani_foreign *net, const gan_checkpoint *file) {
+    gani_foreign rival;
+    memset(net, 0, sizeof *net);
+    memset(&rival, 0, sizeof rival);
+    net->file = file;
+    for (int i = 0; i < file->count; i++) {
+        gani_recognise_name(net, &rival, file->entries[i].name);
+    }
+    if (!net->row) {
+        return gani_error(file->ctx, GAN_ERR_FORMAT,
+                          "%s: not a checkpoint of a model: no system among its texts, and its %d "
+                          "tensors (the first is \"%.80s\" %s) are those of no network known here",
+                          file->path, file->count, file->count ? file->entries[0].name : "",
+                          file->count ? gani_print_shape(&file->entries[0].shape).text : "");
+    }
+    if (!net->row->generates) {
+        return gani_error(file->ctx, GAN_ERR_UNSUPPORTED,
+                          "%s: a generator expected, found a %s (\"%.80s%s\")", file->path,
+                          net->row->title, net->prefix, net->row->key);
+    }
+    if (rival.row) {
+        return gani_error(file->ctx, GAN_ERR_UNSUPPORTED,
+                          "%s: one generator expected, found \"%.80s%s\" and \"%.80s%s\"; take one "
+                          "out with gan_checkpoint_export or gan convert --prefix \"%.80s\"",
+                          file->path, net->prefix, net->row->key, rival.prefix, rival.row->key,
+                          net->prefix);
+    }
+    return GAN_OK;
+}
+
+/* --- loading models -------------------------------------------------------- */
+
+/* Options of the file and those that replace them: of an option named twice the latter counts. NULL
+ * if there is no memory; else the caller's, to be freed. */
+static char *gani_join_options(gan_context *ctx, const char *stored, const char *changed) {
+    return gani_concat(ctx, stored, " ", changed ? changed : "");
+}
+
 /* Sizes, seed and options of a checkpoint, changed as `change` says. options: the caller's, to be
  * freed. */
-static gan_status gani_read_desc(gan_model_desc *desc, char **options, gan_context *ctx,
+static gan_status gani_read_desc(gan_model_desc *desc, char **options,
                                  const gan_checkpoint *checkpoint, const gan_model_desc *change) {
     static const char *const keys[] = {"height", "width", "channels", "batch", "channels_b"};
     int *const fields[] = {&desc->height, &desc->width, &desc->channels, &desc->batch,
                            &desc->channels_b};
     const int known = gan_checkpoint_text(checkpoint, "channels_b") ? 5 : 4; /* not in old files */
     const char *stored = gan_checkpoint_text(checkpoint, "options");
-    const char *changed = change->options ? change->options : "";
     *desc = *change;
     desc->system = gan_checkpoint_text(checkpoint, "system");
-    if (!desc->system || !stored) {
-        return gani_error(ctx, GAN_ERR_FORMAT,
-                          "not a checkpoint of a model: no system among its texts");
+    if (!stored) {
+        return gani_error(checkpoint->ctx, GAN_ERR_FORMAT,
+                          "%s: a model's options expected among its texts", checkpoint->path);
     }
     gan_status status = GAN_OK;
     uint64_t value = 0;
@@ -23665,15 +23970,38 @@ static gan_status gani_read_desc(gan_model_desc *desc, char **options, gan_conte
     if (status == GAN_OK && !desc->seed) {
         status = gani_text_value(checkpoint, "params.seed", &desc->seed);
     }
-    const size_t size = strlen(stored) + strlen(changed) + 2;
-    *options = status == GAN_OK ? (char *)gani_alloc(ctx, size) : NULL;
-    if (!*options) {
-        return status == GAN_OK ? GAN_ERR_MEMORY : status;
+    if (status == GAN_OK) {
+        *options = gani_join_options(checkpoint->ctx, stored, change->options);
+        status = *options ? GAN_OK : GAN_ERR_MEMORY;
     }
-    snprintf(*options, size, "%s %s", stored,
-             changed); /* of an option named twice the latter counts */
     desc->options = *options;
-    return GAN_OK;
+    return status;
+}
+
+/* The same of a network that was recognised. */
+static gan_status gani_foreign_read_desc(gan_model_desc *desc, char **options,
+                                         const gani_foreign *net, const gan_model_desc *change) {
+    const gan_model_desc *found = &net->desc;
+    *desc = *change;
+    desc->system = found->system;
+    desc->height = change->height ? change->height : found->height;
+    desc->width = change->width ? change->width : found->width;
+    desc->channels = change->channels ? change->channels : found->channels;
+    desc->channels_b = change->channels_b ? change->channels_b : found->channels_b;
+    desc->options = *options = gani_join_options(net->file->ctx, net->options, change->options);
+    gani_log(net->file->ctx, "%s: %s \"%s\", run as %s %s", net->file->path, net->row->title,
+             net->prefix, desc->system, net->options);
+    return *options ? GAN_OK : GAN_ERR_MEMORY;
+}
+
+/* Where a network's tensors belong in the store. */
+static gan_load_desc gani_foreign_load(const gani_foreign *net) {
+    gan_load_desc load;
+    memset(&load, 0, sizeof load);
+    load.weights_only = 1;
+    load.file_prefix = net->prefix;
+    load.store_prefix = "generator.";
+    return load;
 }
 
 /* Parameters and step; a model made without training takes what it has. */
@@ -23691,21 +24019,31 @@ static gan_status gani_load_params(gan_model *model, gan_checkpoint *checkpoint,
 
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *change) {
-    gan_checkpoint *checkpoint = NULL;
+    gan_checkpoint *file = NULL;
     gan_model *model = NULL;
     gan_model_desc none, desc;
+    gani_foreign net;
     char *options = NULL;
     memset(&none, 0, sizeof none);
+    memset(&net, 0, sizeof net);
+    change = change ? change : &none;
     *out = NULL;
-    gan_status status = gan_checkpoint_open(&checkpoint, ctx, path);
-    if (status == GAN_OK) {
-        status = gani_read_desc(&desc, &options, ctx, checkpoint, change ? change : &none);
+    gan_status status = gan_checkpoint_open(&file, ctx, path);
+    const int ours = status == GAN_OK && gan_checkpoint_text(file, "system") != NULL;
+    if (ours) {
+        status = gani_read_desc(&desc, &options, file, change);
+    } else if (status == GAN_OK) {
+        status = gani_recognise(&net, file);
+        status = status ? status : gani_foreign_read_desc(&desc, &options, &net, change);
     }
     if (status == GAN_OK) {
         status = gan_model_create(&model, ctx, &desc);
     }
-    if (status == GAN_OK) {
-        status = gani_load_params(model, checkpoint, desc.seed);
+    if (status == GAN_OK && ours) {
+        status = gani_load_params(model, file, desc.seed);
+    } else if (status == GAN_OK) {
+        const gan_load_desc load = gani_foreign_load(&net);
+        status = gan_params_load(model->params, file, &load);
     }
     if (status == GAN_OK) {
         *out = model;
@@ -23713,18 +24051,24 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
         gan_model_destroy(model);
     }
     gani_free(ctx, options);
-    gan_checkpoint_close(checkpoint);
+    gan_checkpoint_close(file);
     return status;
 }
 
 GAN_API gan_status gan_model_start(gan_model *model, const char *path) {
-    gan_checkpoint *checkpoint = NULL;
+    gan_checkpoint *file = NULL;
     gan_load_desc load;
+    gani_foreign net;
     memset(&load, 0, sizeof load);
+    memset(&net, 0, sizeof net);
+    gan_status status = gan_checkpoint_open(&file, model->ctx, path);
+    if (status == GAN_OK && !gan_checkpoint_text(file, "system")) {
+        status = gani_recognise(&net, file);
+        load = gani_foreign_load(&net);
+    }
     load.weights_only = load.partial = 1;
-    gan_status status = gan_checkpoint_open(&checkpoint, model->ctx, path);
-    status = status ? status : gan_params_load(model->params, checkpoint, &load);
-    gan_checkpoint_close(checkpoint);
+    status = status ? status : gan_params_load(model->params, file, &load);
+    gan_checkpoint_close(file);
     return status;
 }
 

@@ -1,7 +1,10 @@
 /* test_weights.c - PyTorch's files: what is read from good ones, and what is said of each bad one (tests/corpus/pth,
- * made by tests/corpus_pth.py).
+ * made by tests/corpus_pth.py); networks that are recognised in them, and what they make of an image
+ * (tests/fixtures/weights, made by tests/fixtures_weights.py).
+ *
+ * GAN_TEST_WEIGHTS=FOLDER build/test_weights full_size: the same with networks of full size, see there.
  */
-#include "test.h"
+#include "parity.h"
 
 #include <unistd.h>
 
@@ -345,6 +348,310 @@ static void failing_memory(void) {
     remove(path);
 }
 
+/* --- networks in the files --------------------------------------------------- */
+
+#define SEED 1
+static const char *weights_folder = "tests/fixtures/weights";
+
+/* A generator: the file is opened as a model and translates, or draws a sample. */
+typedef struct model_row {
+    const char *name, *file;      /* of the fixture; the file's ending is added by its row */
+    const char *system, *options; /* what it is taken for; the options that the file tells */
+    int channels, height, width;  /* of the input; channels 0: draws a sample */
+    int classes;                  /* the input is a map of so many; channels 2: and of instances */
+    const char *inputs;
+} model_row;
+
+static const model_row small_rows[] = {
+    {"unet", "unet.pth", "pix2pix", "net=unet ngf=2 norm=batch dropout=0.5", 3, 32, 32, 0,
+     "dropout=0"},
+    {"unet_instance", "unet_instance.safetensors", "pix2pix",
+     "net=unet ngf=1 norm=instance dropout=0", 1, 32, 32, 0, NULL},
+    {"resnet", "resnet.pth", "pix2pix", "net=resnet ngf=2 blocks=6 norm=instance dropout=0", 3, 16,
+     20, 0, NULL},
+    {"resnet_dropout", "resnet_dropout.pth", "pix2pix",
+     "net=resnet ngf=2 blocks=2 norm=batch dropout=0.5", 3, 16, 16, 0, NULL},
+    {"dcgan", "dcgan.pth", "dcgan", "z=4 ngf=2", 0, 16, 16, 0, "z=0.5"},
+    {"global", "global.pth", "pix2pixhd",
+     "classes=5 instances=off ngf=2 downs=3 blocks=2 enhancers=0 norm=instance", 1, 16, 24, 5,
+     NULL},
+    {"local", "local.pth", "pix2pixhd",
+     "classes=35 instances=on ngf=1 downs=2 blocks=1 enhancers=1 blocks-local=2 norm=instance", 2,
+     16, 24, 35, NULL},
+};
+static const model_row full_rows[] = {
+    {"unet_128", "unet_128", "pix2pix", "net=unet ngf=64 norm=batch", 3, 128, 128, 0, "dropout=0"},
+    {"unet_256", "unet_256", "pix2pix", "net=unet ngf=64 norm=batch", 3, 256, 256, 0, "dropout=0"},
+    {"resnet_6", "resnet_6", "pix2pix", "net=resnet ngf=64 blocks=6 norm=instance", 3, 256, 256, 0,
+     NULL},
+    {"resnet_9", "resnet_9", "pix2pix", "net=resnet ngf=64 blocks=9 norm=instance", 3, 256, 256, 0,
+     NULL},
+    {"hd_global", "hd_global", "pix2pixhd", "classes=35 instances=on ngf=64 downs=4 blocks=9", 2,
+     64, 128, 35, NULL},
+    {"hd_local", "hd_local", "pix2pixhd",
+     "classes=35 instances=on ngf=32 downs=4 blocks=9 enhancers=1 blocks-local=3", 2, 64, 128, 35,
+     NULL},
+    {"dcgan_64", "dcgan_64", "dcgan", "z=100 ngf=64", 0, 64, 64, 0, "z=0.5"},
+};
+
+/* Every "name=value" of `wanted` is among the model's options. */
+static int has_options(const char *options, const char *wanted) {
+    gani_pair want, have;
+    while ((wanted = gani_next_pair(wanted, &want)) != NULL) {
+        const char *at = options;
+        const size_t size = (size_t)(want.value - want.name + want.value_length);
+        int found = 0;
+        while (!found && (at = gani_next_pair(at, &have)) != NULL) {
+            found = (size_t)(have.value - have.name + have.value_length) == size &&
+                    memcmp(have.name, want.name, size) == 0;
+        }
+        if (!found) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* The input as fixtures_weights.py draws it; malloced. */
+static float *row_input(const model_row *row) {
+    const size_t pixels = (size_t)(row->height * row->width);
+    float *x = (float *)malloc((pixels * (size_t)row->channels + 1) * sizeof *x);
+    char name[64];
+    if (row->classes == 0) {
+        snprintf(name, sizeof name, "%s.x", row->name);
+        fill_random(x, pixels * (size_t)row->channels, name, SEED, -1.0f, 1.0f);
+        return x;
+    }
+    snprintf(name, sizeof name, "%s.label", row->name);
+    fill_random(x, pixels, name, SEED, 0.0f, (float)row->classes);
+    if (row->channels == 2) {
+        snprintf(name, sizeof name, "%s.instance", row->name);
+        fill_random(x + pixels, pixels, name, SEED, 0.0f, 3.0f);
+    }
+    for (size_t i = 0; i < pixels * (size_t)row->channels; i++) {
+        x[i] = floorf(x[i]);
+    }
+    return x;
+}
+
+/* The stored output of a network; malloced, NULL if there is none. */
+static float *stored_output(const char *name, size_t count) {
+    char path[300], tensor[80];
+    gan_checkpoint *file = NULL;
+    float *want = (float *)malloc((count + 1) * sizeof *want);
+    snprintf(path, sizeof path, "%s/outputs.safetensors", weights_folder);
+    snprintf(tensor, sizeof tensor, "%s.out.y", name);
+    gan_status status = gan_checkpoint_open(&file, ctx, path);
+    status =
+        status ? status : gan_checkpoint_read(file, gan_checkpoint_find(file, tensor), want, count);
+    CHECK(!status, "%s: %s", name, gan_context_error(ctx));
+    gan_checkpoint_close(file);
+    if (status) {
+        free(want);
+        want = NULL;
+    }
+    return want;
+}
+
+/* Within 1e-4 absolute. */
+static void check_output(const char *name, const char *file, const float *got, size_t count) {
+    float *want = stored_output(name, count);
+    double worst = want ? 0.0 : HUGE_VAL;
+    for (size_t i = 0; want && i < count; i++) {
+        const double error = fabs((double)got[i] - (double)want[i]);
+        worst = error > worst || error != error ? error : worst;
+    }
+    CHECK(worst < 1e-4, "%s: differs by %.2g", file, worst);
+    if (getenv("GAN_TEST_VERBOSE")) {
+        printf("%s: within %.1e\n", file, worst);
+    }
+    free(want);
+}
+
+static void run_model(const model_row *row, const char *ending) {
+    char path[300];
+    gan_model *model = NULL;
+    gan_model_desc desc;
+    gan_model_info info;
+    memset(&desc, 0, sizeof desc);
+    desc.disable_training = 1;
+    snprintf(path, sizeof path, "%s/%s%s", weights_folder, row->file, ending);
+    gan_status status = gan_model_load(&model, ctx, path, &desc);
+    CHECK(!status, "%s", gan_context_error(ctx));
+    if (status) {
+        return;
+    }
+    gan_model_get_info(model, &info);
+    CHECK(strcmp(info.system->name, row->system) == 0 && has_options(info.options, row->options),
+          "%s: %s %s", row->file, info.system->name, info.options);
+    const int channels = row->channels ? info.translate_out : info.sample_channels;
+    const size_t count = (size_t)(channels * row->height * row->width);
+    float *x = row_input(row), *y = (float *)malloc(count * sizeof *y);
+    if (row->channels) {
+        CHECK(info.translate_in == row->channels, "%s: %d channels", row->file, info.translate_in);
+        status = gan_model_translate(model, x, 1, row->height, row->width, row->inputs, y);
+    } else {
+        CHECK(info.sample_height == row->height, "%s: %d pixels", row->file, info.sample_height);
+        status = gan_model_sample(model, y, 1, row->inputs, 1);
+    }
+    CHECK(!status, "%s: %s", row->file, gan_context_error(ctx));
+    check_output(row->name, path, y, count);
+    gan_model_destroy(model);
+    free(x);
+    free(y);
+}
+
+static void recognised_models(void) {
+    for (size_t i = 0; i < sizeof small_rows / sizeof small_rows[0]; i++) {
+        run_model(&small_rows[i], "");
+    }
+}
+
+/* Discriminators load by name into a graph of one's own. */
+static gan_tensor patch_network(gan_graph *g, gan_tensor x) {
+    gani_patch_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.ndf = 64;
+    desc.layers = 3;
+    desc.norm = GAN_NORM_BATCH;
+    return gani_patch_discriminator(g, &desc, x, NULL);
+}
+
+static gan_tensor pixel_network(gan_graph *g, gan_tensor x) {
+    gani_patch_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.ndf = 64;
+    desc.norm = GAN_NORM_BATCH;
+    return gani_patch_discriminator(g, &desc, x, NULL);
+}
+
+static gan_tensor scales_network(gan_graph *g, gan_tensor x) {
+    gani_patch_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.ndf = 64;
+    desc.layers = 3;
+    const gani_hd_scores scores = gani_hd_discriminator(g, &desc, 2, x);
+    gan_tensor parts[2];
+    for (int i = 0; i < 2; i++) {
+        const gan_shape shape = gan_tensor_shape(g, scores.score[i]);
+        parts[i] = gan_reshape(g, scores.score[i], gan_shape1((int)gan_shape_count(shape)));
+    }
+    return gan_concat(g, parts, 2, 0);
+}
+
+static const struct graph_row {
+    const char *name;
+    int channels, size;
+    gan_tensor (*build)(gan_graph *g, gan_tensor x);
+} graph_rows[] = {{"patch", 6, 256, patch_network},
+                  {"pixel", 6, 64, pixel_network},
+                  {"scales", 39, 128, scales_network}};
+
+static void run_graph(const struct graph_row *row, const char *ending) {
+    const gan_shape shape = gan_shape4(1, row->channels, row->size, row->size);
+    gan_params *params = NULL;
+    gan_graph *g = NULL;
+    gan_program *program = NULL;
+    gan_checkpoint *file = NULL;
+    gan_load_desc load;
+    char path[300], input[64];
+    memset(&load, 0, sizeof load);
+    load.weights_only = 1;
+    snprintf(path, sizeof path, "%s/%s%s", weights_folder, row->name, ending);
+    snprintf(input, sizeof input, "%s.x", row->name);
+    CHECK(!gan_params_create(&params, ctx, 1) && !gan_graph_create(&g, ctx, params), "no graph");
+    gan_tensor x = gan_input(g, "x", shape);
+    gan_tensor y = row->build(g, x);
+    fill_random(gan_input_data(g, x), gan_shape_count(shape), input, SEED, -1.0f, 1.0f);
+    gan_status status = gan_checkpoint_open(&file, ctx, path);
+    status = status ? status : gan_params_load(params, file, &load);
+    status = status ? status : gan_program_create(&program, g, row->name, &y, 1);
+    status = status ? status : gan_program_run(program);
+    CHECK(!status, "%s", gan_context_error(ctx));
+    if (!status) {
+        check_output(row->name, path, gan_program_output(program, y),
+                     gan_shape_count(gan_tensor_shape(g, y)));
+    }
+    gan_checkpoint_close(file);
+    gan_program_destroy(program);
+    gan_graph_destroy(g);
+    gan_params_destroy(params);
+}
+
+static void full_size(void) {
+    static const char *const endings[] = {".pth", ".safetensors"};
+    weights_folder = getenv("GAN_TEST_WEIGHTS");
+    for (int e = 0; weights_folder && e < 2; e++) {
+        for (size_t i = 0; i < sizeof full_rows / sizeof full_rows[0]; i++) {
+            run_model(&full_rows[i], endings[e]);
+        }
+        for (size_t i = 0; i < sizeof graph_rows / sizeof graph_rows[0]; i++) {
+            run_graph(&graph_rows[i], endings[e]);
+        }
+    }
+    weights_folder = "tests/fixtures/weights";
+}
+
+/* What is said of files that are no generator, or several, or do not fit. */
+static void not_recognised(void) {
+    static const struct {
+        const char *path;
+        gan_status status;
+        const char *message, *options;
+    } rows[] = {
+        {"tests/fixtures/weights/discriminator.pth", GAN_ERR_UNSUPPORTED,
+         "found a discriminator of DCGAN", NULL},
+        {"tests/fixtures/weights/pair.pth", GAN_ERR_UNSUPPORTED, "--prefix \"G_A.\"", NULL},
+        {"tests/corpus/pth/good", GAN_ERR_FORMAT, "the first is \"conv.weight\" [2,3]", NULL},
+        {"tests/fixtures/weights/unet.pth", GAN_ERR_SHAPE, "of another shape: ", "ngf=3"},
+        {"tests/fixtures/weights/unet.pth", GAN_ERR_SHAPE, "not expected: ", "norm=instance"},
+        {"tests/fixtures/weights/unet_instance.safetensors", GAN_ERR_SHAPE,
+         "missing: ", "norm=batch"},
+        {"tests/fixtures/weights/unet.pth", GAN_ERR_ARGUMENT, "ngff", "ngff=3"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_model *model;
+        gan_model_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.disable_training = 1;
+        desc.options = rows[i].options;
+        const gan_status status = gan_model_load(&model, ctx, rows[i].path, &desc);
+        CHECK(status == rows[i].status && strstr(gan_context_error(ctx), rows[i].message),
+              "%s: %s: %s", rows[i].path, gan_status_text(status), gan_context_error(ctx));
+        gan_model_destroy(model);
+    }
+}
+
+/* One of two generators taken out; a model that goes on training from it. */
+static void start_from_files(void) {
+    const char *path = scratch("part.safetensors");
+    gan_checkpoint *file = NULL;
+    gan_model *model = NULL;
+    gan_model_desc desc = gan_model_defaults("pix2pix");
+    CHECK(!gan_checkpoint_open(&file, ctx, "tests/fixtures/weights/pair.pth") &&
+              !gan_checkpoint_export(file, path, "G_B."),
+          "%s", gan_context_error(ctx));
+    CHECK(!gan_model_load(&model, ctx, path, NULL), "%s", gan_context_error(ctx));
+    const gan_param_info taken =
+        gan_params_find(gan_model_params(model), "generator.model.1.weight");
+    float want[49];
+    gan_checkpoint_read(file, gan_checkpoint_find(file, "G_B.model.1.weight"), want, 49);
+    CHECK(taken.data && memcmp(taken.data, want, sizeof want) == 0, "weights of G_B");
+    gan_model_destroy(model);
+    gan_checkpoint_close(file);
+
+    desc.height = desc.width = 32;
+    desc.channels = 3;
+    desc.channels_b = 2;
+    desc.options = "ngf=2 ndf=1";
+    CHECK(!gan_model_create(&model, ctx, &desc) &&
+              !gan_model_start(model, "tests/fixtures/weights/unet.pth"),
+          "%s", gan_context_error(ctx));
+    CHECK(gan_model_start(model, path) == GAN_ERR_SHAPE, "a residual network for a U-Net");
+    gan_model_destroy(model);
+    remove(path);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     if (gan_context_create(&ctx, NULL)) {
@@ -358,6 +665,10 @@ int main(int argc, char **argv) {
     TEST(bad_files_are_refused);
     TEST(every_truncation);
     TEST(failing_memory);
+    TEST(recognised_models);
+    TEST(not_recognised);
+    TEST(start_from_files);
+    TEST(full_size);
     gan_context_destroy(ctx);
     return test_end();
 }
