@@ -123,8 +123,10 @@
  *   8.16  >>cyclegan      Zhu et al. 2017; two domains
  *   8.17  >>dualgan       Yi et al. 2017
  *   8.18  >>discogan      Kim et al. 2017
- *   8.30  >>context-gan   Pathak et al. 2016
- *   8.31  >>cogan         Liu and Tuzel 2016
+ *   8.30  >>windows       rectangles of images
+ *   8.31  >>context-networks  networks that tell what a hole hides
+ *   8.32  >>context-gan   Pathak et al. 2016
+ *   8.33  >>cogan         Liu and Tuzel 2016
  *   8.19  >>systems       the table of systems; creating models
  *   8.40  >>weights       networks of PyTorch files recognised; loading models
  *
@@ -23056,65 +23058,19 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>context-gan  8.30  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>windows  8.30  RECTANGLES OF IMAGES
  *
- * G sees an image with a hole, painted over with a mean colour, and is to tell what was there: it
- * encodes what it sees in `bottleneck` numbers and decodes these. D tells real from made.
+ * Masks, and parts of images that are brought to another size, with places and sizes that are
+ * themselves tensors, known when a program runs.
  *
- *     loss_d   = BCE(D(y), 1) + BCE(D(G(hidden x)), 0)
- *     loss_g   = (1 - w) BCE(D(G(hidden x)), 1) + w loss_rec,        w = rec-weight
- *     loss_rec = mean of m (G(hidden x) - y)^2,  m = 10 where G is shown the pixel, else 1
- *
- * hole=centre: G makes y, the middle half of x, of which all but a rim of `overlap` pixels is
- * hidden. hole=random: a square of the same size anywhere; G makes all of x by one more stage, D
- * has one more too, and m is 1 if overlap is 0. Networks, loss, order (D first) and rates of
- * pathak22/context-encoder, train.lua and train_random.lua; the stages of >>dcgan at any size,
- * twice in the beginning as wide as the first. Convolutions have no biases (there they are set to 0
- * before every step). Differs from it: G is judged by D after its update, on a forward pass of its
- * own; random holes are squares, each image's own (there blots, the same for a batch).
- *
- * Translation takes images of any size and a rectangle in pixels, "left=8 top=4 width=20
- * height=16", or none for the middle. A square window around the rectangle is brought to the
- * network's size, so that the hole becomes as large as in training, and what G makes is brought
- * back. Outside the rectangle pixels stay as they are.
+ * Holds:  masks, blending, resampling.
+ * Uses:   >>api-graph        Knows nothing of: recipes.
  * ========================================================================= */
-
-static const gan_option gani_context_options[] = {
-    {"hole", "where a training image has its hole", "centre random", 0, 0, 1, 1},
-    {"overlap", "pixels beside the hole that are made although they are shown", NULL, 4, 0, 256, 1},
-    {"bottleneck", "numbers between G's halves (4000 in the published models)", NULL, 512, 1, 65536,
-     1},
-    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
-    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
-    {"rec", "reconstruction loss: squared or absolute difference", "l2 l1", 0, 0, 1, 1},
-    {"rec-weight", "w, share of the reconstruction in the generator's loss", NULL, 0.999, 0, 1, 0},
-    {"lr", "learning rate of the generator", NULL, 2e-3, 0, 10, 0},
-    {"lr-d", "learning rate of the discriminator", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-};
 
 /* Pixels, [n,1,1,1] or, one for all images, [1,1,1,1]. */
 typedef struct gani_box {
     gan_tensor left, top, width, height;
 } gani_box;
-
-static int gani_context_is_random(const gani_recipe *recipe) {
-    return gani_option(recipe, "hole") == 1.0;
-}
-
-/* Side of the hole in an image of the model's size. */
-static int gani_context_hole(const gani_recipe *recipe) {
-    const gan_model *model = recipe->model;
-    const int side = model->height / 2 - 2 * (int)gani_option(recipe, "overlap");
-    if (side < 1) {
-        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_SHAPE,
-                                             "context-encoder: expected an overlap less than a "
-                                             "quarter of the side, %d, found %d",
-                                             model->height, (int)gani_option(recipe, "overlap")));
-    }
-    return side > 0 ? side : 1;
-}
 
 /* 1 where start <= i < start + length, i along the last axis: [n,1,1,count]. */
 static gan_tensor gani_interval(gan_graph *g, int count, gan_tensor start, gan_tensor length) {
@@ -23134,6 +23090,68 @@ static gan_tensor gani_blend(gan_graph *g, gan_tensor a, gan_tensor b, gan_tenso
     return gan_add(g, a, gan_mul(g, mask, gan_sub(g, b, a)));
 }
 
+/* The middle side x side of x [n,c,h,w]. */
+static gan_tensor gani_middle(gan_graph *g, gan_tensor x, int side) {
+    const gan_shape shape = gan_tensor_shape(g, x);
+    x = gan_slice(g, x, 2, (shape.dim[2] - side) / 2, side);
+    return gan_slice(g, x, 3, (shape.dim[3] - side) / 2, side);
+}
+
+/* [out,in]: row i weighs elements around place start + (i + 1/2) * step, the first element lying
+ * from 0 to 1: linear between two of them, a triangle as wide as the step if that is longer.
+ * Beyond the ends it is the last element. */
+static gan_tensor gani_resampling(gan_graph *g, int out, int in, gan_tensor start,
+                                  gan_tensor step) {
+    gan_tensor i = gan_reshape(g, gan_affine(g, gan_iota(g, out), 1.0f, 0.5f), gan_shape2(out, 1));
+    gan_tensor at = gan_affine(g, gan_add(g, gan_mul(g, i, step), start), 1.0f, -0.5f);
+    gan_tensor distance =
+        gan_abs(g, gan_sub(g, gan_clamp(g, at, 0.0f, (float)(in - 1)), gan_iota(g, in)));
+    gan_tensor width = gan_maximum(g, step, gan_constant(g, gan_shape0(), 1.0f));
+    gan_tensor weights = gan_relu(g, gan_affine(g, gan_div(g, distance, width), -1.0f, 1.0f));
+    weights = gan_reshape(g, weights, gan_shape2(out, in));
+    return gan_div(g, weights, gan_sum(g, weights, 1u << 1));
+}
+
+/* h x w places of x [n,c,...], `step` apart, the first of which begins at (left, top). */
+static gan_tensor gani_resample(gan_graph *g, gan_tensor x, int h, int w, gan_tensor left,
+                                gan_tensor top, gan_tensor step) {
+    const gan_shape shape = gan_tensor_shape(g, x);
+    gan_tensor rows = gani_resampling(g, h, shape.dim[2], top, step);
+    gan_tensor columns = gani_resampling(g, w, shape.dim[3], left, step);
+    return gan_matmul(g, gan_matmul(g, x, rows, 1, 1), columns, 1, 1); /* x' rows', then again */
+}
+
+/* ============================================================================
+ * >>context-networks  8.31  NETWORKS THAT TELL WHAT A HOLE HIDES
+ *
+ * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
+ * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
+ * halved and doubled by 4x4 convolutions as in >>dcgan, at any size that suits there, but the first
+ * two stages are of the same width, and there is none above eight times that. G for hole=random
+ * has one stage more, to make whole images, and so has D. Convolutions have no biases (there they
+ * are set to 0 before every step).
+ *
+ * Holds:  hole, generator, discriminator.
+ * Uses:   >>dcgan  >>image-networks (chains)  >>windows        Knows nothing of: losses.
+ * ========================================================================= */
+
+static int gani_context_is_random(const gani_recipe *recipe) {
+    return gani_option(recipe, "hole") == 1.0;
+}
+
+/* Side of the hole in an image of the model's size. */
+static int gani_context_hole(const gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    const int side = model->height / 2 - 2 * (int)gani_option(recipe, "overlap");
+    if (side < 1) {
+        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_SHAPE,
+                                             "context-encoder: expected an overlap less than a "
+                                             "quarter of the side, %d, found %d",
+                                             model->height, (int)gani_option(recipe, "overlap")));
+    }
+    return side > 0 ? side : 1;
+}
+
 /* Images whose hole has the colour that the authors' code gives it. */
 static gan_tensor gani_context_hide(gan_graph *g, gan_tensor images, gan_tensor mask) {
     static const float colour[] = {117.0f, 104.0f, 123.0f, 117.0f}; /* of 255 */
@@ -23144,8 +23162,6 @@ static gan_tensor gani_context_hide(gan_graph *g, gan_tensor images, gan_tensor 
     }
     return gani_blend(g, images, gan_concat(g, fill, channels, 1), mask);
 }
-
-/* --- networks -------------------------------------------------------------- */
 
 /* Channels of stage 0, 1, 2 ...: 1, 1, 2, 4, 8, 8 ... times the width. */
 static int gani_context_channels(int width, int stage) {
@@ -23207,7 +23223,41 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
     return x;
 }
 
-/* --- training -------------------------------------------------------------- */
+/* ============================================================================
+ * >>context-gan  8.32  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ *
+ * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
+ *
+ *     loss_d   = BCE(D(y), 1) + BCE(D(G(hidden x)), 0)
+ *     loss_g   = (1 - w) BCE(D(G(hidden x)), 1) + w loss_rec,        w = rec-weight
+ *     loss_rec = mean of m (G(hidden x) - y)^2,  m = 10 where G is shown the pixel, else 1
+ *
+ * hole=centre: y, which G makes, is the middle half of x, and all of it but a rim of `overlap`
+ * pixels is hidden. hole=random: a square of the same size is hidden anywhere, y is x; m is 1 if
+ * overlap is 0. Losses, order (D first) and rates of pathak22/context-encoder. Differs from it: D's
+ * gradient for G comes from a forward pass after D's update; random holes are squares, each image's
+ * own (there blots, the same for a batch).
+ *
+ * Translation takes images of any size and a rectangle in pixels, "left=8 top=4 width=20
+ * height=16", or none for the middle. A square window around the rectangle is brought to the
+ * network's size, so that the hole becomes as large as in training, and what G makes is brought
+ * back. Outside the rectangle pixels stay as they are.
+ * ========================================================================= */
+
+static const gan_option gani_context_options[] = {
+    {"hole", "where a training image has its hole", "centre random", 0, 0, 1, 1},
+    {"overlap", "pixels beside the hole that are made although they are shown", NULL, 4, 0, 256, 1},
+    {"bottleneck", "numbers between G's halves (4000 in the published models)", NULL, 512, 1, 65536,
+     1},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"rec", "reconstruction loss: squared or absolute difference", "l2 l1", 0, 0, 1, 1},
+    {"rec-weight", "w, share of the reconstruction in the generator's loss", NULL, 0.999, 0, 1, 0},
+    {"lr", "learning rate of the generator", NULL, 2e-3, 0, 10, 0},
+    {"lr-d", "learning rate of the discriminator", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
 
 /* The hole of each image of a step. */
 static gani_box gani_context_box(gani_recipe *recipe, int hole) {
@@ -23223,13 +23273,6 @@ static gani_box gani_context_box(gani_recipe *recipe, int hole) {
         box.left = box.top = gan_constant(g, one, (float)(free_pixels / 2));
     }
     return box;
-}
-
-/* The middle side x side of x [n,c,h,w]. */
-static gan_tensor gani_middle(gan_graph *g, gan_tensor x, int side) {
-    const gan_shape shape = gan_tensor_shape(g, x);
-    x = gan_slice(g, x, 2, (shape.dim[2] - side) / 2, side);
-    return gan_slice(g, x, 3, (shape.dim[3] - side) / 2, side);
 }
 
 static void gani_context_train(gani_recipe *recipe) {
@@ -23265,32 +23308,6 @@ static void gani_context_train(gani_recipe *recipe) {
     gani_report(recipe, "loss_g", loss_g);
     gani_report(recipe, "loss_rec", loss_rec);
     gani_end_phase(recipe, "train", 1);
-}
-
-/* --- translation ----------------------------------------------------------- */
-
-/* [out,in]: row i weighs elements around place start + (i + 1/2) * step, the first element lying
- * from 0 to 1: linear between two of them, a triangle as wide as the step if that is longer.
- * Beyond the ends it is the last element. */
-static gan_tensor gani_resampling(gan_graph *g, int out, int in, gan_tensor start,
-                                  gan_tensor step) {
-    gan_tensor i = gan_reshape(g, gan_affine(g, gan_iota(g, out), 1.0f, 0.5f), gan_shape2(out, 1));
-    gan_tensor at = gan_affine(g, gan_add(g, gan_mul(g, i, step), start), 1.0f, -0.5f);
-    gan_tensor distance =
-        gan_abs(g, gan_sub(g, gan_clamp(g, at, 0.0f, (float)(in - 1)), gan_iota(g, in)));
-    gan_tensor width = gan_maximum(g, step, gan_constant(g, gan_shape0(), 1.0f));
-    gan_tensor weights = gan_relu(g, gan_affine(g, gan_div(g, distance, width), -1.0f, 1.0f));
-    weights = gan_reshape(g, weights, gan_shape2(out, in));
-    return gan_div(g, weights, gan_sum(g, weights, 1u << 1));
-}
-
-/* h x w places of x [n,c,...], `step` apart, the first of which begins at (left, top). */
-static gan_tensor gani_resample(gan_graph *g, gan_tensor x, int h, int w, gan_tensor left,
-                                gan_tensor top, gan_tensor step) {
-    const gan_shape shape = gan_tensor_shape(g, x);
-    gan_tensor rows = gani_resampling(g, h, shape.dim[2], top, step);
-    gan_tensor columns = gani_resampling(g, w, shape.dim[3], left, step);
-    return gan_matmul(g, gan_matmul(g, x, rows, 1, 1), columns, 1, 1); /* x' rows', then again */
 }
 
 /* Where the window begins: the hole in its middle, but with random holes, which may lie anywhere,
@@ -23354,7 +23371,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>cogan  8.31  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.33  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
