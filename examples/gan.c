@@ -115,7 +115,7 @@ static void print_bytes(double bytes) {
 /* What is given on the command line, for all commands. Zero: not given. */
 typedef struct options {
     const char *out, *data, *data_b, *data_instances, *pairs, *derive;
-    const char *direction, *frame, *resize, *format, *code, *plan;
+    const char *direction, *frame, *resize, *format, *code, *plan, *start, *vgg_weights;
     double steps, epochs, every, batch, size, height, width, channels, seed, threads, n, columns;
     double swap, load_size, flip, first, count;
     double resume, overwrite, interpolate, frames, help;
@@ -168,6 +168,10 @@ static const option_row option_rows[] = {
     {"seed", "N", "tsx", "same seed, same bits; default 1", offsetof(options, seed), 1, 9e15},
     {"threads", "N", "tsxi", "default: all processors; results do not depend on it",
      offsetof(options, threads), 1, 256},
+    {"start", "FILE", "t", "begin with the weights of this checkpoint that fit by name and shape",
+     offsetof(options, start), 0, 0},
+    {"vgg-weights", "FILE", "t", "pix2pixhd with --vgg: the weights of VGG-19, named as torchvision's",
+     offsetof(options, vgg_weights), 0, 0},
     {"resume", NULL, "t", "go on from the checkpoint in the folder", offsetof(options, resume), 0,
      1},
     {"overwrite", NULL, "t", "start anew where the folder holds a checkpoint",
@@ -785,7 +789,11 @@ static gan_status write_translations(training *t, long step) {
 static int write_results(training *t, long step) {
     char path[1200], name[64];
     const gan_model_info *info = &t->info;
-    gan_status status = info->sample_channels ? write_samples(t, step) : GAN_OK;
+    const int has_styles = gan_params_find(gan_model_params(t->model), "clusters").data != NULL;
+    gan_status status = has_styles ? gan_model_cluster(t->model, t->data) : GAN_OK;
+    if (status == GAN_OK && info->sample_channels) {
+        status = write_samples(t, step);
+    }
     if (status == GAN_OK && info->translate_in) {
         status = write_translations(t, step);
     }
@@ -844,6 +852,7 @@ static int open_model(training *t, const char *system) {
     desc.batch = (int)given->batch;
     desc.seed = (uint64_t)given->seed;
     desc.options = given->model;
+    desc.vgg = given->vgg_weights;
     result_path(t, path, sizeof path, "model.safetensors");
     if (given->resume > 0.0) {
         if (gan_model_load(&t->model, t->ctx, path, &desc) != GAN_OK) {
@@ -875,7 +884,11 @@ static int open_model(training *t, const char *system) {
         desc.height = native.dim[1];
         desc.width = native.dim[2];
     }
-    return gan_model_create(&t->model, t->ctx, &desc) == GAN_OK ? OK : fail_with(USAGE, t->ctx);
+    gan_status made = gan_model_create(&t->model, t->ctx, &desc);
+    if (made == GAN_OK && given->start) {
+        made = gan_model_start(t->model, given->start);
+    }
+    return made == GAN_OK ? OK : fail_with(USAGE, t->ctx);
 }
 
 /* What the data is, kept in OUT/data.txt so that --resume needs not be told: "name=value" in a line
