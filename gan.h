@@ -13109,7 +13109,10 @@ static void gani_read_bits(gani_cursor *in, gan_image *image) {
 /* P5, P6, P7: one byte a sample, or two (the high one first) where maxval is above 255. */
 static gan_status gani_read_binary(gani_cursor *in, gan_image *image) {
     const size_t count = gani_image_count(image);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && image->maxval == 255; i++) { /* the usual case */
+        image->samples[i] = *in->at++;
+    }
+    for (size_t i = 0; i < count && image->maxval != 255; i++) {
         unsigned value = *in->at++;
         if (image->maxval > 255) {
             value = value << 8 | *in->at++;
@@ -13416,8 +13419,8 @@ GAN_API gan_status gan_image_crop(gan_context *ctx, gan_image *image, int left, 
 }
 
 static unsigned char gani_to_byte(unsigned sample, int maxval) {
-    unsigned white = (unsigned)maxval;
-    return (unsigned char)((sample * 255u + white / 2) / white);
+    const unsigned white = (unsigned)maxval; /* mostly 255, and a division takes long */
+    return (unsigned char)(white == 255 ? sample : (sample * 255u + white / 2) / white);
 }
 
 /* --- PNG ------------------------------------------------------------------- */
@@ -15775,21 +15778,22 @@ static gani_pick gani_pick_at(gan_dataset *data, int d, uint64_t seed, uint64_t 
 static void gani_emit_side(const gan_dataset *data, const gani_form *form,
                            const unsigned char *side, const gani_pick *pick, float *out) {
     const gan_dataset_desc *desc = &data->desc;
-    const size_t channels = (size_t)form->channels;
-    for (size_t c = 0; c < channels; c++) {
+    const int channels = form->channels, width = desc->width;
+    const ptrdiff_t step = pick->flip ? -channels : channels;
+    for (int c = 0; c < channels; c++) {
         for (int y = 0; y < desc->height; y++) {
-            const size_t row =
-                ((size_t)(pick->top + y) * (size_t)desc->load_width + (size_t)pick->left) *
-                    channels +
-                c;
-            for (int x = 0; x < desc->width; x++) {
-                const size_t at = row + (size_t)(pick->flip ? desc->width - 1 - x : x) * channels;
-                if (form->is_labels) {
-                    uint16_t number;
-                    memcpy(&number, side + at * sizeof number, sizeof number);
-                    *out++ = (float)number;
-                } else {
-                    *out++ = data->value[side[at]];
+            const size_t row = (size_t)(pick->top + y) * (size_t)desc->load_width;
+            const size_t column = (size_t)(pick->left + (pick->flip ? width - 1 : 0));
+            const size_t first = (row + column) * (size_t)channels + (size_t)c;
+            if (form->is_labels) {
+                const uint16_t *number = (const uint16_t *)(const void *)side + first;
+                for (int x = 0; x < width; x++) {
+                    *out++ = (float)number[x * step];
+                }
+            } else {
+                const unsigned char *sample = side + first;
+                for (int x = 0; x < width; x++) {
+                    *out++ = data->value[sample[x * step]];
                 }
             }
         }
