@@ -116,6 +116,7 @@ static void print_bytes(double bytes) {
 typedef struct options {
     const char *out, *data, *data_b, *data_instances, *pairs, *derive;
     const char *direction, *frame, *resize, *format, *code, *plan, *start, *vgg_weights;
+    const char *prefix;
     double steps, epochs, every, batch, size, height, width, channels, seed, threads, n, columns;
     double swap, load_size, flip, first, count;
     double resume, overwrite, interpolate, frames, help;
@@ -123,7 +124,7 @@ typedef struct options {
 } options;
 
 /* Commands, as letters. */
-enum { TRAIN = 't', SAMPLE = 's', TRANSLATE = 'x', INFO = 'i', DATA = 'd' };
+enum { TRAIN = 't', SAMPLE = 's', TRANSLATE = 'x', INFO = 'i', CONVERT = 'c', DATA = 'd' };
 
 typedef struct option_row {
     const char *name, *value; /* value NULL: a switch; "[...]": one that may have "=value" */
@@ -197,7 +198,9 @@ static const option_row option_rows[] = {
      offsetof(options, data_instances), 0, 0},
     {"plan", "[=train]", "i", "time every layer of using the model, or of training it",
      offsetof(options, plan), 0, 0},
-    {"help", NULL, "tsxi", "show the options", offsetof(options, help), 0, 1},
+    {"prefix", "TEXT", "c", "only tensors whose names begin with it, which is left out",
+     offsetof(options, prefix), 0, 0},
+    {"help", NULL, "tsxic", "show the options", offsetof(options, help), 0, 1},
 };
 enum { OPTION_ROWS = sizeof option_rows / sizeof option_rows[0] };
 
@@ -1690,17 +1693,20 @@ static int print_tensors(gan_context *ctx, const char *path) {
 static int info(gan_context *ctx, const char *path, const options *given) {
     gan_checkpoint *checkpoint = NULL;
     gan_model *model = NULL;
+    gan_model_desc desc;
+    memset(&desc, 0, sizeof desc);
     if (gan_checkpoint_open(&checkpoint, ctx, path) != GAN_OK) {
         return fail_with(USAGE, ctx);
     }
-    const int is_model = gan_checkpoint_text(checkpoint, "system") != NULL;
+    const int ours = gan_checkpoint_text(checkpoint, "system") != NULL;
     gan_checkpoint_close(checkpoint);
-    if (!is_model) {
+    desc.disable_training = !ours;
+    const int loaded = gan_model_load(&model, ctx, path, &desc) == GAN_OK;
+    if (!loaded && !ours) {
+        printf("%s\n", gan_context_error(ctx));
         return print_tensors(ctx, path);
     }
-    const int status = gan_model_load(&model, ctx, path, NULL) == GAN_OK
-                           ? print_info(ctx, model, given)
-                           : fail_with(USAGE, ctx);
+    const int status = loaded ? print_info(ctx, model, given) : fail_with(USAGE, ctx);
     gan_model_destroy(model);
     return status;
 }
@@ -1747,6 +1753,34 @@ static int command_model(int argc, char **argv, char command) {
     return status;
 }
 
+/* gan convert IN OUT: any checkpoint, written again as safetensors. */
+static int command_convert(int argc, char **argv) {
+    options given;
+    gan_checkpoint *file = NULL;
+    memset(&given, 0, sizeof given);
+    if (argc < 4 || strncmp(argv[2], "--", 2) == 0) {
+        printf("gan convert IN OUT.safetensors [options]\n");
+        print_options(CONVERT, NULL);
+        return argc < 3 || strcmp(argv[2], "--help") != 0 ? USAGE : OK;
+    }
+    int status = parse(&given, argc, argv, 4, CONVERT, NULL);
+    gan_context *ctx = status == OK ? open_context(&given) : NULL;
+    if (!ctx) {
+        return status == OK ? FAILED : status;
+    }
+    if (gan_checkpoint_open(&file, ctx, argv[2]) != GAN_OK ||
+        gan_checkpoint_export(file, argv[3], given.prefix) != GAN_OK) {
+        status = fail_with(USAGE, ctx);
+    }
+    gan_checkpoint_close(file);
+    if (status == OK && gan_checkpoint_open(&file, ctx, argv[3]) == GAN_OK) {
+        printf("%s: %d tensors\n", argv[3], gan_checkpoint_count(file));
+        gan_checkpoint_close(file);
+    }
+    gan_context_destroy(ctx);
+    return status;
+}
+
 static int command_list(void) {
     const gan_system *system;
     for (int i = 0; (system = gan_system_at(i)) != NULL; i++) {
@@ -1762,6 +1796,7 @@ static int command_help(void) {
         "gan sample MODEL --out grid.png  draws images from a checkpoint\n"
         "gan translate MODEL IN OUT       turns an image, or all in a folder, into others\n"
         "gan info MODEL [--plan]          what a checkpoint holds, memory, arithmetic, time\n"
+        "gan convert IN OUT.safetensors   a PyTorch checkpoint (.pth) written again\n"
         "gan help                         this list\n\noptions of train:\n");
     print_options(TRAIN, NULL);
     printf("options of sample:\n");
@@ -1772,6 +1807,8 @@ static int command_help(void) {
     print_option("--INPUT X", "any input of the model");
     printf("options of info:\n");
     print_options(INFO, NULL);
+    printf("options of convert:\n");
+    print_options(CONVERT, NULL);
     return OK;
 }
 
@@ -1802,6 +1839,9 @@ int main(int argc, char **argv) {
     }
     if (strcmp(command, "translate") == 0) {
         return command_model(argc, argv, TRANSLATE);
+    }
+    if (strcmp(command, "convert") == 0) {
+        return command_convert(argc, argv);
     }
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0) {
         return command_help();
