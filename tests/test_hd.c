@@ -206,6 +206,90 @@ static void run_network(void) {
     for_each_isa(run_network_in);
 }
 
+/* --- sizes --------------------------------------------------------------------------------- */
+
+/* Weights and multiply-adds as the networks' papers and reference implementations have them. */
+typedef struct size_row {
+    const char *name;
+    gan_tensor (*build)(gan_graph *g, gan_tensor x);
+    int channels, side;
+    double weights, multiply_adds;
+} size_row;
+
+static gan_tensor resnet_of(gan_graph *g, gan_tensor x, int ngf, int blocks) {
+    const gani_resnet_desc desc = resnet(3, ngf, blocks, 2, GAN_NORM_INSTANCE);
+    return gani_resnet_generator(g, &desc, x);
+}
+
+static gan_tensor resnet9_of_64(gan_graph *g, gan_tensor x) {
+    return resnet_of(g, x, 64, 9);
+}
+
+static gan_tensor resnet6_of_16(gan_graph *g, gan_tensor x) {
+    return resnet_of(g, x, 16, 6);
+}
+
+static gan_tensor patch70_of_64(gan_graph *g, gan_tensor x) {
+    return discriminator(g, x, 64, 3, GAN_NORM_INSTANCE);
+}
+
+static gan_tensor patch286_of_64(gan_graph *g, gan_tensor x) {
+    return discriminator(g, x, 64, 5, GAN_NORM_BATCH);
+}
+
+static gan_tensor pixel_of_64(gan_graph *g, gan_tensor x) {
+    return discriminator(g, x, 64, 0, GAN_NORM_BATCH);
+}
+
+static gan_tensor global_of_16(gan_graph *g, gan_tensor x) {
+    return global_generator(g, x, 3, 16, 3, 2, GAN_NORM_INSTANCE);
+}
+
+static gan_tensor local_of_8(gan_graph *g, gan_tensor x) {
+    const gani_resnet_desc whole = resnet(3, 8, 3, 2, GAN_NORM_INSTANCE);
+    return hd_generator(g, x, &whole, 1, 2);
+}
+
+static gan_tensor scales_of_16(gan_graph *g, gan_tensor x) {
+    const gani_patch_desc desc = patch(16, 3, GAN_NORM_INSTANCE);
+    const gani_hd_scores scores = gani_hd_discriminator(g, &desc, 2, x);
+    return joined(g, scores.score, 2);
+}
+
+static void sizes_of_networks(void) {
+    static const size_row rows[] = {
+        {"ResNet, 9 blocks", resnet9_of_64, 3, 256, 11378179, 49551507456.0},
+        {"ResNet, 6 blocks", resnet6_of_16, 3, 128, 494083, 605552640},
+        {"70x70 patches", patch70_of_64, 3, 256, 2764737, 3146809344.0},
+        {"286x286 patches", patch286_of_64, 6, 256, 11159361, 2185527296.0},
+        {"pixels", pixel_of_64, 6, 256, 9024, 570425344},
+        {"global", global_of_16, 3, 64, 272515, 94765056},
+        {"local", local_of_8, 3, 64, 284131, 42713088},
+        {"at two sizes", scales_of_16, 6, 64, 351714, 26795008},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_params *params = NULL;
+        gan_graph *g = NULL;
+        gan_program_info info;
+        double weights = 0.0;
+        memset(&info, 0, sizeof info);
+        gan_params_create(&params, ctx, 1);
+        gan_graph_create(&g, ctx, params);
+        const gan_shape shape = gan_shape4(1, rows[i].channels, rows[i].side, rows[i].side);
+        gan_tensor y = rows[i].build(g, gan_input(g, "x", shape));
+        CHECK(gan_program_measure(g, &y, 1, &info) == GAN_OK, "%s", gan_context_error(ctx));
+        for (int k = 0; k < gan_params_count(params); k++) {
+            const gan_param_info param = gan_params_at(params, k);
+            weights += param.kind == GAN_PARAM_WEIGHT ? (double)gan_shape_count(param.shape) : 0.0;
+        }
+        CHECK(weights == rows[i].weights, "%s: %.0f weights", rows[i].name, weights);
+        CHECK(info.multiply_adds == rows[i].multiply_adds, "%s: %.0f multiply-adds", rows[i].name,
+              info.multiply_adds);
+        gan_graph_destroy(g);
+        gan_params_destroy(params);
+    }
+}
+
 /* --- training ------------------------------------------------------------------------------ */
 
 static const training_feed feeds[] = {{"label", "label", 0.0f, 10.0f, 1},
@@ -571,6 +655,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     write_records();
+    TEST(sizes_of_networks);
     TEST(edges_are_on_both_sides);
     TEST(means_of_instances);
     TEST(clusters_of_points);
