@@ -96,13 +96,14 @@
  *   6.1   >>layers        networks' building blocks over ops
  *   6.2   >>losses        losses over ops
  *   6.3   >>optimisers    updates over ops
- *   7.1   >>images        PGM, PPM, PAM, PNG; resizing, grids
- *   7.2   >>digits        drawn digits
- *   7.3   >>domains       folders, lists, IDX: the images of one domain
- *   7.4   >>datasets      records of one to three images; batches
- *   7.5   >>checkpoints   safetensors: the list of tensors, reading, writing
- *   7.6   >>pth           PyTorch's files: a zip archive with a pickle of tensors
- *   7.7   >>loading       opening either, reading tensors, filling a store
+ *   7.1   >>images        files; reading PGM, PPM, PAM; resizing
+ *   7.2   >>pictures      writing PNG, animations, PGM, PPM; grids
+ *   7.3   >>digits        drawn digits
+ *   7.4   >>domains       folders, lists, IDX: the images of one domain
+ *   7.5   >>datasets      records of one to three images; batches
+ *   7.6   >>checkpoints   safetensors: the list of tensors, reading, writing
+ *   7.7   >>pth           PyTorch's files: a zip archive with a pickle of tensors
+ *   7.8   >>loading       opening either, reading tensors, filling a store
  *   8.1   >>models        how a system says what it is; training, sampling, saving
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
@@ -180,7 +181,8 @@
  *
  *   Images    reads PBM, PGM, PPM, PAM (P1 to P7, 8 and 16 bit), writes PGM, PPM, PNG (8 bit, also
  *             animated).
- *   Datasets  folders of those, lists of files, IDX (MNIST's format, unpacked): gan_dataset_open.
+ *   Datasets  folders of those, lists of files, IDX (MNIST's format, unpacked): gan_dataset_open;
+ *             pairs of images side by side or by name, two unpaired sets, label maps: gan_pairing.
  *   Models    safetensors: parameters, running statistics, optimiser state; system, sizes, options,
  *             seed and step as texts. The layout is described in >>checkpoints. Also read: what
  *             PyTorch's torch.save writes (.pth, .pt), see >>pth.
@@ -12725,7 +12727,7 @@ GAN_API void gan_minimise(gan_graph *graph, gan_tensor loss, const char *prefixe
 }
 
 /* ============================================================================
- * >>images  7.1  PGM, PPM, PAM, PNG; RESIZING, GRIDS
+ * >>images  7.1  FILES; READING PGM, PPM, PAM; RESIZING
  *
  * Reading: the whole file comes into memory, a cursor walks over it, and nothing is allocated
  * for the samples before the header's numbers are checked and the file is long enough to hold
@@ -12737,9 +12739,6 @@ GAN_API void gan_minimise(gan_graph *graph, gan_tensor loss, const char *prefixe
  * with weights of 22 fractional bits that sum to one. Nearest neighbour is the case of one
  * weight. This is Pillow's scheme (Pillow 9.4, src/libImaging/Resample.c), rounding
  * included: width first, rounded to samples, then height.
- *
- * PNG: the filter of each row is the one with the smallest sum of absolute differences (PNG
- * specification, 12.8); the stream is LZ77 with hash chains and deflate's fixed codes (RFC 1951).
  *
  * Holds:  files (reading, writing by a temporary one), images.
  * Uses:   >>platform        Knows nothing of: tensors, datasets.
@@ -13423,6 +13422,17 @@ static unsigned char gani_to_byte(unsigned sample, int maxval) {
     return (unsigned char)(white == 255 ? sample : (sample * 255u + white / 2) / white);
 }
 
+/* ============================================================================
+ * >>pictures  7.2  WRITING PNG, ANIMATIONS, PGM, PPM; GRIDS
+ *
+ * PNG: the filter of each row is the one with the smallest sum of absolute differences (PNG
+ * specification, 12.8); the stream is LZ77 with hash chains and deflate's fixed codes (RFC 1951).
+ * An animation is a PNG whose pixels are the first frame, and which has those of the others in
+ * chunks that older readers skip.
+ *
+ * Uses:   >>platform  >>images        Knows nothing of: tensors, datasets.
+ * ========================================================================= */
+
 /* --- PNG ------------------------------------------------------------------- */
 
 /* CRC-32 of PNG and zlib, four bits at a time; start with 0. */
@@ -13950,7 +13960,7 @@ GAN_API gan_status gan_image_write_animation(gan_context *ctx, const char *path,
 }
 
 /* ============================================================================
- * >>digits  7.2  DRAWN DIGITS
+ * >>digits  7.3  DRAWN DIGITS
  *
  * Endless labelled images that need no file. A digit is one or more pen strokes, each a smooth
  * curve (Catmull and Rom 1974) through a few control points. The points are displaced by a smooth
@@ -14163,7 +14173,7 @@ static int gani_draw_digit(uint64_t seed, uint64_t index, int height, int width,
 }
 
 /* ============================================================================
- * >>domains  7.3  FOLDERS, LISTS, IDX: THE IMAGES OF ONE DOMAIN
+ * >>domains  7.4  FOLDERS, LISTS, IDX: THE IMAGES OF ONE DOMAIN
  *
  * A domain is a list of samples. A sample says where its image is and holds its pixels once they
  * are decoded, at load size, while the memory limit allows. An image file has one side, or two
@@ -15103,7 +15113,7 @@ static gan_status gani_fetch(gani_domain *domain, uint64_t seed, uint64_t number
 }
 
 /* ============================================================================
- * >>datasets  7.4  RECORDS OF ONE TO THREE IMAGES; BATCHES
+ * >>datasets  7.5  RECORDS OF ONE TO THREE IMAGES; BATCHES
  *
  * A part of a record comes from one side of a domain's images, or is derived from it. A draw says
  * which image stands at position p of the endless sequence: order(seed, p / count)[p % count], where
@@ -15959,7 +15969,7 @@ GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, f
 }
 
 /* ============================================================================
- * >>checkpoints  7.5  SAFETENSORS
+ * >>checkpoints  7.6  SAFETENSORS
  *
  * File: 8 bytes length n of the header (low byte first), n bytes of JSON, data. The header is one
  * object:
@@ -16761,7 +16771,7 @@ static gan_status gani_safetensors_parse(gan_checkpoint *checkpoint, uint64_t si
 }
 
 /* ============================================================================
- * >>pth  7.6  PYTORCH'S FILES (.pth, .pt): A ZIP ARCHIVE WITH A PICKLE OF TENSORS
+ * >>pth  7.7  PYTORCH'S FILES (.pth, .pt): A ZIP ARCHIVE WITH A PICKLE OF TENSORS
  *
  * torch.save (since PyTorch 1.6) writes a zip archive of stored, not compressed, entries:
  *   NAME/data.pkl   the object as a pickle, protocol 2: dictionaries whose leaves are tensors
@@ -17896,7 +17906,7 @@ static gan_status gani_pth_parse(gan_checkpoint *checkpoint, uint64_t size) {
 }
 
 /* ============================================================================
- * >>loading  7.7  OPENING A CHECKPOINT, READING TENSORS, FILLING A STORE
+ * >>loading  7.8  OPENING A CHECKPOINT, READING TENSORS, FILLING A STORE
  *
  * The container is told by its first bytes, and fills the list of tensors of >>checkpoints; from
  * there on all are alike.
