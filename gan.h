@@ -1218,7 +1218,8 @@ typedef struct gan_model_desc {
     uint64_t seed;        /* [0] of the initial weights, the noise and the order of the data */
     const char *options;  /* "ngf=32 lr=1e-4", separated by blanks; see gan_system.options */
     int disable_training; /* [0] 1: only what sampling needs; takes much less memory */
-    const char *vgg;      /* pix2pixhd, option vgg: file with the weights of VGG-19 */
+    const char *vgg;      /* pix2pixhd, option vgg: file with the weights of VGG-19. A checkpoint of
+                             such a model has them */
 } gan_model_desc;
 
 typedef struct gan_model gan_model;
@@ -21851,14 +21852,14 @@ static gani_score_loss *gani_pix2pixhd_goal(const gani_recipe *recipe) {
     return gani_option(recipe, "loss") == 1.0 ? gan_loss_bce : gan_loss_least_squares;
 }
 
-/* Weights from the file that the model's descriptor names. */
+/* Weights from the file that the model's descriptor names: one of VGG-19, or a checkpoint of a model
+ * that has them. */
 static gan_status gani_pix2pixhd_load_vgg(const gani_recipe *recipe) {
     const gan_model *model = recipe->model;
     gan_checkpoint *file = NULL;
     gan_load_desc load;
     memset(&load, 0, sizeof load);
     load.weights_only = load.ignore_unknown = 1;
-    load.file_prefix = "features.";
     load.store_prefix = "vgg.features.";
     if (!model->vgg) {
         return gani_error(model->ctx, GAN_ERR_ARGUMENT,
@@ -21867,7 +21868,11 @@ static gan_status gani_pix2pixhd_load_vgg(const gani_recipe *recipe) {
                           model->system->info.name);
     }
     gan_status status = gan_checkpoint_open(&file, model->ctx, model->vgg);
-    status = status ? status : gan_params_load(model->params, file, &load);
+    if (status == GAN_OK) {
+        const int own = gan_checkpoint_find(file, "vgg.features.0.weight") >= 0;
+        load.file_prefix = own ? load.store_prefix : "features.";
+        status = gan_params_load(model->params, file, &load);
+    }
     gan_checkpoint_close(file);
     return status;
 }
@@ -24068,6 +24073,7 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
         status = status ? status : gani_foreign_read_desc(&desc, &options, &net, change);
     }
     if (status == GAN_OK) {
+        desc.vgg = desc.vgg ? desc.vgg : path;
         status = gan_model_create(&model, ctx, &desc);
     }
     if (status == GAN_OK && ours) {

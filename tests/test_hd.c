@@ -636,6 +636,13 @@ static void perceptual_term(void) {
     const gan_param_info file = gan_params_find(params, "features.28.weight");
     CHECK(kept.data && memcmp(kept.data, file.data, gan_shape_count(file.shape) * 4) == 0,
           "not the weights of the file");
+    const char *saved = in_folder("with.safetensors");
+    gan_model *again = NULL;
+    CHECK(gan_model_save(with, saved) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_load(&again, ctx, saved, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(again && same_parameter(with, again, "vgg.features.28.weight"), "lost when loaded");
+    gan_model_destroy(again);
+    remove(saved);
     gan_dataset_close(data);
     gan_model_destroy(with);
     gan_model_destroy(without);
