@@ -14551,7 +14551,8 @@ static gan_status gani_add_class(gani_domain *domain, const char *path, size_t r
 
 static gan_status gani_open_folder(gani_domain *domain, const char *path,
                                    const gani_listing *listing) {
-    const size_t length = strlen(path), root = length + (path[length - 1] == '/' ? 0 : 1);
+    const size_t length = strlen(path);
+    const size_t root = length > 0 && path[length - 1] == '/' ? length : length + 1;
     gan_status status = gani_add_images(domain, listing, root, 0);
     if (domain->count > 0 && listing->folders.count > 0) {
         gani_log(domain->ctx, "%s: images beside folders; the %d folders are left out", path,
@@ -15641,6 +15642,7 @@ static gan_status gani_prepare_draws(gan_dataset *data) {
         const int domain = d == 1 && pairing == GAN_PAIRING_UNPAIRED;
         draw->endless = data->domains[domain].kind == GANI_DATA_DIGITS && !data->desc.count &&
                         pairing != GAN_PAIRING_HALVES;
+        draw->first += draw->endless && d == 1 ? 1 << 30 : 0; /* other digits than those of A */
         if (draw->count > 0 && !draw->endless) {
             draw->order = (uint32_t *)gani_alloc(
                 data->ctx, gani_mul((size_t)draw->count, sizeof *draw->order));

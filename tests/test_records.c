@@ -320,6 +320,24 @@ static void unpaired(void) {
     gan_dataset_close(data);
 }
 
+/* Drawn digits as both domains are not the same digits. */
+static void unpaired_digits(void) {
+    enum { BATCH = 32, SIZE = 64 };
+    static float a[BATCH * SIZE], b[BATCH * SIZE];
+    float *const parts[2] = {a, b};
+    gan_dataset_desc desc = plain_desc();
+    desc.pairing = GAN_PAIRING_UNPAIRED;
+    desc.height = desc.width = 8;
+    gan_dataset *data = open_data(NULL, &desc);
+    CHECK(gan_dataset_count(data) == 60000, "%d records", gan_dataset_count(data));
+    CHECK(!gan_dataset_batch_parts(data, 1, 0, BATCH, parts, NULL), "%s", gan_context_error(ctx));
+    for (int i = 0; i < BATCH * BATCH; i++) {
+        CHECK(memcmp(a + i / BATCH * SIZE, b + i % BATCH * SIZE, SIZE * sizeof(float)) != 0,
+              "digit %d of A is %d of B", i / BATCH, i % BATCH);
+    }
+    gan_dataset_close(data);
+}
+
 static void bad_unpaired(void) {
     gan_dataset_desc desc = as_bytes(GAN_PAIRING_UNPAIRED);
     const char *both = make_unpaired();
@@ -335,6 +353,7 @@ static void bad_unpaired(void) {
     write_shade("half/trainA/1.pgm", 1);
     check_open_fails("no B", in_folder("half"), &desc, GAN_ERR_FILE,
                      "trainA and trainB expected: cannot open");
+    check_open_fails("no name", "", &desc, GAN_ERR_FILE, "trainA");
     check_open_fails("no A", in_folder("half/trainA"), &desc, GAN_ERR_FILE, "trainA/trainA");
 }
 
@@ -794,6 +813,7 @@ int main(int argc, char **argv) {
     TEST(names_of_classes);
     TEST(bad_names);
     TEST(unpaired);
+    TEST(unpaired_digits);
     TEST(bad_unpaired);
     TEST(derived_by_hand);
     TEST(derived);
