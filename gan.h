@@ -127,7 +127,8 @@
  *   8.30  >>windows       rectangles of images
  *   8.31  >>context-networks  networks that tell what a hole hides
  *   8.32  >>context-gan   Pathak et al. 2016
- *   8.33  >>cogan         Liu and Tuzel 2016
+ *   8.33  >>coupled-networks  two networks that share layers
+ *   8.34  >>cogan         Liu and Tuzel 2016
  *   8.19  >>systems       the table of systems; creating models
  *   8.40  >>weights       networks of PyTorch files recognised; loading models
  *
@@ -23392,35 +23393,19 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>cogan  8.33  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>coupled-networks  8.33  TWO NETWORKS THAT SHARE LAYERS
  *
- * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
- * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
- * seen in two ways. The discriminators share all layers but the first.
+ * Two generators that share their first layers, and two discriminators that share their last ones:
+ * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
+ * has "_a" or "_b" behind its name. network=conv is mingyuliutw/CoGAN, cogan_pytorch/src,
+ * net_cogan_mnistedge.py, made for images of 28 x 28. Differs from it: at other sizes G doubles a
+ * map as >>dcgan does and draws with a 3x3 convolution, D pools until at most 7 x 7 are left.
+ * network=mlp is eriklindernoren/Keras-GAN, cogan/cogan.py, but what D does not share is its first
+ * layer, as in the paper (there it is the last).
  *
- *     loss_d = sum over both kinds of (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2
- *     loss_g = sum over both kinds of  BCE(D(G(z')), 1) / 2,    z' drawn anew, D after its update
- *
- * network=conv: networks, names, initial values and order of mingyuliutw/CoGAN, cogan_pytorch/src,
- * which are for images of 28 x 28. Differs from it: at other sizes G doubles a map as >>dcgan does,
- * and draws with a 3x3 convolution; D pools until at most 7 x 7 are left. network=mlp: perceptrons
- * as in eriklindernoren/Keras-GAN, cogan/cogan.py, but D's first layer is what is not shared (there
- * it is its last). What a rotation moves by more than a kernel's width only this can draw.
- * private-g and private-d: how many layers are not shared.
+ * Holds:  layers of both kinds, generators, discriminators.
+ * Uses:   >>layers  >>dcgan (sizes)        Knows nothing of: losses.
  * ========================================================================= */
-
-static const gan_option gani_cogan_options[] = {
-    {"network", "convolutions, or perceptrons", "conv mlp", 0, 0, 1, 1},
-    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
-    {"ngf", "conv: channels of the generator's outermost stage", NULL, 128, 1, 512, 1},
-    {"ndf", "conv: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
-    {"private-g", "last layers of the generators that are not shared", NULL, 1, 0, 4, 1},
-    {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
-    {"weight-decay", "share of each weight that is added to its gradient", NULL, 5e-4, 0, 1, 0},
-    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-};
 
 static int gani_cogan_is_mlp(const gani_recipe *recipe) {
     return gani_option(recipe, "network") == 1.0;
@@ -23593,6 +23578,35 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
     gan_graph_pop(g);
     return x;
 }
+
+/* ============================================================================
+ * >>cogan  8.34  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ *
+ * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
+ * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
+ * seen in two ways. The discriminators share all layers but the first.
+ *
+ *     loss_d = sum over both kinds of (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2
+ *     loss_g = sum over both kinds of  BCE(D(G(z')), 1) / 2,    z' drawn anew, D after its update
+ *
+ * Networks of >>coupled-networks; initial values, order, decay of the weights of mingyuliutw/CoGAN.
+ * network=conv draws with a kernel of 6 x 6 what differs between the kinds: edges, negatives,
+ * colours. A rotation moves further, and wants network=mlp. private-g and private-d tell how many
+ * layers are not shared.
+ * ========================================================================= */
+
+static const gan_option gani_cogan_options[] = {
+    {"network", "convolutions, or perceptrons", "conv mlp", 0, 0, 1, 1},
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"ngf", "conv: channels of the generator's outermost stage", NULL, 128, 1, 512, 1},
+    {"ndf", "conv: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
+    {"private-g", "last layers of the generators that are not shared", NULL, 1, 0, 4, 1},
+    {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
+    {"weight-decay", "share of each weight that is added to its gradient", NULL, 5e-4, 0, 1, 0},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
 
 static void gani_cogan_train(gani_recipe *recipe) {
     gan_graph *g = recipe->graph;

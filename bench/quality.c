@@ -728,6 +728,7 @@ typedef struct run {
     int batch, steps;
     const char *data, *data_b;   /* folders under --sets; NULL: MNIST */
     int height, width, channels; /* 0: 28 x 28, grey */
+    int channels_b;              /* of the second images; 0: the same */
     int trained;                 /* records to learn from, the first ones; 0: 50,000 */
     gan_pairing pairing;
     gan_derive derive;
@@ -859,12 +860,139 @@ static void score_translations(const run *r, gan_model *model, char *text, size_
     gan_dataset_close(learnt);
 }
 
+/* --- Coupled GAN: do the two images of a pair show the same thing? --- */
+
+enum { PAIR = 2 * PIXELS };
+
+/* Images of one kind out of pairs [count,1,SIDE,2 SIDE]: 0 those at the left, 1 at the right. */
+static float *one_of_pairs(const float *pairs, int count, int kind) {
+    float *images = (float *)allocate((size_t)count * PIXELS, sizeof *images);
+    for (int i = 0; i < count * SIDE; i++) {
+        memcpy(images + (size_t)i * SIDE, pairs + (size_t)(2 * i + kind) * SIDE,
+               SIDE * sizeof *images);
+    }
+    return images;
+}
+
+/* Share of pixels, in per cent, in which y, made black and white, is what x of `shift` images
+ * further becomes when it is made black and white and changed as the row's data are (Liu and Tuzel
+ * 2016, arXiv:1606.07536, pixel agreement ratio). */
+static double pair_agreement(const run *r, const float *x, const float *y, int count, int shift) {
+    float plain[PIXELS], changed[PIXELS];
+    double right = 0.0;
+    for (int i = 0; i < count; i++) {
+        const float *from = x + (size_t)((i + shift) % count) * PIXELS,
+                    *to = y + (size_t)i * PIXELS;
+        for (int k = 0; k < PIXELS; k++) {
+            plain[k] = from[k] > 0.0f ? 1.0f : -1.0f;
+        }
+        check(gan_derive_image(self.ctx, r->derive, plain, 1, SIDE, SIDE, -1.0f, 1.0f, changed),
+              r->name);
+        for (int k = 0; k < PIXELS; k++) {
+            right += (changed[k] > 0.0f) == (to[k] > 0.0f);
+        }
+    }
+    return 100.0 * right / ((double)count * PIXELS);
+}
+
+/* A picture of pairs; those of digits are measured, and so are the digits themselves. */
+static void score_pairs(const run *r, gan_model *model, char *text, size_t size) {
+    gan_model_info info;
+    check(gan_model_get_info(model, &info), r->name);
+    const int digits = !r->data, count = digits ? SAMPLES : 64;
+    const size_t numbers =
+        (size_t)info.sample_channels * (size_t)info.sample_height * (size_t)info.sample_width;
+    float *pairs = (float *)allocate((size_t)count * numbers, sizeof *pairs);
+    check(gan_model_sample(model, pairs, count, NULL, SEED + 1), r->name);
+    check(gan_image_write_grid(self.ctx, in_out(r->name, ".png").text, pairs, 64,
+                               info.sample_channels, info.sample_height, info.sample_width, 8,
+                               -1.0f, 1.0f),
+          r->name);
+    if (digits) {
+        float *x = one_of_pairs(pairs, count, 0), *y = one_of_pairs(pairs, count, 1);
+        sums *seen = (sums *)allocate(1, sizeof *seen);
+        prepare();
+        look(x, count, NULL, seen, 1);
+        snprintf(text, size,
+                 " pixels that agree: %.2f %% (with another pair's: %.2f %%); distance of the "
+                 "digits: %.2f",
+                 pair_agreement(r, x, y, count, 0), pair_agreement(r, x, y, count, 1),
+                 judge(seen).distance);
+        free(x);
+        free(y);
+        free(seen);
+    }
+    free(pairs);
+}
+
+/* --- context encoder: what was in the hole? --- */
+
+/* Decibels between two images [channels,length,length] in the middle hole x hole pixels; y NULL: the
+ * mean colour of x. */
+static double hole_psnr(const float *x, const float *y, int channels, int length, int hole) {
+    const int first = (length - hole) / 2;
+    double sum = 0.0;
+    for (int c = 0; c < channels; c++) {
+        const size_t at = (size_t)c * (size_t)length * (size_t)length;
+        double mean = 0.0;
+        for (int i = 0; i < length * length; i++) {
+            mean += (double)x[at + (size_t)i] / (length * length);
+        }
+        for (int i = 0; i < hole * hole; i++) {
+            const size_t k = at + (size_t)((first + i / hole) * length + first + i % hole);
+            const double error = ((double)x[k] - (y ? (double)y[k] : mean)) / 2.0; /* of [0,1] */
+            sum += error * error;
+        }
+    }
+    return -10.0 * log10(sum / (channels * hole * hole));
+}
+
+/* Mean over the test images. */
+static void score_holes(const run *r, gan_model *model, char *text, size_t size) {
+    gan_dataset *test = open_run(r, model, 1);
+    const side x = read_side(test, 0);
+    gan_model_info info;
+    char hole_text[64];
+    check(gan_model_get_info(model, &info), r->name);
+    const char *overlap = strstr(info.options, "overlap=");
+    const int hole = info.height / 2 - 2 * (overlap ? atoi(overlap + strlen("overlap=")) : 0);
+    const int first = (info.height - hole) / 2, corner = first * info.width + first;
+    float *filled = (float *)allocate((size_t)x.count * x.size, sizeof *filled);
+    snprintf(hole_text, sizeof hole_text, "left=%d top=%d width=%d height=%d", first, first, hole,
+             hole);
+    check(gan_model_translate(model, x.images, x.count, info.height, info.width, hole_text, filled),
+          r->name);
+    double got = 0.0, mean = 0.0;
+    for (int i = 0; i < x.count; i++) {
+        const float *image = x.images + (size_t)i * x.size;
+        got += hole_psnr(image, filled + (size_t)i * x.size, x.channels, info.height, hole);
+        mean += hole_psnr(image, NULL, x.channels, info.height, hole);
+    }
+    snprintf(text, size, " in the hole of %d test images: %.2f dB; mean colour: %.2f dB", x.count,
+             got / x.count, mean / x.count);
+    side hidden = x;
+    hidden.images = (float *)allocate((size_t)x.count * x.size, sizeof(float));
+    memcpy(hidden.images, x.images, (size_t)x.count * x.size * sizeof(float));
+    for (int i = 0; i < x.count * x.channels * hole * hole; i++) {
+        const int plane = i / (hole * hole), y = i / hole % hole, at = i % hole;
+        hidden.images[(size_t)plane * (size_t)(info.height * info.width) +
+                      (size_t)(corner + y * info.width + at)] = 1.0f;
+    }
+    show_translations(r, ".png", &hidden, filled, &x);
+    free(hidden.images);
+    free(x.images);
+    free(filled);
+    gan_dataset_close(test);
+}
+
 /* --- the runs --- */
 
-#define DIGITS NULL, NULL, 0, 0, 0, 0, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 0, NULL
+#define DIGITS NULL, NULL, 0, 0, 0, 0, 0, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 0, NULL
 /* Digits and negatives of others, not paired, of so many pixels on a side. */
 #define NEGATIVES(side) \
-    NULL, NULL, side, side, 1, 0, GAN_PAIRING_HALVES, GAN_DERIVE_NEGATIVE, 0, NULL
+    NULL, NULL, side, side, 1, 0, 0, GAN_PAIRING_HALVES, GAN_DERIVE_NEGATIVE, 0, NULL
+/* Digits, and others changed by a rule. */
+#define HALVES(rule) NULL, NULL, 0, 0, 0, 0, 0, GAN_PAIRING_HALVES, rule, 0, NULL
 
 static const run runs[] = {
     {"gan", "gan", "", 64, 20000, DIGITS, NULL},
@@ -877,16 +1005,25 @@ static const run runs[] = {
     {"infogan", "infogan", "", 64, 3000, DIGITS, score_codes},
     {"draw", "draw", "", 64, 3000, DIGITS, score_bound},
     {"pix2pix-emoji", "pix2pix", "ngf=32 ndf=16 norm=instance lr=6e-4", 4, 3000,
-     "emoji/train/google", "emoji/train/twitter", 64, 64, 3, 250, GAN_PAIRING_NAMES,
+     "emoji/train/google", "emoji/train/twitter", 64, 64, 3, 0, 250, GAN_PAIRING_NAMES,
      GAN_DERIVE_NEGATIVE, 1, "dropout=0", score_translations},
     {"pix2pix-facades", "pix2pix", "ngf=16 ndf=16 direction=ba", 1, 4000, "facades/train", NULL,
-     128, 128, 3, 36, GAN_PAIRING_SIDES, GAN_DERIVE_NEGATIVE, 1, NULL, score_translations},
+     128, 128, 3, 0, 36, GAN_PAIRING_SIDES, GAN_DERIVE_NEGATIVE, 1, NULL, score_translations},
     {"cyclegan", "cyclegan", "ngf=16 ndf=16 blocks=3 d-layers=2", 4, 1200, NEGATIVES(28),
      score_translations},
     {"dualgan", "dualgan", "ngf=16 ndf=16 loss=wgan-gp optimiser=adam lr=2e-4 lambda=20 n-critic=2",
      8, 1200, NEGATIVES(32), score_translations},
     {"discogan", "discogan", "ngf=16 ndf=16 rate=0.5 start-rate=0.5", 32, 1500, NEGATIVES(28),
      score_translations},
+    {"cogan-edges", "cogan", "ngf=16 ndf=10", 32, 6000, HALVES(GAN_DERIVE_EDGES), score_pairs},
+    {"cogan-negative", "cogan", "ngf=16 ndf=10", 32, 6000, HALVES(GAN_DERIVE_NEGATIVE),
+     score_pairs},
+    {"cogan-rotate", "cogan", "network=mlp", 64, 12000, HALVES(GAN_DERIVE_ROTATE), score_pairs},
+    {"cogan-depth", "cogan", "ngf=16 ndf=10", 32, 2000, "rgbd-kitchen/train_color",
+     "rgbd-kitchen/train_depth", 64, 64, 3, 1, 400, GAN_PAIRING_UNPAIRED, GAN_DERIVE_NEGATIVE, 0,
+     NULL, score_pairs},
+    {"context-encoder", "context-encoder", "ngf=32 ndf=32", 32, 1200, "rose2sunflower", NULL, 64,
+     64, 3, 0, 144, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 1, NULL, score_holes},
 };
 enum { RUNS = sizeof runs / sizeof runs[0] };
 
@@ -941,6 +1078,7 @@ static gan_model *train(const run *r, double *minutes) {
     desc.height = r->height ? r->height : SIDE;
     desc.width = r->width ? r->width : SIDE;
     desc.channels = r->channels ? r->channels : 1;
+    desc.channels_b = r->channels_b;
     desc.batch = r->batch;
     desc.seed = SEED;
     desc.options = r->options;
