@@ -23751,20 +23751,40 @@ typedef struct gani_foreign {
     char options[160];
 } gani_foreign;
 
-/* Extent `axis` of the network's tensor of that name, 0 if there is none or it has another rank. */
+/* Tensor of the network with that name and rank, NULL if there is none. */
+static const gan_shape *gani_foreign_shape(const gani_foreign *net, int rank, const char *format,
+                                           va_list args) {
+    char name[GANI_MAX_TENSOR_NAME + 256];
+    const size_t size = strlen(net->prefix);
+    memcpy(name, net->prefix, size);
+    vsnprintf(name + size, sizeof name - size, format, args);
+    const int index = gan_checkpoint_find(net->file, name);
+    const gan_shape *shape = index < 0 ? NULL : &net->file->entries[index].shape;
+    return shape && shape->rank == rank ? shape : NULL;
+}
+
+/* Its extent `axis`, 0 if there is none. */
 GANI_PRINTF(4, 5)
 static int gani_foreign_extent(const gani_foreign *net, int rank, int axis, const char *format,
                                ...) {
-    char name[GANI_MAX_TENSOR_NAME + 256];
-    const size_t size = strlen(net->prefix);
     va_list args;
-    memcpy(name, net->prefix, size);
     va_start(args, format);
-    vsnprintf(name + size, sizeof name - size, format, args);
+    const gan_shape *shape = gani_foreign_shape(net, rank, format, args);
     va_end(args);
-    const int index = gan_checkpoint_find(net->file, name);
-    const gan_shape *shape = index < 0 ? NULL : &net->file->entries[index].shape;
-    return shape && shape->rank == rank ? shape->dim[axis] : 0;
+    return shape ? shape->dim[axis] : 0;
+}
+
+/* Whether there is a convolution's weight [a,b,k,k] of that name. What a network is taken for rests
+ * on weights that are there, so that a small file cannot ask for a large network. */
+GANI_PRINTF(5, 6)
+static int gani_foreign_conv(const gani_foreign *net, int a, int b, int k, const char *format,
+                             ...) {
+    const gan_shape want = gan_shape4(a, b, k, k);
+    va_list args;
+    va_start(args, format);
+    const gan_shape *shape = gani_foreign_shape(net, 4, format, args);
+    va_end(args);
+    return a > 0 && b > 0 && shape && gani_shape_equal(shape, &want);
 }
 
 /* Whether the layer is a batch norm; of instance norms some files hold running statistics alone. */
@@ -23773,22 +23793,32 @@ static int gani_foreign_batch_norm(const gani_foreign *net, const char *layer) {
            gani_foreign_extent(net, 1, 0, "%s.running_mean", layer) > 0;
 }
 
+enum { GANI_FOREIGN_WIDTH = 1 << 16 }; /* channels that a network may have */
+
 static int gani_recognise_unet(gani_foreign *net) {
     const int batch_norm = gani_foreign_batch_norm(net, "model.model.1.model.2");
+    const int ngf = gani_foreign_extent(net, 4, 0, "model.model.0.weight");
+    const int in = gani_foreign_extent(net, 4, 1, "model.model.0.weight");
+    const int out = gani_foreign_extent(net, 4, 1, "model.model.3.weight");
     char inner[200] = "model.model.1.model.";
     int levels = 1;
-    for (; levels < 16 && gani_foreign_extent(net, 4, 0, "%s1.weight", inner); levels++) {
+    if (ngf > GANI_FOREIGN_WIDTH || !gani_foreign_conv(net, ngf, in, 4, "model.model.0.weight")) {
+        return 0;
+    }
+    while (levels < 16 &&
+           gani_foreign_conv(net, ngf << (levels < 3 ? levels : 3),
+                             ngf << (levels < 4 ? levels - 1 : 3), 4, "%s1.weight", inner)) {
         const size_t size = strlen(inner);
         snprintf(inner + size, sizeof inner - size, "3.model.");
+        levels++;
     }
     net->desc.system = "pix2pix";
     net->desc.height = net->desc.width = 1 << levels;
-    net->desc.channels = gani_foreign_extent(net, 4, 1, "model.model.0.weight");
-    net->desc.channels_b = gani_foreign_extent(net, 4, 1, "model.model.3.weight");
-    snprintf(net->options, sizeof net->options, "net=unet ngf=%d norm=%s dropout=%s",
-             gani_foreign_extent(net, 4, 0, "model.model.0.weight"),
+    net->desc.channels = in;
+    net->desc.channels_b = out;
+    snprintf(net->options, sizeof net->options, "net=unet ngf=%d norm=%s dropout=%s", ngf,
              batch_norm ? "batch" : "instance", batch_norm ? "0.5" : "0");
-    return levels > 1 && net->desc.channels > 0 && net->desc.channels_b > 0;
+    return levels > 1 && out > 0;
 }
 
 /* What "model" is in residual generators. */
@@ -23800,23 +23830,27 @@ typedef struct gani_foreign_resnet {
     int dropout;
 } gani_foreign_resnet;
 
+/* downs 0: it is none. */
 static gani_foreign_resnet gani_foreign_look(const gani_foreign *net) {
     gani_foreign_resnet found;
     memset(&found, 0, sizeof found);
     found.in = gani_foreign_extent(net, 4, 1, "model.1.weight");
     found.ngf = gani_foreign_extent(net, 4, 0, "model.1.weight");
+    if (found.ngf > GANI_FOREIGN_WIDTH ||
+        !gani_foreign_conv(net, found.ngf, found.in, 7, "model.1.weight")) {
+        return found;
+    }
     found.batch_norm = gani_foreign_batch_norm(net, "model.2");
     found.biases = gani_foreign_extent(net, 1, 0, "model.1.bias") > 0;
     int next = 4, channels = found.ngf;
-    while (gani_foreign_extent(net, 4, 1, "model.%d.weight", next) == channels && channels > 0 &&
-           channels < INT_MAX / 2 &&
-           gani_foreign_extent(net, 4, 0, "model.%d.weight", next) == 2 * channels) {
+    while (channels <= GANI_FOREIGN_WIDTH &&
+           gani_foreign_conv(net, 2 * channels, channels, 3, "model.%d.weight", next)) {
         channels *= 2;
         found.downs++;
         next += 3;
     }
     found.dropout = gani_foreign_extent(net, 4, 0, "model.%d.conv_block.6.weight", next) > 0;
-    while (gani_foreign_extent(net, 4, 0, "model.%d.conv_block.1.weight", next) == channels) {
+    while (gani_foreign_conv(net, channels, channels, 3, "model.%d.conv_block.1.weight", next)) {
         found.blocks++;
         next++;
     }
@@ -23855,37 +23889,48 @@ static int gani_recognise_resnet(gani_foreign *net) {
     return 1;
 }
 
+/* Enhancers 1, 2 ..., each with half the channels of the one before. */
 static int gani_recognise_enhancers(gani_foreign *net) {
     const gani_foreign_resnet whole = gani_foreign_look(net);
-    int enhancers = 1, blocks = 0;
-    while (gani_foreign_extent(net, 4, 0, "model%d_1.1.weight", enhancers + 1)) {
+    const int in = gani_foreign_extent(net, 4, 1, "model1_1.1.weight");
+    int enhancers = 0, blocks = 0, ngf = whole.ngf;
+    while (enhancers < 8 &&
+           gani_foreign_conv(net, ngf / 2, in, 7, "model%d_1.1.weight", enhancers + 1)) {
         enhancers++;
+        ngf /= 2;
     }
-    while (gani_foreign_extent(net, 4, 0, "model1_2.%d.conv_block.1.weight", blocks)) {
+    while (gani_foreign_conv(net, whole.ngf, whole.ngf, 3, "model1_2.%d.conv_block.1.weight",
+                             blocks)) {
         blocks++;
     }
     net->desc.channels_b =
         gani_foreign_extent(net, 4, 0, "model%d_2.%d.weight", enhancers, blocks + 4);
-    gani_foreign_hd(net, &whole, gani_foreign_extent(net, 4, 1, "model1_1.1.weight"),
-                    gani_foreign_extent(net, 4, 0, "model%d_1.1.weight", enhancers), enhancers,
-                    blocks);
-    return whole.downs > 0 && net->desc.channels_b > 0;
+    gani_foreign_hd(net, &whole, in, ngf, enhancers, blocks);
+    return whole.downs > 0 && enhancers > 0 && net->desc.channels_b > 0;
 }
 
 /* Transposed convolutions at 0, 3, 6 ..., the first from noise to a small square. */
 static int gani_recognise_dcgan(gani_foreign *net) {
-    int last = 0;
-    while (last < 30 && gani_foreign_extent(net, 4, 0, "main.%d.weight", last + 3)) {
-        last += 3;
+    const int base = gani_foreign_extent(net, 4, 2, "main.0.weight");
+    const int z = gani_foreign_extent(net, 4, 0, "main.0.weight");
+    int stages = 0;
+    while (stages < 10 && gani_foreign_extent(net, 4, 0, "main.%d.weight", 3 * stages + 3)) {
+        stages++;
+    }
+    const int ngf = gani_foreign_extent(net, 4, 0, "main.%d.weight", 3 * stages);
+    int fits = stages > 0 && base < 16 && ngf <= GANI_FOREIGN_WIDTH &&
+               gani_foreign_extent(net, 1, 0, "main.1.weight") > 0;
+    for (int i = 0; i < stages && fits; i++) {
+        const int out = gani_dcgan_channels(ngf, stages - 1 - i);
+        fits = i == 0 ? gani_foreign_conv(net, z, out, base, "main.0.weight")
+                      : gani_foreign_conv(net, gani_dcgan_channels(ngf, stages - i), out, 4,
+                                          "main.%d.weight", 3 * i);
     }
     net->desc.system = "dcgan";
-    net->desc.height = net->desc.width = gani_foreign_extent(net, 4, 2, "main.0.weight")
-                                         << last / 3;
-    net->desc.channels = gani_foreign_extent(net, 4, 1, "main.%d.weight", last);
-    snprintf(net->options, sizeof net->options, "z=%d ngf=%d",
-             gani_foreign_extent(net, 4, 0, "main.0.weight"),
-             gani_foreign_extent(net, 4, 0, "main.%d.weight", last));
-    return last > 0 && gani_foreign_extent(net, 1, 0, "main.1.weight") > 0;
+    net->desc.height = net->desc.width = fits ? base << stages : 0;
+    net->desc.channels = gani_foreign_extent(net, 4, 1, "main.%d.weight", 3 * stages);
+    snprintf(net->options, sizeof net->options, "z=%d ngf=%d", z, ngf);
+    return fits;
 }
 
 /* Networks that make no images: enough to say what they are. */

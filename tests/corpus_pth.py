@@ -164,6 +164,31 @@ def good_files():
     yield "zip64", archive(entries, count=0xFFFF, directory=ONES, begin=ONES)
     yield "zip32", archive(standard(GOOD, (SIX,), None), zip64=False)
     yield "bare", raw(PROTO + W + STOP)
+    for label, shapes in NETWORKS:  # enough of networks to be recognised
+        items = []
+        for i, (key, shape) in enumerate(shapes):
+            strides = [product(shape[d + 1:]) for d in range(len(shape))]
+            items.append((key, tensor(str(i), product(shape), shape, strides)))
+        yield label, archive(standard(PROTO + dictionary(items) + STOP, [bytes(4 * product(s)) for _, s in shapes]))
+
+
+def product(shape):
+    result = 1
+    for extent in shape:
+        result *= extent
+    return result
+
+
+NETWORKS = [
+    ("unet", [("model.model.0.weight", (1, 1, 4, 4)), ("model.model.1.model.1.weight", (2, 1, 4, 4)),
+              ("model.model.1.model.3.weight", (2, 1, 4, 4)), ("model.model.3.weight", (2, 1, 4, 4))]),
+    ("resnet", [("module.model.1.weight", (1, 1, 7, 7)), ("module.model.4.weight", (2, 1, 3, 3)),
+                ("module.model.7.conv_block.1.weight", (2, 2, 3, 3)), ("module.model.12.weight", (1, 1, 7, 7))]),
+    ("enhancers", [("model.1.weight", (2, 1, 7, 7)), ("model.4.weight", (4, 2, 3, 3)),
+                   ("model1_1.1.weight", (1, 1, 7, 7)), ("model1_2.4.weight", (1, 1, 7, 7))]),
+    ("dcgan", [("main.0.weight", (1, 2, 4, 4)), ("main.1.weight", (2,)), ("main.3.weight", (2, 1, 4, 4)),
+               ("main.6.weight", (1, 1, 4, 4))]),
+]
 
 
 DTYPES = [

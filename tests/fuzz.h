@@ -107,7 +107,7 @@ static gan_status fuzz_lists(gan_context *ctx, const uint8_t *bytes, size_t size
     return status;
 }
 
-/* A checkpoint of either container: what it lists is read, and written again. */
+/* A checkpoint of either container: what it lists is read, written again, and perhaps recognised. */
 static gan_status fuzz_checkpoint(gan_context *ctx, const uint8_t *bytes, size_t size) {
     gan_checkpoint *checkpoint;
     char again[300];
@@ -127,6 +127,10 @@ static gan_status fuzz_checkpoint(gan_context *ctx, const uint8_t *bytes, size_t
     if (!status && gan_checkpoint_count(checkpoint) > 0) {
         status = gan_checkpoint_export(checkpoint, again, NULL);
         remove(again);
+        gani_foreign net;
+        if (!gani_recognise(&net, checkpoint) && !net.desc.system) {
+            abort();
+        }
     }
     gan_checkpoint_close(checkpoint);
     remove(path);
