@@ -14849,10 +14849,15 @@ static gan_status gani_open_file(gani_domain *domain, const char *path) {
     return status;
 }
 
+/* 1 if the path names the drawn digits. */
+static int gani_is_digits(const char *path) {
+    return !path || strcmp(path, "digits") == 0;
+}
+
 static gan_status gani_domain_open_path(gani_domain *domain, const char *path) {
     gani_listing listing;
     gan_status status = GAN_OK;
-    if (!path || strcmp(path, "digits") == 0) {
+    if (gani_is_digits(path)) {
         domain->kind = GANI_DATA_DIGITS;
         domain->count = GANI_DIGITS_EPOCH;
         domain->class_count = 10;
@@ -15475,7 +15480,7 @@ static gan_status gani_open_subfolder(gan_dataset *data, int which, const char *
 static gan_status gani_open_domains(gan_dataset *data, const char *path,
                                     const gan_dataset_desc *desc) {
     gani_domain *a = &data->domains[GANI_DOMAIN_A];
-    if (desc->pairing == GAN_PAIRING_UNPAIRED && !desc->path_b && path) {
+    if (desc->pairing == GAN_PAIRING_UNPAIRED && !desc->path_b && !gani_is_digits(path)) {
         gan_status status = gani_open_subfolder(data, GANI_DOMAIN_A, path, "trainA");
         return status ? status : gani_open_subfolder(data, GANI_DOMAIN_B, path, "trainB");
     }

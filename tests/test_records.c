@@ -328,7 +328,7 @@ static void unpaired_digits(void) {
     gan_dataset_desc desc = plain_desc();
     desc.pairing = GAN_PAIRING_UNPAIRED;
     desc.height = desc.width = 8;
-    gan_dataset *data = open_data(NULL, &desc);
+    gan_dataset *data = open_data("digits", &desc);
     CHECK(gan_dataset_count(data) == 60000, "%d records", gan_dataset_count(data));
     CHECK(!gan_dataset_batch_parts(data, 1, 0, BATCH, parts, NULL), "%s", gan_context_error(ctx));
     for (int i = 0; i < BATCH * BATCH; i++) {
