@@ -565,6 +565,37 @@ static void styles_are_drawn(void) {
     gan_dataset_close(data);
 }
 
+/* Every allocation of clustering fails once; then it works. */
+static void clusters_without_memory(void) {
+    gan_context *usual = ctx, *poor = NULL;
+    gan_context_desc desc;
+    counting count = {0, 0, 0};
+    memset(&desc, 0, sizeof desc);
+    desc.threads = 1;
+    desc.allocator.alloc = counting_alloc;
+    desc.allocator.free = counting_free;
+    desc.allocator.user = &count;
+    CHECK(gan_context_create(&poor, &desc) == GAN_OK, "no context");
+    ctx = poor;
+    gan_model *model = tiny_model(TINY "instances=on features=2 clusters=2", NULL);
+    gan_dataset *data = open_records(model);
+    const int alive = count.live;
+    gan_status status = GAN_ERR_MEMORY;
+    for (int k = 1; status == GAN_ERR_MEMORY && k < 5000; k++) {
+        count.calls = 0;
+        count.fail_at = k;
+        status = gan_model_cluster(model, data);
+    }
+    CHECK(status == GAN_OK, "%s", gan_context_error(ctx));
+    count.fail_at = 0;
+    CHECK(count.live >= alive, "more is free than was taken");
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+    gan_context_destroy(poor);
+    CHECK(count.live == 0, "%d allocations left", count.live);
+    ctx = usual;
+}
+
 /* Training that is broken off and goes on gives the same bits. */
 static void going_on(void) {
     const char *options = TINY "instances=on features=2 clusters=2 lr-hold=1 lr-decay=4";
@@ -668,6 +699,7 @@ int main(int argc, char **argv) {
     TEST(clusters_of_points);
     TEST(coarse_to_fine);
     TEST(styles_are_drawn);
+    TEST(clusters_without_memory);
     TEST(going_on);
     TEST(refusals);
     TEST(perceptual_term);
