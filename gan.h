@@ -15124,11 +15124,11 @@ static gan_status gani_fetch(gani_domain *domain, uint64_t seed, uint64_t number
  * >>datasets  7.5  RECORDS OF ONE TO THREE IMAGES; BATCHES
  *
  * A part of a record comes from one side of a domain's images, or is derived from it. A draw says
- * which image stands at position p of the endless sequence: order(seed, p / count)[p % count], where
- * order is a permutation drawn from (seed, epoch), and how it is cropped and flipped, drawn from
- * (seed, p). So a batch depends on (seed, step) alone. Parts that belong together share a draw, by
- * which they get the same image number, crop and flip; that is why partners found by name are
- * brought into one order when a dataset is opened.
+ * which image stands at position p of the endless sequence, order(seed, p / count)[p % count] with
+ * a permutation drawn from (seed, epoch), and how it is cropped and flipped, drawn from (seed, p).
+ * So a batch depends on (seed, step) alone. Parts that belong together share a draw, by which they
+ * get the same image number, crop and flip; that is why partners found by name are brought into one
+ * order when a dataset is opened.
  *
  *   pairing    part A           part B                    draws
  *   NONE       domain 0         -                         1
