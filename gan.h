@@ -21920,6 +21920,9 @@ static void gani_pix2pixhd_check(gani_recipe *recipe) {
     const gan_model *model = recipe->model;
     const int instances = gani_option(recipe, "instances") == 1.0;
     gani_need_sizes(recipe, gani_pix2pixhd_multiple(recipe));
+    if (gani_option(recipe, "features") > 0.0) {
+        gani_need_sizes(recipe, 1 << (int)gani_option(recipe, "downs-e"));
+    }
     if (gani_option(recipe, "features") > 0.0 && !instances) {
         gani_stick(recipe->graph,
                    gani_error(model->ctx, GAN_ERR_ARGUMENT,

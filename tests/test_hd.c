@@ -631,6 +631,8 @@ static void check_refused(const char *options, const char *vgg, gan_status want,
 static void refusals(void) {
     check_refused(TINY "features=3", NULL, GAN_ERR_ARGUMENT, "instances=on");
     check_refused(TINY "stage=enhancers", NULL, GAN_ERR_ARGUMENT, "enhancers=0");
+    check_refused("classes=4 instances=on features=3 downs=2 downs-e=5", NULL, GAN_ERR_SHAPE,
+                  "multiples of 32");
     check_refused("classes=4 downs=5", NULL, GAN_ERR_SHAPE, "multiples of 32, found 16 x 16");
     check_refused(TINY "vgg=10", NULL, GAN_ERR_ARGUMENT, "gan_model_desc.vgg");
     check_refused(TINY "vgg=10", in_folder("none.safetensors"), GAN_ERR_FILE, "none.safetensors");
