@@ -18746,7 +18746,7 @@ static void gani_report(gani_recipe *recipe, const char *name, gan_tensor value)
 
 /* Variance of images [n,c,h,w] among one another, in miniature: of means over squares, about 8 x 8
  * of them, so that noise does not count as variety. Of n = 1 half the squared difference to the
- * image of the last step, kept as "spread.name" in the parameter store. */
+ * image of the last step, kept under the name in the parameter store. */
 static gan_tensor gani_variety(gani_recipe *recipe, const char *name, gan_tensor images) {
     const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_graph *g = recipe->graph;
@@ -18758,9 +18758,7 @@ static gan_tensor gani_variety(gani_recipe *recipe, const char *name, gan_tensor
     gan_tensor centre = gan_mean(g, x, 1u);
     float scale = n > 1 ? (float)n / ((float)n - 1.0f) : 0.5f;
     if (n == 1) {
-        gan_graph_push(g, "spread");
         centre = gan_param(g, name, gan_tensor_shape(g, x), GAN_PARAM_STATE, zero);
-        gan_graph_pop(g);
     }
     gan_tensor variance = gan_mean(g, gan_square(g, gan_sub(g, x, centre)), GAN_ALL_AXES);
     if (n == 1) {
@@ -18769,14 +18767,28 @@ static gan_tensor gani_variety(gani_recipe *recipe, const char *name, gan_tensor
     return gan_affine(g, variance, scale, 0.0f);
 }
 
-/* Reports "spread": how far apart generated images are from one another, compared with real ones; 1
- * as far, near 0 when G has collapsed to a few pictures. */
-static void gani_report_spread(gani_recipe *recipe, gan_tensor fake, gan_tensor real) {
+/* How far apart generated images are from one another, compared with real ones; 1 as far, near 0 when
+ * G has collapsed to a few pictures. name: of what is kept of them, "spread" or another. */
+static gan_tensor gani_spread(gani_recipe *recipe, const char *name, gan_tensor fake,
+                              gan_tensor real) {
     gan_graph *g = recipe->graph;
+    gan_graph_push(g, name);
     gan_tensor of_fake = gani_variety(recipe, "fake", fake);
     gan_tensor of_real = gan_affine(g, gani_variety(recipe, "real", real), 1.0f, 1e-12f);
-    gan_tensor spread = gan_sqrt(g, gan_div(g, of_fake, of_real));
-    gani_report(recipe, "spread", gan_clamp(g, spread, 0.0f, 10.0f));
+    gan_graph_pop(g);
+    return gan_clamp(g, gan_sqrt(g, gan_div(g, of_fake, of_real)), 0.0f, 10.0f);
+}
+
+static void gani_report_spread(gani_recipe *recipe, gan_tensor fake, gan_tensor real) {
+    gani_report(recipe, "spread", gani_spread(recipe, "spread", fake, real));
+}
+
+/* The same for two kinds of images: the smaller one. */
+static void gani_report_spreads(gani_recipe *recipe, const gan_tensor fake[2],
+                                const gan_tensor real[2]) {
+    gan_tensor a = gani_spread(recipe, "spread_a", fake[0], real[0]);
+    gan_tensor b = gani_spread(recipe, "spread_b", fake[1], real[1]);
+    gani_report(recipe, "spread", gan_minimum(recipe->graph, a, b));
 }
 
 /* Ends a phase: all metrics and updates since the last one become a program that runs in every
@@ -22001,6 +22013,7 @@ static void gani_pix2pixhd_train(gani_recipe *recipe) {
     gani_report(recipe, "l1", gan_loss_l1(g, fake, real));
     gan_minimise(g, loss_g, trained, rate, &adam);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+    gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "train", 1);
 }
 
@@ -22566,6 +22579,7 @@ static void gani_pix2pix_train(gani_recipe *recipe) {
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_report(recipe, "distance", distance);
+    gani_report_spread(recipe, fake, y);
     gani_end_phase(recipe, "train", 1);
 }
 
@@ -22737,6 +22751,8 @@ static void gani_cycle_update_g(gani_recipe *recipe, const gani_cycle *cycle,
     gan_minimise(g, loss, "generator_", cycle->rate, &cycle->rule_g);
     gani_report(recipe, "loss_g", loss);
     gani_report(recipe, "loss_cycle", recovered);
+    const gan_tensor real[] = {images->real[1], images->real[0]};
+    gani_report_spreads(recipe, images->moved, real);
 }
 
 static void gani_cycle_move_both(gani_recipe *recipe, const gani_cycle *cycle,
@@ -23337,6 +23353,7 @@ static void gani_context_train(gani_recipe *recipe) {
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_report(recipe, "loss_rec", loss_rec);
+    gani_report_spread(recipe, made, target);
     gani_end_phase(recipe, "train", 1);
 }
 
@@ -23639,6 +23656,7 @@ static void gani_cogan_train(gani_recipe *recipe) {
     gan_minimise(g, loss_g, "generator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
+    gani_report_spreads(recipe, fake.kind, real.kind);
     gani_end_phase(recipe, "train", 1);
 }
 

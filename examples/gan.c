@@ -622,8 +622,14 @@ typedef struct training {
 } training;
 
 /* Of a grid of samples: a column shows one class, where the model knows some. */
-static int grid_columns(const gan_model_info *info) {
-    return info->classes > 1 && info->classes <= 40 ? info->classes : 8;
+static int grid_columns(gan_model *model) {
+    gan_input_info input;
+    for (int i = 0; gan_model_input(model, "sample", i, &input) == GAN_OK && input.name; i++) {
+        if (input.classes > 1) {
+            return input.classes <= 40 ? input.classes : 8;
+        }
+    }
+    return 8;
 }
 
 /* "OUT/name" */
@@ -950,7 +956,7 @@ static int open_data(training *t) {
 static int open_pictures(training *t) {
     const gan_model_info *info = &t->info;
     const int count = gan_dataset_count(t->data);
-    t->columns = grid_columns(info);
+    t->columns = grid_columns(t->model);
     t->rows = info->translate_in ? (count < GRID_ROWS ? count : GRID_ROWS) : 0;
     const size_t samples = (size_t)(GRID_ROWS * t->columns * info->sample_channels) *
                            (size_t)info->sample_height * (size_t)info->sample_width;
@@ -1133,7 +1139,7 @@ static int sample_grid(gan_context *ctx, gan_model *model, const gan_model_info 
     }
     const int usual = code.classes                              ? code.classes
                       : given->code || given->interpolate > 0.0 ? 10
-                                                                : grid_columns(info);
+                                                                : grid_columns(model);
     const int columns = given->columns > 0.0 ? (int)given->columns : usual;
     const int n = given->n > 0.0 ? (int)given->n : GRID_ROWS * columns;
     const int rows = (n + columns - 1) / columns;
@@ -1785,7 +1791,7 @@ static int command_convert(int argc, char **argv) {
 static int command_list(void) {
     const gan_system *system;
     for (int i = 0; (system = gan_system_at(i)) != NULL; i++) {
-        printf("%-10s %s (%s)\n", system->name, system->title, system->paper);
+        printf("%-15s %s (%s)\n", system->name, system->title, system->paper);
     }
     return OK;
 }
