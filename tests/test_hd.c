@@ -558,6 +558,17 @@ static void styles_are_drawn(void) {
     CHECK(difference(y[0], y[1], OUT) == 0.0, "the same seed, another image");
     CHECK(difference(y[0], y[2], OUT) > 1e-6, "another seed, the same image");
     CHECK(difference(y[0], y[3], OUT) > 1e-6, "style=2 makes no difference");
+    const char *path = in_folder("styles.safetensors");
+    gan_model *used = NULL;
+    gan_model_desc use;
+    memset(&use, 0, sizeof use);
+    use.disable_training = 1;
+    CHECK(gan_model_save(model, path) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(gan_model_load(&used, ctx, path, &use) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(used && gan_model_translate(used, in, 1, H, W, NULL, y[1]) == GAN_OK, "%s",
+          gan_context_error(ctx));
+    CHECK(difference(y[0], y[1], OUT) == 0.0, "another image from the checkpoint");
+    gan_model_destroy(used);
     in[5] = CLASSES;
     check_status(ctx, "a class that there is not",
                  gan_model_translate(model, in, 1, H, W, NULL, y[0]), GAN_ERR_NUMERIC, "index");
