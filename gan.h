@@ -22589,8 +22589,7 @@ static void gani_pix2pix_translate(gani_recipe *recipe) {
     recipe->source_part = from;
     gan_tensor x = gani_feed_source(recipe, "source", gani_pair_channels(recipe, from));
     gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
-    gani_images(recipe,
-                gani_translator(recipe, "generator", x, gani_pair_channels(recipe, !from)));
+    gani_images(recipe, gani_translator(recipe, "generator", x, gani_pair_channels(recipe, !from)));
 }
 
 static const gani_system gani_pix2pix = {
@@ -22649,7 +22648,7 @@ typedef struct gani_cycle {
     double identity, penalty;         /* weights; 0: not computed */
     int matched;                      /* so many of the last features are compared */
     int pool;                         /* capacity; 0: none */
-    int every_d, every_g; /* turns of two phases, D first; 0: one phase, G first */
+    int every_d, every_g;             /* turns, D first; 0: every step, G first */
 } gani_cycle;
 
 /* Images of a step: of A and of B, and what generators a and b make of them. */
@@ -22774,8 +22773,10 @@ static void gani_cycle_train(gani_recipe *recipe, const gani_cycle *cycle) {
         gani_end_phase(recipe, "train", 1);
     } else {
         gani_cycle_update_d(recipe, cycle, &images);
-        gani_end_phase(recipe, "discriminators", cycle->every_d);
-        gani_cycle_move_both(recipe, cycle, &images);
+        if (cycle->every_g != cycle->every_d) {
+            gani_end_phase(recipe, "discriminators", cycle->every_d);
+            gani_cycle_move_both(recipe, cycle, &images);
+        }
         gani_cycle_update_g(recipe, cycle, &images);
         gani_end_phase(recipe, "generators", cycle->every_g);
     }

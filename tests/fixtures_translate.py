@@ -56,7 +56,7 @@ def training():
                                       lambda: peers.DiscoDiscriminator(3, 4, levels, side), **options)
 
     def resnet():
-        return hd.ResnetGenerator(3, 3, 4, 2)
+        return hd.ResnetGenerator(3, 3, 4, 1)
 
     def unet():
         return peers.Unet(3, 3, 5, 4, "instance")
@@ -65,7 +65,7 @@ def training():
     train("pix2pix_pixel", pix2pix(lambda: hd.PixelDiscriminator(6, 4, "batch"), loss=peers.least_squares),
           prefix="net.")
     train("pix2pix_instance", pix2pix(lambda: hd.PatchDiscriminator(6, 4, 1, "instance"), "instance"))
-    train("cyclegan", cyclegan(resnet), seed=3)
+    train("cyclegan", cyclegan(resnet), size=16)
     train("cyclegan_unet", cyclegan(unet, identity=0.0), seed=2)
     train("dualgan", dualgan("wgan", 32, 3), seed=2)
     train("dualgan_gp", dualgan("wgan-gp", 32, 3, True), epsilon_a=(2, 1, 1, 1), epsilon_b=(2, 1, 1, 1))

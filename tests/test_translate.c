@@ -104,13 +104,13 @@ static const training_feed pair_feeds[] = {
 };
 
 #define ROW(name, system, options, size, batch, seed) \
-    {"translate", name, system, options, NULL, size, 3, batch, seed, pair_feeds}
+    { "translate", name, system, options, NULL, size, 3, batch, seed, pair_feeds }
 
 static const training_row training_rows[] = {
     ROW("pix2pix", "pix2pix", "ngf=4 ndf=4 dropout=0", 32, 2, 1),
     ROW("pix2pix_pixel", "pix2pix", "ngf=4 ndf=4 dropout=0 d-layers=0 loss=lsgan", 32, 2, 1),
     ROW("pix2pix_instance", "pix2pix", "ngf=4 ndf=4 dropout=0 d-layers=1 norm=instance", 32, 2, 1),
-    ROW("cyclegan", "cyclegan", "ngf=4 ndf=4 blocks=2 d-layers=2 pool=0", 32, 2, 3),
+    ROW("cyclegan", "cyclegan", "ngf=4 ndf=4 blocks=1 d-layers=2 pool=0", 16, 2, 1),
     ROW("cyclegan_unet", "cyclegan", "net=unet ngf=4 ndf=4 d-layers=2 pool=0 identity=0", 32, 2, 2),
     ROW("dualgan", "dualgan", "ngf=4 ndf=4 clip=0.1", 32, 2, 2),
     ROW("dualgan_gp", "dualgan", "ngf=4 ndf=4 loss=wgan-gp critic=patch", 32, 2, 1),
@@ -162,19 +162,49 @@ static void sizes_of_networks(void) {
         double generator, discriminator;
         const char *names[2]; /* of parameters */
     } rows[] = {
-        {"pix2pix", "ngf=8 ndf=16", 32, 261715, 176081, {"generator.model.model.0.weight",
-         "generator.model.model.1.model.3.model.3.model.3.model.4.running_var"}},
-        {"pix2pix", "ngf=8 ndf=16 d-layers=2", 64, 458579, 43729, {"generator.model.model.3.bias",
-         "generator.model.model.1.model.3.model.3.model.3.model.3.model.3.weight"}},
-        {"pix2pix", "ngf=16 ndf=64 d-layers=0", 128, 2617507, 9024,
+        {"pix2pix",
+         "ngf=8 ndf=16",
+         32,
+         261715,
+         176081,
+         {"generator.model.model.0.weight",
+          "generator.model.model.1.model.3.model.3.model.3.model.4.running_var"}},
+        {"pix2pix",
+         "ngf=8 ndf=16 d-layers=2",
+         64,
+         458579,
+         43729,
+         {"generator.model.model.3.bias",
+          "generator.model.model.1.model.3.model.3.model.3.model.3.model.3.weight"}},
+        {"pix2pix",
+         "ngf=16 ndf=64 d-layers=0",
+         128,
+         2617507,
+         9024,
          {"generator.model.model.1.model.6.weight", "discriminator.net.5.weight"}},
-        {"cyclegan", "ngf=16 ndf=16", 64, 494083, 175089,
+        {"cyclegan",
+         "ngf=16 ndf=16",
+         64,
+         494083,
+         175089,
          {"generator_a.model.10.conv_block.1.weight", "discriminator_b.model.11.bias"}},
-        {"dualgan", "ngf=8 ndf=8", 256, 481803, 66289,
+        {"dualgan",
+         "ngf=8 ndf=8",
+         256,
+         481803,
+         66289,
          {"generator_a.model.model.1.model.2.bias", "discriminator_b.main.3.weight"}},
-        {"discogan", "", 64, 5513856, 2765568,
+        {"discogan",
+         "",
+         64,
+         5513856,
+         2765568,
          {"generator_a.main.20.weight", "discriminator_b.bn4.weight"}},
-        {"discogan", "bottleneck=100", 64, 7153480, 2765568,
+        {"discogan",
+         "bottleneck=100",
+         64,
+         7153480,
+         2765568,
          {"generator_b.main.26.weight", "discriminator_a.conv5.weight"}},
     };
     gan_context *ctx = open_context();
@@ -183,8 +213,8 @@ static void sizes_of_networks(void) {
         const double nets = gan_system_find(rows[i].system)->two_way ? 2.0 : 1.0;
         const double g = count_weights(model, "generator") / nets;
         const double d = count_weights(model, "discriminator") / nets;
-        CHECK(g == rows[i].generator && d == rows[i].discriminator,
-              "%s %s: %.0f and %.0f weights", rows[i].system, rows[i].options, g, d);
+        CHECK(g == rows[i].generator && d == rows[i].discriminator, "%s %s: %.0f and %.0f weights",
+              rows[i].system, rows[i].options, g, d);
         for (int k = 0; k < 2; k++) {
             CHECK(gan_params_find(gan_model_params(model), rows[i].names[k]).data, "%s: no %s",
                   rows[i].system, rows[i].names[k]);
@@ -197,8 +227,8 @@ static void sizes_of_networks(void) {
 /* Sides of the map of scores, from the receptive field and the strides. */
 static void patches(void) {
     static const int rows[][3] = {/* halvings, side, scores on a side */
-                                  {0, 20, 20}, {1, 32, 14}, {2, 64, 14}, {3, 64, 6}, {3, 256, 30},
-                                  {4, 256, 14}, {5, 256, 6}};
+                                  {0, 20, 20},  {1, 32, 14},  {2, 64, 14}, {3, 64, 6},
+                                  {3, 256, 30}, {4, 256, 14}, {5, 256, 6}};
     gan_context *ctx = open_context();
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gan_params *params = NULL;
@@ -368,7 +398,8 @@ static void work_and_memory(void) {
           "%g multiply-adds, expected a little less than %g", info.train_multiply_adds, most);
     gan_model_destroy(model);
 
-    static const char *const rows[][2] = {{"cyclegan", "ngf=32 ndf=8"}, {"pix2pix", "ngf=32 ndf=8"}};
+    static const char *const rows[][2] = {{"cyclegan", "ngf=32 ndf=8"},
+                                          {"pix2pix", "ngf=32 ndf=8"}};
     for (int i = 0; i < 2; i++) {
         model = open_model(ctx, rows[i][0], 256, rows[i][1], 1);
         CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
