@@ -102,8 +102,9 @@
  *   7.4   >>domains       folders, lists, IDX: the images of one domain
  *   7.5   >>datasets      records of one to three images; batches
  *   7.6   >>checkpoints   safetensors: the list of tensors, reading, writing
- *   7.7   >>pth           PyTorch's files: a zip archive with a pickle of tensors
- *   7.8   >>loading       opening either, reading tensors, filling a store
+ *   7.7   >>zip           archives without compression
+ *   7.8   >>pth           PyTorch's files: an archive with a pickle of tensors
+ *   7.9   >>loading       opening either, reading tensors, filling a store
  *   8.1   >>models        how a system says what it is; training, sampling, saving
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
@@ -1305,8 +1306,8 @@ GAN_API gan_status gan_model_save(const gan_model *model, const char *path);
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *desc);
 /* Takes the weights of a checkpoint that fit by name and shape, from whatever system it is, or as
- * above those of a generator; the others stay as they are, as do optimiser state, seed and step. So a smaller model starts a larger
- * one. GAN_ERR_SHAPE: nothing fits. */
+ * above those of a generator; the others stay as they are, as do optimiser state, seed and step. So
+ * a smaller model starts a larger one. GAN_ERR_SHAPE: nothing fits. */
 GAN_API gan_status gan_model_start(gan_model *model, const char *path);
 /* pix2pixhd with features: reads the styles of all instances in the data (with instance maps) and
  * keeps some for each class, from which gan_model_translate draws; see >>pix2pixhd-styles. Call it
@@ -16780,45 +16781,22 @@ static gan_status gani_safetensors_parse(gan_checkpoint *checkpoint, uint64_t si
 }
 
 /* ============================================================================
- * >>pth  7.7  PYTORCH'S FILES (.pth, .pt): A ZIP ARCHIVE WITH A PICKLE OF TENSORS
+ * >>zip  7.7  ZIP ARCHIVES WITHOUT COMPRESSION
  *
- * torch.save (since PyTorch 1.6) writes a zip archive of stored, not compressed, entries:
- *   NAME/data.pkl   the object as a pickle, protocol 2: dictionaries whose leaves are tensors
- *   NAME/data/KEY   the bytes of a storage; tensors are windows into storages, with strides
- *   NAME/byteorder  "little" or "big"; without it little
- * and others that say nothing about tensors. Sizes beyond 32 bits are in zip64's records.
+ * An archive ends with a directory of its entries, which says where the local header of each is,
+ * how long its data and which name it has; the header in front of the data says the same again.
+ * Sizes beyond 32 bits are in zip64's records. What disagrees, overlaps, is there twice or leaves
+ * the file is an error; entries may be compressed, but their data is then not for us to read.
  *
- * A pickle is a program for a stack machine that can call any Python function. The machine here
- * calls none: it knows the opcodes of plain data, and of all globals only those that a tensor is
- * written with (gani_pickle_globals); for these it notes what the tensor would be. Anything else
- * ends with an error. A dictionary in a dictionary gives names with dots, as in
- * "state_dict.model.1.weight"; an element of a list has its index for a name; what is no tensor is
- * left out.
- *
- * What a file may cost is bounded before it is read: the directory and the pickle have at most
- * GANI_MAX_ARCHIVE_PART bytes, the machine makes at most GANI_MAX_PICKLE_VALUES values, a walk over
- * the object takes at most as many steps (values that are shared count again), entries must not
- * overlap, and a tensor must not have more elements than its storage, nor all tensors together more
- * than GANI_MAX_SHARING times the bytes of the file.
- *
- * Holds:  reader of PyTorch's archives: the list of their tensors.
- * Uses:   >>platform  >>checkpoints (the list)        Knows nothing of: models.
+ * Holds:  reader of the directory.
+ * Uses:   >>platform  >>checkpoints (bytes to numbers)        Knows nothing of: what entries hold.
  * ========================================================================= */
 
-#define GANI_MAX_ARCHIVE_PART  (16u << 20) /* bytes; 100 tensors take about 25,000 */
-#define GANI_MAX_PICKLE_VALUES (1 << 20)   /* a tensor takes about 20 */
-#define GANI_MAX_SHARING       16u
-enum {
-    GANI_MAX_PICKLE_TENSORS = 1 << 16,
-    GANI_MAX_PICKLE_DEPTH = 32,
-    GANI_MAX_TENSOR_NAME = 512 /* bytes, with the 0 at the end */
-};
+#define GANI_MAX_ARCHIVE_PART (16u << 20) /* bytes of a directory, or of an entry read at once */
 
 static unsigned gani_get_le16(const unsigned char *bytes) {
     return (unsigned)bytes[0] | (unsigned)bytes[1] << 8;
 }
-
-/* --- the archive ----------------------------------------------------------- */
 
 typedef struct gani_zip_entry {
     const char *name;
@@ -17090,6 +17068,39 @@ static const gani_zip_entry *gani_zip_entry_find(const gani_zip *zip, const char
     return (const gani_zip_entry *)bsearch(&key, zip->entries, (size_t)zip->count, sizeof key,
                                            gani_compare_zip_names);
 }
+
+/* ============================================================================
+ * >>pth  7.8  PYTORCH'S FILES (.pth, .pt): AN ARCHIVE WITH A PICKLE OF TENSORS
+ *
+ * torch.save (since PyTorch 1.6) writes a zip archive of stored, not compressed, entries:
+ *   NAME/data.pkl   the object as a pickle, protocol 2: dictionaries whose leaves are tensors
+ *   NAME/data/KEY   the bytes of a storage; tensors are windows into storages, with strides
+ *   NAME/byteorder  "little" or "big"; without it little
+ * and others that say nothing about tensors.
+ *
+ * A pickle is a program for a stack machine that can call any Python function. The machine here
+ * calls none: it knows the opcodes of plain data, and of all globals only those that a tensor is
+ * written with (gani_pickle_globals); for these it notes what the tensor would be. Anything else
+ * ends with an error. A dictionary in a dictionary gives names with dots, as in
+ * "state_dict.model.1.weight"; an element of a list has its index for a name; what is no tensor is
+ * left out.
+ *
+ * What a file may cost is bounded before it is read: directory and pickle by GANI_MAX_ARCHIVE_PART,
+ * the machine by GANI_MAX_PICKLE_VALUES values, a walk over the object by as many steps (values
+ * that are shared count again). A tensor must not have more elements than its storage, nor all
+ * tensors together more than GANI_MAX_SHARING times the bytes of the file.
+ *
+ * Holds:  reader of PyTorch's archives: the list of their tensors.
+ * Uses:   >>platform  >>checkpoints (the list)  >>zip        Knows nothing of: models.
+ * ========================================================================= */
+
+#define GANI_MAX_PICKLE_VALUES (1 << 20) /* a tensor takes about 20, and 250 bytes */
+#define GANI_MAX_SHARING 16u
+enum {
+    GANI_MAX_PICKLE_TENSORS = 1 << 16,
+    GANI_MAX_PICKLE_DEPTH = 32,
+    GANI_MAX_TENSOR_NAME = 512 /* bytes, with the 0 at the end */
+};
 
 /* --- values of the pickle ------------------------------------------------------ */
 
@@ -17915,7 +17926,7 @@ static gan_status gani_pth_parse(gan_checkpoint *checkpoint, uint64_t size) {
 }
 
 /* ============================================================================
- * >>loading  7.8  OPENING A CHECKPOINT, READING TENSORS, FILLING A STORE
+ * >>loading  7.9  OPENING A CHECKPOINT, READING TENSORS, FILLING A STORE
  *
  * The container is told by its first bytes, and fills the list of tensors of >>checkpoints; from
  * there on all are alike.
@@ -18111,7 +18122,7 @@ static gan_status gani_elements_next(gani_elements *in, size_t first, size_t cou
     return GAN_OK;
 }
 
-enum { GANI_READ_BLOCK = 512 }; /* elements that are read at once */
+#define GANI_READ_BLOCK ((size_t)512) /* elements that are read at once */
 
 GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, float *out,
                                        size_t count) {
