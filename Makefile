@@ -45,7 +45,7 @@ demo: $(BUILD)/gan ## train DCGAN on drawn digits (two minutes): build/demo/samp
 
 test: ## build and run all tests; the last line says N passed, N failed
 	@$(MAKE) --no-print-directory -j$(JOBS) $(TESTS) $(EXAMPLES)
-	@sh tests/run.sh $(TESTS)
+	@GAN=$(BUILD)/gan sh tests/run.sh $(TESTS) tests/tool.sh
 
 check: test check-header ## test, and the header as C and C++ with every option
 

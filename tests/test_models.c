@@ -65,6 +65,8 @@ static const small smalls[] = {
     {"wgan_gp", "wgan-gp", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
     {"wgan_gp_layer", "wgan-gp", "norm=layer z=12 ngf=4 ndf=4 n-critic=2", 28, 1, 3},
     {"wgan_gp_mlp", "wgan-gp", "network=mlp z=20 n-critic=2", 12, 1, 8},
+    {"infogan", "infogan", "z=12 ngf=4 ndf=4", 16, 1, 4},
+    {"draw", "draw", "glimpses=3 hidden=16 z=4 read=3 write=3", 12, 1, 4},
     {"pix2pixhd", "pix2pixhd", "classes=0 ngf=4 ndf=4 downs=2 blocks=1 layers=2", 16, 1, 2},
     {"pix2pixhd_local", "pix2pixhd",
      "classes=0 ngf=2 ndf=4 downs=2 blocks=1 enhancers=1 blocks-local=1 scales=3 layers=1 loss=bce",
@@ -1115,6 +1117,46 @@ static void translating_without_training(void) {
     remove(path);
 }
 
+/* Training, translating both ways, encoding and asking, with one allocation refused; 1 if all went
+ * well. */
+static int toy_with_refusal(memory *m) {
+    static float in[3 * 8 * 12], out[3 * 8 * 12];
+    gan_context *ctx = open_context(m, 1);
+    gan_model *model = NULL;
+    gan_model_desc desc;
+    gan_model_info info;
+    if (!ctx) {
+        return 0;
+    }
+    memset(&desc, 0, sizeof desc);
+    desc.channels_b = 1;
+    gan_status status = gani_model_create(&model, ctx, &toy, &desc);
+    status = status ? status : gan_model_train(model, NULL);
+    status = status ? status : gan_model_translate(model, in, 1, 5, 7, "seed=1", out);
+    status = status ? status : gan_model_translate(model, in, 1, 8, 12, "direction=ba", out);
+    status = status ? status : gan_model_encode(model, in, 1, out, 0);
+    status = status ? status : gan_model_get_info(model, &info);
+    CHECK(status == GAN_OK || status == GAN_ERR_MEMORY, "call %ld: %s", m->refuse,
+          gan_context_error(ctx));
+    gan_model_destroy(model);
+    model = NULL;
+    desc.disable_training = 1;
+    status = status ? status : gani_model_create(&model, ctx, &toy, &desc);
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+    return status == GAN_OK;
+}
+
+static void refused_allocations_of_a_translator(void) {
+    long refused = 0;
+    for (int done = 0; !done && refused < 100000;) {
+        memory m = {0, ++refused, 0};
+        done = toy_with_refusal(&m);
+        CHECK(m.alive == 0, "call %ld refused: %ld blocks leak", refused, m.alive);
+    }
+    CHECK(refused > 50, "only %ld allocations", refused);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(parameter_counts);
@@ -1142,5 +1184,6 @@ int main(int argc, char **argv) {
     TEST(programs);
     TEST(encoding);
     TEST(translating_without_training);
+    TEST(refused_allocations_of_a_translator);
     return test_end();
 }

@@ -1,0 +1,132 @@
+#!/bin/sh
+# The tool from the command line: every command on small models, a training run that goes on, images
+# of any size translated, and what it says when something is wrong.
+# Usage: tests/tool.sh [build/gan], or its path in GAN; closes with "N passed, N failed".
+gan=${1:-${GAN:-build/gan}}
+gan=$(cd "$(dirname "$gan")" && pwd)/$(basename "$gan")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+passed=0
+failed=0
+
+# check WHAT COMMAND...: the command succeeds.
+check() {
+    what=$1
+    shift
+    if "$@" >out.txt 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED $what: $*"
+        tail -n 3 out.txt
+    fi
+}
+
+# says TEXT: the last command did.
+says() {
+    if grep -q -- "$1" out.txt; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: \"$1\" expected"
+        tail -n 3 out.txt
+    fi
+}
+
+# refused WHAT TEXT COMMAND...: the command ends with status 2 and says the text.
+refused() {
+    what=$1
+    text=$2
+    shift 2
+    "$@" >out.txt 2>&1
+    status=$?
+    if [ "$status" -eq 2 ] && grep -q -- "$text" out.txt; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED $what: status $status, \"$text\" expected: $*"
+        tail -n 3 out.txt
+    fi
+}
+
+kind() { head -c 4 "$1" | grep -q "$2"; }
+bytes() { [ "$(wc -c <"$1")" -eq "$2" ]; }
+train() { "$gan" train "$@" --threads 1; }
+
+# Pictures: width, height, colour (P5 or P6).
+picture() {
+    channels=1
+    [ "$3" = P6 ] && channels=3
+    printf '%s\n%d %d\n255\n' "$3" "$1" "$2"
+    head -c $(($1 * $2 * channels)) /dev/zero | tr '\0' 'k'
+}
+mkdir -p photos/trainA photos/trainB
+for i in 1 2 3; do
+    picture 32 16 P6 >"photos/trainA/$i.ppm"
+    picture 32 16 P6 >"photos/trainB/$i.ppm"
+done
+picture 37 21 P6 >odd.ppm
+picture 37 21 P5 >grey.pgm
+
+dcgan="--size 16 --channels 1 --z 8 --ngf 2 --ndf 2 --batch 2"
+small="--net resnet --blocks 1 --ngf 2 --ndf 2 --d-layers 1"
+
+check list "$gan" list
+says cyclegan
+check help "$gan" help
+check "help of a system" "$gan" train dcgan --help
+says "--ngf X"
+
+# shellcheck disable=SC2086
+check train train dcgan $dcgan --steps 4 --out a
+check samples kind a/samples.png PNG
+check losses grep -q "step,loss_d,loss_g,spread" a/losses.csv
+refused "a checkpoint is there" "--resume goes on" "$gan" train dcgan --steps 4 --out a
+# shellcheck disable=SC2086
+check "train in two parts" train dcgan $dcgan --steps 2 --out b
+check "go on" train dcgan --steps 4 --out b --resume
+check "the same bits" cmp a/model.safetensors b/model.safetensors
+check sample "$gan" sample a/model.safetensors --out s.png --n 3
+check walk "$gan" sample a/model.safetensors --out s.png --interpolate --columns 4
+check code "$gan" sample a/model.safetensors --out s.png --code z
+refused "no such code" "has the inputs z" "$gan" sample a/model.safetensors --out s.png --code q
+refused "no frames" "at once" "$gan" sample a/model.safetensors --out s.png --frames
+refused "no translator" "does not translate" "$gan" translate a/model.safetensors odd.ppm o.png
+check info "$gan" info a/model.safetensors
+says "Deep Convolutional GAN"
+check plan "$gan" info a/model.safetensors --plan --threads 1
+says generator.main.3
+check "plan of training" "$gan" info a/model.safetensors --plan=train --threads 1
+
+check draw train draw --size 12 --channels 1 --glimpses 3 --hidden 8 --z 3 --read 3 --write 3 \
+    --batch 2 --steps 2 --out d
+check frames "$gan" sample d/model.safetensors --out f.png --frames --n 2
+check animation grep -q acTL f-frames.png
+
+# shellcheck disable=SC2086
+check "pairs of digits" train pix2pix --size 16 --channels 1 $small --steps 3 --derive rotate --out p
+check "their grid" kind p/translations.png PNG
+# shellcheck disable=SC2086
+check "pairs by sides" train pix2pix --data photos/trainA --size 16 $small --steps 3 --out q
+check "go on with the same data" train pix2pix --steps 4 --out q --resume
+check "photo of any size" "$gan" translate q/model.safetensors odd.ppm o.ppm
+check "its size" bytes o.ppm 2344
+check "grey photo" "$gan" translate q/model.safetensors grey.pgm o.png
+check folder "$gan" translate q/model.safetensors photos/trainA many --format ppm
+check "file of a folder" bytes many/3.ppm 1549
+head -c 3330 /dev/zero >frames.raw
+check frames sh -c "'$gan' translate q/model.safetensors - - --frame 37x15x3 <frames.raw >o.raw"
+check "as many bytes" bytes o.raw 3330
+refused "one way" "expected ab" "$gan" translate q/model.safetensors odd.ppm o.png --direction ba
+
+# shellcheck disable=SC2086
+check unpaired train cyclegan --data photos --size 16 $small --pool 2 --steps 3 --out c
+check back "$gan" translate c/model.safetensors odd.ppm o.png --direction ba --resize 20x12
+refused "single images" "single images" "$gan" train dcgan --derive grey --out e
+refused "no such pairing" "--pairs: sides" "$gan" train pix2pix --pairs some --out e
+refused "no such option" "unknown option --nfg" "$gan" train dcgan --nfg 3
+refused "no such system" 'no system "dcgen"' "$gan" train dcgen
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
