@@ -23437,8 +23437,9 @@ static const gani_system gani_context = {
  * has "_a" or "_b" behind its name. network=conv is mingyuliutw/CoGAN, cogan_pytorch/src,
  * net_cogan_mnistedge.py, made for images of 28 x 28. Differs from it: at other sizes G doubles a
  * map as >>dcgan does and draws with a 3x3 convolution, D pools until at most 7 x 7 are left.
- * network=mlp is eriklindernoren/Keras-GAN, cogan/cogan.py, but what D does not share is its first
- * layer, as in the paper (there it is the last).
+ * network=mlp is eriklindernoren/Keras-GAN, cogan/cogan.py. Differs from it: what D does not share
+ * is its first layer, as in the paper (there it is the last); batch norm stands in front of the
+ * activation and not behind the first layer, as in >>gan (there behind; then D wins at once).
  *
  * Holds:  layers of both kinds, generators, discriminators.
  * Uses:   >>layers  >>dcgan (sizes)        Knows nothing of: losses.
@@ -23519,7 +23520,8 @@ static gan_tensor gani_cogan_deconv(gani_recipe *recipe, gan_tensor x, int i, co
     return gan_layer_prelu(g, gani_cogan_name("prelu", i, kind).text, x, 0);
 }
 
-/* The same as a perceptron: z - 256 - 512 - 1024 - pixels. */
+/* The same as a perceptron: z - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU
+ * 0.2; tanh. */
 static gan_tensor gani_cogan_dense(gani_recipe *recipe, gan_tensor x, int i, const char *kind,
                                    int channels) {
     const int last = i == 3, h = recipe->model->height, w = recipe->model->width;
@@ -23529,8 +23531,10 @@ static gan_tensor gani_cogan_dense(gani_recipe *recipe, gan_tensor x, int i, con
     if (last) {
         return gan_reshape(g, gan_tanh(g, x), gan_shape4(recipe->batch, channels, h, w));
     }
-    return gan_layer_batch_norm(g, gani_cogan_name("bn", i, kind).text, gan_leaky_relu(g, x, 0.2f),
-                                NULL);
+    if (i > 0) {
+        x = gan_layer_batch_norm(g, gani_cogan_name("bn", i, kind).text, x, NULL);
+    }
+    return gan_leaky_relu(g, x, 0.2f);
 }
 
 /* Layer i of D: 5x5 convolution, pooling, while the map is large; a convolution over all of it,
@@ -23543,6 +23547,7 @@ static gan_tensor gani_cogan_conv(gani_recipe *recipe, gan_tensor x, int i, cons
     const int out = last ? 2 : !pools ? 25 * ndf : i == 0 ? ndf : (5 * ndf / 2) << (i - 1);
     gan_init weight;
     const gan_layer_desc desc = gani_cogan_desc(&weight, shape.dim[1], out, kernel);
+    x = i == 0 ? gan_affine(g, x, 0.5f, 0.5f) : x; /* in [0,1] */
     x = gan_layer_conv(g, gani_cogan_name("conv", i, kind).text, x, out, kernel, 1, 0, &desc);
     if (last) {
         return gan_reshape(g, gan_sub(g, gan_slice(g, x, 1, 1, 1), gan_slice(g, x, 1, 0, 1)),
@@ -23552,7 +23557,7 @@ static gan_tensor gani_cogan_conv(gani_recipe *recipe, gan_tensor x, int i, cons
                  : gan_layer_prelu(g, gani_cogan_name("prelu", i, kind).text, x, 0);
 }
 
-/* The same as a perceptron: pixels - 512 - 256 - 1. */
+/* The same as a perceptron: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
 static gan_tensor gani_cogan_judge(gani_recipe *recipe, gan_tensor x, int i, const char *kind) {
     static const int units[] = {512, 256, 1};
     gan_graph *g = recipe->graph;
@@ -23603,7 +23608,6 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
     gan_graph *g = recipe->graph;
     gan_graph_push(g, "discriminator");
     for (int k = 0; k < 2; k++) {
-        images.kind[k] = gan_affine(g, images.kind[k], 0.5f, 0.5f);
         for (int i = 0; i < alone && i < count; i++) {
             images.kind[k] = layer(recipe, images.kind[k], i, gani_couple_suffix[k]);
         }

@@ -186,7 +186,8 @@ class CoupledMlpGenerator(Couple):
         for i in range(3):
             shared = i < 4 - private
             self.add("dense", i, shared, lambda k: nn.Linear(widths[i], widths[i + 1]))
-            self.add("bn", i, shared, lambda k: nn.BatchNorm1d(widths[i + 1]))
+            if i > 0:
+                self.add("bn", i, shared, lambda k: nn.BatchNorm1d(widths[i + 1]))
         self.add("dense", 3, False, lambda k: nn.Linear(1024, channels[k] * size * size))
         self.private, self.shapes = private, {kind: (c, size, size) for kind, c in zip(("_a", "_b"), channels)}
 
@@ -194,7 +195,7 @@ class CoupledMlpGenerator(Couple):
         x = self.layer("dense", i, kind)(x)
         if i == 3:
             return torch.tanh(x).unflatten(1, self.shapes[kind])
-        return self.layer("bn", i, kind)(nn.functional.leaky_relu(x, 0.2))
+        return nn.functional.leaky_relu(self.layer("bn", i, kind)(x) if i > 0 else x, 0.2)
 
     def forward(self, z):
         return self.both(z, self.step, 4, self.private)
@@ -215,7 +216,7 @@ class CoupledMlpDiscriminator(Couple):
         return x
 
     def forward(self, images):
-        x = torch.cat([self.chain(x.flatten(1) / 2 + 0.5, range(self.private), kind)
+        x = torch.cat([self.chain(x.flatten(1), range(self.private), kind)
                        for x, kind in zip(images, ("_a", "_b"))])
         return self.chain(x, range(self.private, 3), "")
 
