@@ -2705,6 +2705,53 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
     }
 }
 
+/* A strip of small product, `lanes` columns of b and c (at most V vectors) by M rows at a time;
+ * rows that are missing are computed, but not stored. ld: of b and c. */
+#define GANI_DEFINE_SMALL(name, M, V)                                                              \
+    static void GANI_FN(name)(int m, int lanes, int k, const float *a, ptrdiff_t a_row,            \
+                              ptrdiff_t a_col, const float *b, float *c, int ld) {                 \
+        const int n0 = lanes < VW ? lanes : VW, n1 = lanes - n0;                                   \
+        for (int i = 0; i < m; i += M) {                                                           \
+            const int rows = m - i < M ? m - i : M;                                                \
+            const float *row[M], *from = b;                                                        \
+            vf sum[M][2];                                                                          \
+            for (int r = 0; r < M; r++) {                                                          \
+                row[r] = a + (ptrdiff_t)(i + (r < rows ? r : 0)) * a_row;                          \
+                sum[r][0] = sum[r][1] = vf_zero();                                                 \
+            }                                                                                      \
+            for (int p = 0; p < k; p++, from += ld) {                                              \
+                const vf b0 = vf_loadn(from, n0), b1 = V > 1 ? vf_loadn(from + n0, n1) : b0;       \
+                GANI_UNROLL                                                                        \
+                for (int r = 0; r < M; r++) {                                                      \
+                    const vf x = vf_set1(row[r][p * a_col]);                                       \
+                    sum[r][0] = vf_fma(x, b0, sum[r][0]);                                          \
+                    sum[r][1] = V > 1 ? vf_fma(x, b1, sum[r][1]) : b1;                             \
+                }                                                                                  \
+            }                                                                                      \
+            for (int r = 0; r < rows; r++) {                                                       \
+                float *out = c + (ptrdiff_t)(i + r) * ld;                                          \
+                vf_storen(out, n0, sum[r][0]);                                                     \
+                if (V > 1) {                                                                       \
+                    vf_storen(out + n0, n1, sum[r][1]);                                            \
+                }                                                                                  \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+GANI_DEFINE_SMALL(gani_small_4x2, 4, 2)
+GANI_DEFINE_SMALL(gani_small_8x1, 8, 1)
+
+/* A product too small to be worth packing: c[i*n + j] = sum over p of a[i*a_row + p*a_col] *
+ * b[p*n + j]. */
+static void GANI_FN(gani_gemm_small)(int m, int n, int k, const float *a, ptrdiff_t a_row,
+                                     ptrdiff_t a_col, const float *b, float *c) {
+    for (int j = 0, lanes; j < n; j += lanes) {
+        lanes = n - j < 2 * VW ? n - j : 2 * VW;
+        (lanes > VW ? GANI_FN(gani_small_4x2) : GANI_FN(gani_small_8x1))(m, lanes, k, a, a_row,
+                                                                         a_col, b + j, c + j, n);
+    }
+}
+
 #undef GANI_REGISTERS
 #undef GANI_MR
 #undef GANI_NV
@@ -2722,6 +2769,7 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
 #undef GANI_DOTS_STEP
 #undef GANI_DOTS_LOAD_LAST
 #undef GANI_DEFINE_DOTS
+#undef GANI_DEFINE_SMALL
 
 /* ============================================================================
  * >>kernels-winograd  3.3  TILE TRANSFORMS OF THE WINOGRAD CONVOLUTIONS
@@ -3765,6 +3813,9 @@ static const gani_kernels GANI_FN(gani_kernels) = {
        int n))                                                                                 \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
+    X(void, gemm_small,                                                                        \
+      (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b,  \
+       float *c))                                                                              \
     X(void, gemm_load,                                                                         \
       (const gani_block *s, float *tile, ptrdiff_t ld, int i, int m, int j, int n))            \
     X(void, gemm_store,                                                                        \
@@ -9677,16 +9728,61 @@ static double gani_madds_matmul(const gani_node *node, const gan_shape *source_s
     return (double)gan_shape_count(node->shape) * gemm.k;
 }
 
+/* Of several products, those with so few elements in b, and so few multiplications, are not packed.
+ */
+enum { GANI_SMALL_B = 1024, GANI_SMALL_WORK = 32768 };
+
+/* Several products; gemm is the first, one after the other they are steps apart. */
+typedef struct gani_products_job {
+    const gan_context *ctx;
+    gani_gemm gemm;
+    size_t a_step, b_step, c_step;
+} gani_products_job;
+
+static gani_gemm gani_product_at(const gani_products_job *job, size_t i) {
+    gani_gemm gemm = job->gemm;
+    gemm.a += i * job->a_step;
+    gemm.b += i * job->b_step;
+    gemm.c += i * job->c_step;
+    return gemm;
+}
+
+static void gani_small_products(void *arg, size_t first, size_t last) {
+    const gani_products_job *job = (const gani_products_job *)arg;
+    float turned[GANI_SMALL_B];
+    for (size_t i = first; i < last; i++) {
+        gani_gemm g = gani_product_at(job, i);
+        for (int p = 0; p < g.k && g.b_col != 1; p++) {
+            for (int j = 0; j < g.n; j++) {
+                turned[p * g.n + j] = g.b[p * g.b_row + j * g.b_col];
+            }
+        }
+        job->ctx->kernels->gemm_small(g.m, g.n, g.k, g.a, g.a_row, g.a_col,
+                                      g.b_col != 1 ? turned : g.b, g.c);
+    }
+}
+
 static gan_status gani_run_matmul(gan_context *ctx, const gani_run *run) {
     const gan_shape a = run->source_shape[0], b = run->source_shape[1];
     const int r = a.rank;
-    gani_gemm gemm = gani_gemm_of(run->node, a, b);
     const size_t batch = gani_extent(a, 0, r - 2);
     gan_status status = GAN_OK;
+    gani_products_job job;
+    job.ctx = ctx;
+    job.gemm = gani_gemm_of(run->node, a, b);
+    job.gemm.a = run->source[0];
+    job.gemm.b = run->source[1];
+    job.gemm.c = run->out;
+    job.a_step = gani_extent(a, r - 2, r);
+    job.b_step = gani_extent(b, r - 2, r);
+    job.c_step = gani_extent(run->node->shape, r - 2, r);
+    const size_t work = job.c_step * (size_t)job.gemm.k;
+    if (batch > 1 && job.b_step <= GANI_SMALL_B && work <= GANI_SMALL_WORK) {
+        gani_for_items(ctx, batch, work, gani_small_products, &job);
+        return GAN_OK;
+    }
     for (size_t i = 0; i < batch && status == GAN_OK; i++) {
-        gemm.a = run->source[0] + i * gani_extent(a, r - 2, r);
-        gemm.b = run->source[1] + i * gani_extent(b, r - 2, r);
-        gemm.c = run->out + i * gani_extent(run->node->shape, r - 2, r);
+        const gani_gemm gemm = gani_product_at(&job, i);
         status = gani_gemm_run(ctx, &gemm);
     }
     return status;
@@ -10815,6 +10911,51 @@ static gan_status gani_check_unwritten(gan_graph *graph, int id, const int *writ
     return GAN_OK;
 }
 
+/* 1 if x is a' b of two matrices, what a linear layer gives as gradient of its weights. */
+static int gani_is_outer(const gan_graph *graph, gan_tensor x) {
+    const gani_node *node = gani_tensor_node(graph, x);
+    return node->op == GANI_OP_MATMUL && node->shape.rank == 2 && node->attr.i[0] &&
+           !node->attr.i[1];
+}
+
+/* y below x, which may be such a pile already. */
+static gan_tensor gani_pile(gan_graph *graph, gan_tensor x, gan_tensor y) {
+    const gani_node *node = gani_tensor_node(graph, x);
+    const int count = node->op == GANI_OP_CONCAT && node->attr.i[0] == 0 ? node->source_count : 0;
+    gan_tensor result = {0};
+    gan_tensor *parts =
+        (gan_tensor *)gani_calloc(graph->ctx, (size_t)count + 2, sizeof *parts);
+    if (!parts) {
+        gani_stick(graph, GAN_ERR_MEMORY);
+        return result;
+    }
+    parts[0] = x;
+    for (int i = 0; i < count; i++) {
+        parts[i] = gani_source(graph, node, i);
+    }
+    const int used = count ? count : 1;
+    parts[used] = y;
+    result = gan_concat(graph, parts, used + 1, 0);
+    gani_free(graph->ctx, parts);
+    return result;
+}
+
+/* The sum of two gradients. a' b + c' d is one product, that of the pile of a and c and the pile of
+ * b and d, which is less work where these have few rows: a layer that is used in many steps. */
+static gan_tensor gani_add_gradients(gan_graph *graph, gan_tensor sum, gan_tensor more) {
+    if (gani_is_outer(graph, sum) && gani_is_outer(graph, more)) {
+        const gan_tensor a = gani_source_of(graph, sum, 0), b = gani_source_of(graph, sum, 1),
+                         c = gani_source_of(graph, more, 0), d = gani_source_of(graph, more, 1);
+        const gan_shape shape = gan_tensor_shape(graph, more), rows = gan_tensor_shape(graph, c);
+        const double m = shape.dim[0], n = shape.dim[1];
+        if (2.0 * rows.dim[0] * (m + n) <= m * n) {
+            const gan_tensor left = gani_pile(graph, a, c), right = gani_pile(graph, b, d);
+            return gan_matmul(graph, left, right, 1, 0);
+        }
+    }
+    return gan_add(graph, sum, more);
+}
+
 /* Adds the gradients that node id passes on to those of its sources. */
 static void gani_reverse_node(gan_graph *graph, int id, const gani_reverse *work) {
     const int count = graph->nodes[id].source_count;
@@ -10834,7 +10975,7 @@ static void gani_reverse_node(gan_graph *graph, int id, const gani_reverse *work
         if (work->gradient[source] != 0) {
             gan_tensor before;
             before.id = work->gradient[source];
-            sum = gan_add(graph, before, sum);
+            sum = gani_add_gradients(graph, before, sum);
         }
         work->gradient[source] = sum.id;
     }
@@ -20850,7 +20991,7 @@ static const gani_system gani_acgan = {
  * one of logits (there a softmax is applied twice).
  * ========================================================================= */
 
-enum { GANI_MAX_CODES = 5 }; /* of each kind */
+enum { GANI_MAX_CODES = 10 }; /* of each kind */
 
 static const gan_option gani_infogan_options[] = {
     {"network", "the paper's, or those of the system acgan", "paper upsampling", 0, 0, 1, 1},
@@ -20940,6 +21081,10 @@ static gani_infogan_heads gani_infogan_discriminator(gani_recipe *recipe, gan_te
     const gan_tensor none = {0};
     gan_graph *g = recipe->graph;
     gani_infogan_heads heads;
+    if (logits + means == 0) {
+        gani_stick(g, gani_error(recipe->model->ctx, GAN_ERR_ARGUMENT,
+                                 "infogan: expected categorical or continuous codes, found none"));
+    }
     gan_tensor x = gani_infogan_features(recipe, images);
     gan_graph_push(g, "discriminator");
     heads.score = gani_infogan_linear(recipe, "adv_layer.0", NULL, x, 1);
@@ -21055,8 +21200,10 @@ static void gani_infogan_train(gani_recipe *recipe) {
 
 /* Codes can be asked for: "code=3 c1=0.5"; further categorical ones are "code2", "code3" ... */
 static void gani_infogan_sample(gani_recipe *recipe) {
-    static const char *const names[] = {"code", "code2", "code3", "code4", "code5"};
-    static const char *const names_c[] = {"c1", "c2", "c3", "c4", "c5"};
+    static const char *const names[GANI_MAX_CODES] = {"code",  "code2", "code3", "code4", "code5",
+                                                      "code6", "code7", "code8", "code9", "code10"};
+    static const char *const names_c[GANI_MAX_CODES] = {"c1", "c2", "c3", "c4", "c5",
+                                                        "c6", "c7", "c8", "c9", "c10"};
     const gan_shape column = gan_shape2(recipe->batch, 1);
     gan_graph *g = recipe->graph;
     gani_infogan_codes codes = {{0}, {0}};
