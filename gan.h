@@ -1001,7 +1001,9 @@ typedef struct gan_dataset_desc {
     int height, width;           /* in a batch; default: of the first image (drawn digits: 28) */
     int channels;                /* of part 0: 1 or 3; default: as the files, which must then
                                     agree */
-    int load_height, load_width; /* scaled to this first, then cropped; default: no crop */
+    int load_height, load_width; /* scaled to this first, then cropped or, where it is smaller,
+                                    filled up on both sides with the pixels of the edge; default:
+                                    height, width */
     gan_fit fit;                 /* default: GAN_FIT_STRETCH */
     int random_crop;             /* 1: the crop is taken anywhere; default: from the middle */
     int random_flip;             /* 1: half of the images are mirrored; default: none */
@@ -15699,11 +15701,6 @@ static gan_status gani_complete_sizes(gan_dataset *data, const gan_image *first)
     desc->width = desc->width ? desc->width : first->width;
     desc->load_height = desc->load_height ? desc->load_height : desc->height;
     desc->load_width = desc->load_width ? desc->load_width : desc->width;
-    if (desc->load_height < desc->height || desc->load_width < desc->width) {
-        return gani_error(data->ctx, GAN_ERR_ARGUMENT,
-                          "gan_dataset_open: load size of at least %d x %d expected, found %d x %d",
-                          desc->width, desc->height, desc->load_width, desc->load_height);
-    }
     if (desc->height != desc->width && desc->derive == GAN_DERIVE_ROTATE &&
         (desc->pairing == GAN_PAIRING_DERIVED || desc->pairing == GAN_PAIRING_HALVES)) {
         return gani_error(data->ctx, GAN_ERR_ARGUMENT,
@@ -15918,6 +15915,11 @@ static uint64_t gani_image_at(gani_draw *draw, uint64_t stream, uint64_t seed, u
     return (uint64_t)draw->first + draw->order[position % count];
 }
 
+/* Where a crop begins that leaves so many pixels over; less than 0: where it is filled up. */
+static int gani_crop_at(int spare, int random, uint32_t bits) {
+    return spare > 0 && random ? gani_below(bits, spare + 1) : spare / 2;
+}
+
 /* What draw number d picks at a position of the sequence. */
 static gani_pick gani_pick_at(gan_dataset *data, int d, uint64_t seed, uint64_t position) {
     const gan_dataset_desc *desc = &data->desc;
@@ -15928,35 +15930,46 @@ static gani_pick gani_pick_at(gan_dataset *data, int d, uint64_t seed, uint64_t 
     gani_philox(seed, gani_stream_augment[d], position, bits);
     pick.seed = seed;
     pick.number = gani_image_at(&data->draws[d], gani_stream_order[d], seed, position);
-    pick.top = desc->random_crop ? gani_below(bits[0], spare_y + 1) : spare_y / 2;
-    pick.left = desc->random_crop ? gani_below(bits[1], spare_x + 1) : spare_x / 2;
+    pick.top = gani_crop_at(spare_y, desc->random_crop, bits[0]);
+    pick.left = gani_crop_at(spare_x, desc->random_crop, bits[1]);
     pick.flip = desc->random_flip && gani_below(bits[2], 2);
     return pick;
 }
 
-/* Cuts and flips a side [load_height,load_width,channels] of a block, and maps it to out
+/* Row y of a channel of a side, cut, filled up and flipped, to out [width]; from: its first sample
+ * in the row, as number or as byte. */
+static void gani_emit_row(const gan_dataset *data, const gani_form *form, const unsigned char *side,
+                          size_t from, const gani_pick *pick, float *out) {
+    const int width = data->desc.width, load = data->desc.load_width;
+    const uint16_t *number = (const uint16_t *)(const void *)side;
+    const int first = pick->left < 0 ? -pick->left : 0;
+    const int end = width < load - pick->left ? width : load - pick->left;
+    const ptrdiff_t step = pick->flip ? -1 : 1;
+    float *at = out + (pick->flip ? width - 1 - first : first);
+    from += (size_t)((pick->left + first) * form->channels);
+    for (int x = first; x < end; x++, at += step, from += (size_t)form->channels) {
+        *at = form->is_labels ? (float)number[from] : data->value[side[from]];
+    }
+    const int left = pick->flip ? width - end : first, right = pick->flip ? width - first : end;
+    for (int x = 0; x < left; x++) {
+        out[x] = out[left];
+    }
+    for (int x = right; x < width; x++) {
+        out[x] = out[right - 1];
+    }
+}
+
+/* Cuts, fills up and flips a side [load_height,load_width,channels] of a block, and maps it to out
  * [channels,height,width]. */
 static void gani_emit_side(const gan_dataset *data, const gani_form *form,
                            const unsigned char *side, const gani_pick *pick, float *out) {
     const gan_dataset_desc *desc = &data->desc;
-    const int channels = form->channels, width = desc->width;
-    const ptrdiff_t step = pick->flip ? -channels : channels;
-    for (int c = 0; c < channels; c++) {
-        for (int y = 0; y < desc->height; y++) {
-            const size_t row = (size_t)(pick->top + y) * (size_t)desc->load_width;
-            const size_t column = (size_t)(pick->left + (pick->flip ? width - 1 : 0));
-            const size_t first = (row + column) * (size_t)channels + (size_t)c;
-            if (form->is_labels) {
-                const uint16_t *number = (const uint16_t *)(const void *)side + first;
-                for (int x = 0; x < width; x++) {
-                    *out++ = (float)number[x * step];
-                }
-            } else {
-                const unsigned char *sample = side + first;
-                for (int x = 0; x < width; x++) {
-                    *out++ = data->value[sample[x * step]];
-                }
-            }
+    const int last = desc->load_height - 1;
+    for (int c = 0; c < form->channels; c++) {
+        for (int y = 0; y < desc->height; y++, out += desc->width) {
+            const int row = pick->top + y < 0 ? 0 : pick->top + y > last ? last : pick->top + y;
+            const size_t samples = (size_t)desc->load_width * (size_t)form->channels;
+            gani_emit_row(data, form, side, (size_t)row * samples + (size_t)c, pick, out);
         }
     }
 }
