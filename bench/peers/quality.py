@@ -25,11 +25,12 @@ def read_images(path):
         if magic != 2051 or count < TRAINED:
             sys.exit(f"{path}: expected an IDX file of {TRAINED} images or more, found magic {magic}, count {count}")
         data = np.frombuffer(file.read(TRAINED * height * width), np.uint8).reshape(TRAINED, 1, height, width)
+    data = np.pad(data, ((0, 0), (0, 0), (2, 2), (2, 2)))  # 28 x 28 to 32 x 32
     return torch.tensor(data.astype(np.float32) / 127.5 - 1)
 
 
 def write_images(path, images):
-    data = np.clip(np.rint((images.numpy() + 1) * 127.5), 0, 255).astype(np.uint8)
+    data = np.clip(np.rint((images.numpy()[..., 2:-2, 2:-2] + 1) * 127.5), 0, 255).astype(np.uint8)
     with open(path, "wb") as file:
         file.write(struct.pack(">4i", 2051, len(data), *data.shape[2:]) + data.tobytes())
 
@@ -55,7 +56,7 @@ def main():
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     data, critic = read_images(args.data), args.system == "wgan-gp"
-    g, d = steps.dcgan_networks(28, 1, LATENT, args.ngf, args.ndf, critic=critic)
+    g, d = steps.dcgan_networks(32, 1, LATENT, args.ngf, args.ndf, critic=critic)
     g.apply(start)
     d.apply(start)
     trainer = steps.wgan_gp(g, d) if critic else steps.Trainer(g, d, "dg")
