@@ -20970,6 +20970,12 @@ static void gani_acgan_sample(gani_recipe *recipe) {
     gani_images(recipe, gani_acgan_generator(recipe, z, label));
 }
 
+/* Scores of the classes [batch,classes] (aux=k+1: and one more, for generated images). */
+static void gani_acgan_encode(gani_recipe *recipe) {
+    gan_tensor image = gani_feed_source(recipe, "image", recipe->model->channels);
+    gani_codes(recipe, gani_acgan_discriminator(recipe, image).aux);
+}
+
 static const gani_system gani_acgan = {
     {"acgan", "Auxiliary Classifier GAN: draws the class that it is asked for",
      "Odena, Olah, Shlens 2016, arXiv:1610.09585", 32, 32, 1, 64, gani_acgan_options,
@@ -20977,7 +20983,7 @@ static const gani_system gani_acgan = {
     gani_acgan_train,
     gani_acgan_sample,
     NULL,
-    NULL};
+    gani_acgan_encode};
 
 /* ============================================================================
  * >>infogan  8.20  INFOGAN (Chen et al. 2016, arXiv:1606.03657)

@@ -118,7 +118,7 @@ typedef struct options {
     const char *direction, *frame, *resize, *format, *code, *plan, *start, *vgg_weights;
     const char *prefix;
     double steps, epochs, every, batch, size, height, width, channels, seed, threads, n, columns;
-    double swap, load_size, flip, first, count;
+    double swap, load_size, flip, first, count, channels_b;
     double resume, overwrite, interpolate, frames, help;
     char model[1024]; /* options and inputs of the system: "ngf=32 lr=1e-4" */
 } options;
@@ -166,6 +166,8 @@ static const option_row option_rows[] = {
     {"height", "N", "t", "height alone", offsetof(options, height), 1, 4096},
     {"width", "N", "t", "width alone", offsetof(options, width), 1, 4096},
     {"channels", "N", "t", "1 grey, 3 colour", offsetof(options, channels), 1, 4},
+    {"channels-b", "N", "t", "of domain B; default: as --channels, or as the data",
+     offsetof(options, channels_b), 1, 4},
     {"seed", "N", "tsx", "same seed, same bits; default 1", offsetof(options, seed), 1, 9e15},
     {"threads", "N", "tsxi", "default: all processors; results do not depend on it",
      offsetof(options, threads), 1, 256},
@@ -858,7 +860,8 @@ static int open_model(training *t, const char *system) {
     desc.system = system;
     desc.height = (int)(given->height > 0.0 ? given->height : given->size);
     desc.width = (int)(given->width > 0.0 ? given->width : given->size);
-    desc.channels = desc.channels_b = (int)given->channels;
+    desc.channels = (int)given->channels;
+    desc.channels_b = (int)given->channels_b;
     desc.batch = (int)given->batch;
     desc.seed = (uint64_t)given->seed;
     desc.options = given->model;
@@ -879,6 +882,12 @@ static int open_model(training *t, const char *system) {
         return USAGE;
     }
     native_desc.load_height = native_desc.load_width = 0;
+    native_desc.channels = desc.channels;
+    native_desc.channels_b =
+        desc.channels_b ? desc.channels_b
+        : native_desc.derive == GAN_DERIVE_EDGES || native_desc.derive == GAN_DERIVE_GREY
+            ? 0
+            : desc.channels;
     if (gan_dataset_open(&data, t->ctx, given->data, &native_desc) != GAN_OK) {
         return fail_with(USAGE, t->ctx);
     }
@@ -887,8 +896,8 @@ static int open_model(training *t, const char *system) {
     const gan_model_desc usual = gan_model_defaults(system);
     gan_dataset_close(data);
     desc.seed = desc.seed ? desc.seed : 1;
-    desc.channels = desc.channels ? desc.channels : native.dim[0];
-    desc.channels_b = desc.channels_b ? desc.channels_b : other.rank > 0 ? other.dim[0] : 0;
+    desc.channels = native.dim[0];
+    desc.channels_b = other.rank > 0 ? other.dim[0] : 0;
     if (!desc.height && !desc.width && native.dim[1] <= usual.height &&
         native.dim[2] <= usual.width) {
         desc.height = native.dim[1];
@@ -1595,8 +1604,9 @@ static void print_inputs(gan_model *model, const char *what) {
         if (input.classes) {
             printf("0 to %d\n", input.classes - 1);
         } else {
-            printf("%d number%s, usually %g to %g\n", input.count, input.count == 1 ? "" : "s",
-                   input.low, input.high);
+            printf("%d number%s, ", input.count, input.count == 1 ? "" : "s");
+            printf(input.low < input.high ? "usually %g to %g\n" : "default %g\n", input.low,
+                   input.high);
         }
     }
 }

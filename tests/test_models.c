@@ -1056,6 +1056,71 @@ static void encoding(void) {
     gan_context_destroy(ctx);
 }
 
+/* Two networks' worth of images against one another: the spread as the recipe computes it, and as
+ * it is meant; 16 x 16 pixels become means of 2 x 2. */
+static void spread_train(gani_recipe *recipe) {
+    gan_tensor fake = gani_feed_part(recipe, "fake", 0, 1);
+    gan_tensor real = gani_feed_part(recipe, "real", 1, 1);
+    gani_report_spread(recipe, fake, real);
+    gani_end_phase(recipe, "train", 1);
+}
+
+static void shrink(const float *image, double out[64]) {
+    for (int i = 0; i < 64; i++) {
+        const float *at = image + i / 8 * 32 + i % 8 * 2;
+        out[i] = ((double)at[0] + (double)at[1] + (double)at[16] + (double)at[17]) / 4.0;
+    }
+}
+
+static double variance_of(const float *images, int n, double last[64]) {
+    double sum = 0.0;
+    for (int k = 0; k < 64; k++) {
+        double mean = 0.0, x[4][64];
+        for (int i = 0; i < n; i++) {
+            shrink(images + i * 256, x[i]);
+            mean += x[i][k] / n;
+        }
+        for (int i = 0; i < n; i++) {
+            const double from = n > 1 ? mean : last[k];
+            sum += (x[i][k] - from) * (x[i][k] - from);
+        }
+        last[k] = n == 1 ? x[0][k] : last[k];
+    }
+    return sum / 64.0 / (n > 1 ? n - 1 : 2);
+}
+
+static void spread(void) {
+    static const gani_system system = {
+        {"spread", "", "", 16, 16, 1, 4, NULL, 0, 2, 0, 0}, spread_train, NULL, NULL, NULL};
+    gan_context *ctx = open_context(NULL, 1);
+    for (int batch = 4; batch >= 1; batch -= 3) {
+        double last[2][64] = {{0.0}};
+        gan_model *model = NULL;
+        gan_model_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.batch = batch;
+        CHECK(gani_model_create(&model, ctx, &system, &desc) == GAN_OK, "%s",
+              gan_context_error(ctx));
+        for (uint64_t step = 0; model && step < 3; step++) {
+            size_t count;
+            float *fake = gan_model_feed(model, "fake", &count);
+            fill_random(model, "fake", 2 * step);
+            fill_random(model, "real", 2 * step + 1);
+            for (size_t i = 0; i < count; i++) {
+                fake[i] *= 0.1f;
+            }
+            const double of_fake = variance_of(fake, batch, last[0]);
+            const double of_real = variance_of(gan_model_feed(model, "real", NULL), batch, last[1]);
+            CHECK(gan_model_train(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+            CHECK(fabs((double)gan_model_metric(model, 0).value - sqrt(of_fake / of_real)) < 1e-5,
+                  "batch %d, step %d: %g, not %g", batch, (int)step,
+                  (double)gan_model_metric(model, 0).value, sqrt(of_fake / of_real));
+        }
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
 /* The description that a model gives of its data is enough to open and to train on it. */
 static void data_of_a_model(void) {
     enum { IMAGE = 8 * 12 };
@@ -1182,6 +1247,7 @@ int main(int argc, char **argv) {
     TEST(phases_and_rates);
     TEST(pool_of_images);
     TEST(falling_rate);
+    TEST(spread);
     TEST(data_of_a_model);
     TEST(translating);
     TEST(walking);
