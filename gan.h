@@ -1281,8 +1281,7 @@ GAN_API gan_status gan_model_sample_frames(gan_model *model, float *frames, int 
  *           and dropout [0], and inputs of the system's own
  *   out     [n,info.translate_out,height,width]; with direction=ba the channels change places
  *
- * GAN_ERR_UNSUPPORTED: the system does not translate. GAN_ERR_SHAPE: its networks are made for
- * images of one size, and these are larger. */
+ * GAN_ERR_UNSUPPORTED: the system does not translate. */
 GAN_API gan_status gan_model_translate(gan_model *model, const float *in, int n, int height,
                                        int width, const char *inputs, float *out);
 
@@ -1327,7 +1326,6 @@ typedef struct gan_model_info {
     int translate_in, translate_out; /* channels, direction ab; 0: does not translate */
     int translate_maps;              /* bit c: channel c of what is translated holds numbers 0, 1, 2
                                         ... of classes or instances */
-    int translate_fixed;             /* 1: translates images of the model's size only */
     int translate_part;              /* part of the data's records that it starts from */
     int encode_width;                /* numbers that gan_model_encode gives for an image */
     size_t train_bytes;              /* all memory of a training step; 0 if training is disabled */
@@ -18592,7 +18590,7 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  *
  * Sizes: a recipe has its own height and width. In training they are the model's; a recipe that
  * translates gets those of the caller's image, and says first what it makes of them
- * (gani_round_sizes, gani_fix_sizes).
+ * (gani_round_sizes).
  *
  * To add a system: write a section like >>gan with its options, its functions and its row, and
  * name the row in >>systems.
@@ -18652,7 +18650,6 @@ typedef struct gani_recipe {
     int batch, height, width;
     int asked_height, asked_width; /* translating: of the caller's images, not filled up */
     int reverse;                   /* translating: from B to A */
-    int fixed;                     /* translating: the networks take one size only */
     int source_part;               /* the part of records that is translated, forwards */
     int measure;                   /* 1: parameters and sizes are wanted, nothing will run */
     unsigned mode;                 /* of the graph, see gan_graph_set_mode */
@@ -18841,13 +18838,6 @@ static void gani_need_sizes(gani_recipe *recipe, int m) {
                               "%s: expected sides that are multiples of %d, found %d x %d",
                               model->system->info.name, m, recipe->height, recipe->width));
     }
-}
-
-/* For networks that are made for one size: the image is filled up to the model's. */
-static void gani_fix_sizes(gani_recipe *recipe) {
-    recipe->height = recipe->model->height;
-    recipe->width = recipe->model->width;
-    recipe->fixed = 1;
 }
 
 /* One image x [1,pixels] through the pool: what comes out. number [1] is a whole number drawn from
@@ -19866,14 +19856,8 @@ static gan_status gani_use_translate(gan_model *model, int height, int width, in
     if (status != GAN_OK) {
         return status;
     }
-    const gani_recipe *made = model->translate;
-    const gan_shape shape = gani_result_shape(made, "images");
-    if (made->height < height || made->width < width) {
-        return gani_error(model->ctx, GAN_ERR_SHAPE,
-                          "translating: expected images of at most %d x %d, found %d x %d",
-                          made->width, made->height, width, height);
-    }
-    GAN_ASSERT(shape.dim[2] == made->height && shape.dim[3] == made->width);
+    const gan_shape shape = gani_result_shape(model->translate, "images");
+    GAN_ASSERT(shape.dim[2] == model->translate->height && shape.dim[3] == model->translate->width);
     (void)shape;
     return GAN_OK;
 }
@@ -19984,7 +19968,6 @@ static void gani_look_at_sample(const gani_recipe *recipe, gan_model_info *info)
 
 static void gani_look_at_translate(const gani_recipe *recipe, gan_model_info *info) {
     info->translate_in = gani_source_channels(recipe, &info->translate_maps);
-    info->translate_fixed = recipe->fixed;
     info->translate_part = recipe->source_part;
     info->translate_out = gani_result_shape(recipe, "images").dim[1];
     info->translate_bytes = gani_recipe_whole_bytes(recipe);

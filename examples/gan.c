@@ -1443,8 +1443,8 @@ static int open_translation(translation *t, const options *given) {
     t->in = back ? info->translate_out : info->translate_in;
     t->out = back ? info->translate_in : info->translate_out;
     t->instances = t->in > 1 && maps >> (t->in - 1) & 1;
-    t->width = info->translate_fixed ? info->width : sizes[0];
-    t->height = info->translate_fixed ? info->height : sizes[1];
+    t->width = sizes[0];
+    t->height = sizes[1];
     snprintf(t->inputs, sizeof t->inputs, "%s direction=%s seed=%.0f", given->model, direction,
              given->seed);
     return t->instances && !given->data_instances
@@ -1624,9 +1624,8 @@ static void print_summary(gan_model *model, const gan_model_info *info) {
         print_inputs(model, "sample");
     }
     if (info->translate_in) {
-        printf("  turns    %d channels into %d%s%s\n", info->translate_in, info->translate_out,
-               info->system->two_way ? ", and back" : "",
-               info->translate_fixed ? ", at this size only" : ", at any size");
+        printf("  turns    %d channels into %d%s, at any size\n", info->translate_in,
+               info->translate_out, info->system->two_way ? ", and back" : "");
         print_cost("translate", info->translate_bytes, info->translate_multiply_adds,
                    "an image of this size");
         print_inputs(model, "translate");
