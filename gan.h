@@ -23319,13 +23319,73 @@ static gan_tensor gani_resampling(gan_graph *g, int out, int in, gan_tensor star
     return gan_div(g, weights, gan_sum(g, weights, 1u << 1));
 }
 
-/* h x w places of x [n,c,...], `step` apart, the first of which begins at (left, top). */
-static gan_tensor gani_resample(gan_graph *g, gan_tensor x, int h, int w, gan_tensor left,
-                                gan_tensor top, gan_tensor step) {
+/* Places in an image, one for each pixel of another: that of pixel (i, j) is the square of side
+ * `step` whose corner is (top + i*step, left + j*step). [1,1,1,1]. */
+typedef struct gani_places {
+    gan_tensor left, top, step;
+} gani_places;
+
+/* The h x w places of x [n,c,...] that the window says. */
+static gan_tensor gani_resample(gan_graph *g, gan_tensor x, int h, int w,
+                                const gani_places *window) {
     const gan_shape shape = gan_tensor_shape(g, x);
-    gan_tensor rows = gani_resampling(g, h, shape.dim[2], top, step);
-    gan_tensor columns = gani_resampling(g, w, shape.dim[3], left, step);
+    gan_tensor rows = gani_resampling(g, h, shape.dim[2], window->top, window->step);
+    gan_tensor columns = gani_resampling(g, w, shape.dim[3], window->left, window->step);
     return gan_matmul(g, gan_matmul(g, x, rows, 1, 1), columns, 1, 1); /* x' rows', then again */
+}
+
+/* a + k b. */
+static gan_tensor gani_add_scaled(gan_graph *g, gan_tensor a, gan_tensor b, float k) {
+    return gan_add(g, a, gan_affine(g, b, k, 0.0f));
+}
+
+/* Where `places` of the window begin that have the middle of a span of the box in their own. limit
+ * not 0: moved into an image of that size as far as they can be. */
+static gan_tensor gani_window_start(gan_graph *g, gan_tensor start, gan_tensor length,
+                                    gan_tensor step, int places, int limit) {
+    start = gani_add_scaled(g, start, length, 0.5f);
+    start = gani_add_scaled(g, start, step, -0.5f * (float)places);
+    if (limit) {
+        gan_tensor last = gan_affine(g, step, (float)-places, (float)limit);
+        start = gan_minimum(g, start, last);
+        start = gan_maximum(g, start, gan_constant(g, gan_shape0(), 0.0f));
+    }
+    return start;
+}
+
+/* side x side places around the box, whose longer side takes `length` of them. within: inside an
+ * image h x w, as far as that can be. */
+static gani_places gani_window_around(gan_graph *g, const gani_box *box, int length, int side,
+                                      int within, int h, int w) {
+    gani_places window;
+    gan_tensor longer = gan_maximum(g, box->width, box->height);
+    longer = gan_maximum(g, longer, gan_constant(g, gan_shape0(), 1.0f));
+    window.step = gan_div(g, longer, gan_constant(g, gan_shape0(), (float)length));
+    window.left = gani_window_start(g, box->left, box->width, window.step, side, within ? w : 0);
+    window.top = gani_window_start(g, box->top, box->height, window.step, side, within ? h : 0);
+    return window;
+}
+
+/* The square of the window, `length` places on a side, that has the middle of the box in its own.
+ */
+static gani_box gani_box_in_window(gan_graph *g, const gani_box *box, const gani_places *window,
+                                   int length) {
+    gani_box inner;
+    const gan_tensor left = gani_window_start(g, box->left, box->width, window->step, length, 0);
+    const gan_tensor top = gani_window_start(g, box->top, box->height, window->step, length, 0);
+    inner.left = gan_div(g, gan_sub(g, left, window->left), window->step);
+    inner.top = gan_div(g, gan_sub(g, top, window->top), window->step);
+    inner.width = inner.height = gan_constant(g, gan_shape4(1, 1, 1, 1), (float)length);
+    return inner;
+}
+
+/* The other way: places of the image's pixels in what lies in the window, less a rim. */
+static gani_places gani_window_back(gan_graph *g, const gani_places *window, int rim) {
+    gani_places back;
+    back.step = gan_div(g, gan_constant(g, gan_shape0(), 1.0f), window->step);
+    back.left = gan_affine(g, gan_mul(g, window->left, back.step), -1.0f, (float)-rim);
+    back.top = gan_affine(g, gan_mul(g, window->top, back.step), -1.0f, (float)-rim);
+    return back;
 }
 
 /* ============================================================================
@@ -23518,55 +23578,34 @@ static void gani_context_train(gani_recipe *recipe) {
     gani_end_phase(recipe, "train", 1);
 }
 
-/* Where the window begins: the hole in its middle, but with random holes, which may lie anywhere,
- * within the image as far as it can be. */
-static gan_tensor gani_context_start(gani_recipe *recipe, gan_tensor middle, gan_tensor length,
-                                     int size) {
-    gan_graph *g = recipe->graph;
-    gan_tensor start = gan_sub(g, middle, gan_affine(g, length, 0.5f, 0.0f));
-    if (gani_context_is_random(recipe)) {
-        start = gan_minimum(g, start, gan_affine(g, length, -1.0f, (float)size));
-        start = gan_maximum(g, start, gan_constant(g, gan_shape0(), 0.0f));
-    }
-    return start;
+/* A number of pixels that the caller may give. */
+static gan_tensor gani_context_given(gani_recipe *recipe, const char *name, int standard) {
+    return gani_feed_given(recipe, name, gan_shape4(1, 1, 1, 1), standard);
 }
 
+/* Random holes, which may lie anywhere, need no window that reaches beyond the image. */
 static void gani_context_translate(gani_recipe *recipe) {
-    const gan_shape one = gan_shape4(1, 1, 1, 1);
     const int h = recipe->height, w = recipe->width, side = recipe->model->height;
     const int hole = gani_context_hole(recipe), usual = (h < w ? h : w) * hole / side;
     gan_graph *g = recipe->graph;
     gan_tensor image = gani_feed_source(recipe, "image", recipe->model->channels);
-    gani_box box, inner;
-    box.left = gani_feed_given(recipe, "left", one, (w - usual) / 2);
-    box.top = gani_feed_given(recipe, "top", one, (h - usual) / 2);
-    box.width = gani_feed_given(recipe, "width", one, usual);
-    box.height = gani_feed_given(recipe, "height", one, usual);
+    gani_box box;
+    box.left = gani_context_given(recipe, "left", (w - usual) / 2);
+    box.top = gani_context_given(recipe, "top", (h - usual) / 2);
+    box.width = gani_context_given(recipe, "width", usual);
+    box.height = gani_context_given(recipe, "height", usual);
     gan_tensor mask = gani_mask(g, &box, h, w);
 
-    gan_tensor longest = gan_maximum(g, box.width, box.height);
-    longest = gan_maximum(g, longest, gan_constant(g, one, 1.0f));
-    gan_tensor step = gan_div(g, longest, gan_constant(g, one, (float)hole)); /* image to window */
-    gan_tensor length = gan_affine(g, step, (float)side, 0.0f);
-    gan_tensor x = gan_add(g, box.left, gan_affine(g, box.width, 0.5f, 0.0f));
-    gan_tensor y = gan_add(g, box.top, gan_affine(g, box.height, 0.5f, 0.0f));
-    gan_tensor left = gani_context_start(recipe, x, length, w);
-    gan_tensor top = gani_context_start(recipe, y, length, h);
-    gan_tensor window = gani_context_hide(g, image, mask);
-    window = gani_resample(g, window, side, side, left, top, step);
+    const gani_places window =
+        gani_window_around(g, &box, hole, side, gani_context_is_random(recipe), h, w);
+    const gani_box inner = gani_box_in_window(g, &box, &window, hole);
+    gan_tensor x = gani_resample(g, gani_context_hide(g, image, mask), side, side, &window);
+    gan_tensor made =
+        gani_context_generator(recipe, gani_context_hide(g, x, gani_mask(g, &inner, side, side)));
 
-    inner.width = inner.height = gan_constant(g, one, (float)hole);
-    inner.left = gan_affine(g, gan_div(g, gan_sub(g, x, left), step), 1.0f, -0.5f * (float)hole);
-    inner.top = gan_affine(g, gan_div(g, gan_sub(g, y, top), step), 1.0f, -0.5f * (float)hole);
-    window = gani_context_hide(g, window, gani_mask(g, &inner, side, side));
-    gan_tensor made = gani_context_generator(recipe, window);
-
-    const float rim = (float)(side - gan_tensor_shape(g, made).dim[2]) / 2.0f;
-    gan_tensor back = gan_div(g, gan_constant(g, one, 1.0f), step);
-    left = gan_affine(g, gan_mul(g, left, back), -1.0f, -rim);
-    top = gan_affine(g, gan_mul(g, top, back), -1.0f, -rim);
-    made = gani_resample(g, made, h, w, left, top, back);
-    gani_images(recipe, gani_blend(g, image, made, mask));
+    const int rim = (side - gan_tensor_shape(g, made).dim[2]) / 2;
+    const gani_places back = gani_window_back(g, &window, rim);
+    gani_images(recipe, gani_blend(g, image, gani_resample(g, made, h, w, &back), mask));
 }
 
 static const gani_system gani_context = {
