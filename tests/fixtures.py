@@ -554,7 +554,7 @@ def training():
 
     train("cgan", cgan, 8, flat, (100,), 2, "model.", label=Whole((8,)), label_fake=Whole((8,)))
     train("cgan_conv", cgan_conv, 5, grey, (50, 1, 1), 1, "main.", label=Whole((5,)), label_fake=Whole((5,)))
-    train("acgan", acgan(10, None), 6, (3, 16, 16), (50,), 1, label=Whole((6,)), label_fake=Whole((6,)))
+    train("acgan", acgan(10, None), 6, (3, 16, 16), (50,), 4, label=Whole((6,)), label_fake=Whole((6,)))
     train("acgan_k1", acgan(11, 10), 6, (3, 16, 16), (50,), 2, label=Whole((6,)), label_fake=Whole((6,)))
 
 

@@ -78,9 +78,7 @@ static const small smalls[] = {
     {"dualgan", "dualgan", "ngf=4 ndf=4 n-critic=2", 16, 1, 2},
     {"dualgan_gp", "dualgan", "ngf=4 ndf=4 n-critic=1 loss=wgan-gp critic=patch", 16, 3, 2},
     {"discogan", "discogan", "ngf=4 ndf=4 start=2 every-d=2", 16, 1, 4},
-    {"infogan", "infogan", "z=8 ngf=4 ndf=4 categorical=2", 12, 1, 8},
     {"infogan_apart", "infogan", "network=upsampling info=apart z=8 ngf=4 ndf=4", 16, 3, 4},
-    {"draw", "draw", "glimpses=3 hidden=12 z=4 read=2 write=3", 12, 1, 4},
     {"draw_plain", "draw", "glimpses=3 hidden=12 z=4 attention=no", 12, 3, 4},
     {"discogan_bottleneck", "discogan", "ngf=4 ndf=4 bottleneck=5 every-d=2", 28, 3, 2},
 };

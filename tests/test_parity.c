@@ -673,7 +673,7 @@ static const training_row training_rows[] = {
     {"training", "cgan", "cgan", "dropout=0", NULL, 28, 1, 8, 2, NULL},
     {"training", "cgan_conv", "cgan", "network=dcgan loss=bce z=50 ngf=8 ndf=12", NULL, 28, 1, 5, 1,
      NULL},
-    {"training", "acgan", "acgan", "dropout=0 z=50 ngf=12 ndf=6", NULL, 16, 3, 6, 1, NULL},
+    {"training", "acgan", "acgan", "dropout=0 z=50 ngf=12 ndf=6", NULL, 16, 3, 6, 4, NULL},
     {"training", "acgan_k1", "acgan", "dropout=0 z=50 ngf=12 ndf=6 aux=k+1", NULL, 16, 3, 6, 2,
      NULL},
 };
