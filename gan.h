@@ -1181,6 +1181,11 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  *     gan_model_sample(model, images, 64, NULL, 1);
  *     gan_model_save(model, "dcgan.safetensors");
  *
+ * or, with a system that turns images into others,
+ *
+ *     gan_model_load(&model, ctx, "cyclegan.safetensors", NULL);
+ *     gan_model_translate(model, photo, 1, 480, 640, "direction=ba", out);
+ *
  * (every call returns a status). Images are [n,channels,height,width] in [-1,1] for every system. A
  * training step is one batch of data, and where a critic is updated more often than the generator,
  * one update of the critic: a pure function of the parameters, the seed and the number of the step,
@@ -18922,8 +18927,8 @@ static gan_tensor gani_variety(gani_recipe *recipe, const char *name, gan_tensor
     return gan_affine(g, variance, scale, 0.0f);
 }
 
-/* How far apart generated images are from one another, compared with real ones; 1 as far, near 0 when
- * G has collapsed to a few pictures. name: of what is kept of them, "spread" or another. */
+/* How far apart generated images are from one another, compared with real ones; 1 as far, near 0
+ * when G has collapsed to a few pictures. name: of what is kept of them, "spread" or another. */
 static gan_tensor gani_spread(gani_recipe *recipe, const char *name, gan_tensor fake,
                               gan_tensor real) {
     gan_graph *g = recipe->graph;

@@ -1184,6 +1184,36 @@ static void translating_without_training(void) {
     remove(path);
 }
 
+/* A checkpoint knows the channels of both domains. */
+static void unequal_channels(void) {
+    static const float in[3 * 16 * 16];
+    static float out[16 * 16];
+    const char *path = scratch("unequal.safetensors");
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_model_info info;
+    gan_model_desc desc = gan_model_defaults("pix2pix");
+    desc.height = desc.width = 16;
+    desc.channels_b = 1;
+    desc.options = "net=resnet blocks=1 ngf=2 ndf=2 d-layers=1";
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK && gan_model_save(model, path) == GAN_OK,
+          "%s", gan_context_error(ctx));
+    gan_model_destroy(model);
+    model = NULL;
+    CHECK(gan_model_load(&model, ctx, path, NULL) == GAN_OK &&
+              gan_model_get_info(model, &info) == GAN_OK,
+          "%s", gan_context_error(ctx));
+    CHECK(info.channels == 3 && info.channels_b == 1 && info.translate_in == 3 &&
+              info.translate_out == 1,
+          "%d to %d", info.translate_in, info.translate_out);
+    CHECK(gan_model_dataset_desc(model).pairing == GAN_PAIRING_SIDES, "pairs");
+    CHECK(gan_model_translate(model, in, 1, 16, 16, NULL, out) == GAN_OK, "%s",
+          gan_context_error(ctx));
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+    remove(path);
+}
+
 /* Training, translating both ways, encoding and asking, with one allocation refused; 1 if all went
  * well. */
 static int toy_with_refusal(memory *m) {
@@ -1252,6 +1282,7 @@ int main(int argc, char **argv) {
     TEST(programs);
     TEST(encoding);
     TEST(translating_without_training);
+    TEST(unequal_channels);
     TEST(refused_allocations_of_a_translator);
     return test_end();
 }
