@@ -1308,12 +1308,15 @@ GAN_API gan_status gan_model_save(const gan_model *model, const char *path);
  * are not zero and options that are named replace those of the file. The file may also be a
  * state_dict of PyTorch (.pth, .safetensors) with a generator of pix2pix, CycleGAN, pix2pixHD or
  * DCGAN, which is recognised by names and shapes, see >>weights; what a training step needs beside
- * it starts anew. */
+ * it starts anew.
+ * GAN_ERR_FORMAT: neither; GAN_ERR_UNSUPPORTED: a discriminator, or several generators;
+ * GAN_ERR_SHAPE: tensors are missing, not expected or of another shape, see gan_params_load. */
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *desc);
 /* Takes the weights of a checkpoint that fit by name and shape, from whatever system it is, or as
- * above those of a generator; the others stay as they are, as do optimiser state, seed and step. So
- * a smaller model starts a larger one. GAN_ERR_SHAPE: nothing fits. */
+ * above those of a generator (generator a where the model has two); the others stay as they are, as
+ * do optimiser state, seed and step. So a smaller model starts a larger one. GAN_ERR_SHAPE: nothing
+ * fits. */
 GAN_API gan_status gan_model_start(gan_model *model, const char *path);
 /* pix2pixhd with features: reads the styles of all instances in the data (with instance maps) and
  * keeps some for each class, from which gan_model_translate draws; see >>pix2pixhd-styles. Call it
@@ -24326,13 +24329,18 @@ static gan_status gani_foreign_read_desc(gan_model_desc *desc, char **options,
     return *options ? GAN_OK : GAN_ERR_MEMORY;
 }
 
-/* Where a network's tensors belong in the store. */
-static gan_load_desc gani_foreign_load(const gani_foreign *net) {
+/* Where a network's tensors belong in the store: the generator, or where there are two the first. */
+static gan_load_desc gani_foreign_load(const gani_foreign *net, const gan_params *params) {
     gan_load_desc load;
     memset(&load, 0, sizeof load);
     load.weights_only = 1;
     load.file_prefix = net->prefix;
-    load.store_prefix = "generator.";
+    load.store_prefix = "generator_a.";
+    for (int i = 0; i < params->count; i++) {
+        if (gani_has_prefix(params->items[i].name, "generator.")) {
+            load.store_prefix = "generator.";
+        }
+    }
     return load;
 }
 
@@ -24375,7 +24383,7 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
     if (status == GAN_OK && ours) {
         status = gani_load_params(model, file, desc.seed);
     } else if (status == GAN_OK) {
-        const gan_load_desc load = gani_foreign_load(&net);
+        const gan_load_desc load = gani_foreign_load(&net, model->params);
         status = gan_params_load(model->params, file, &load);
     }
     if (status == GAN_OK) {
@@ -24397,7 +24405,10 @@ GAN_API gan_status gan_model_start(gan_model *model, const char *path) {
     gan_status status = gan_checkpoint_open(&file, model->ctx, path);
     if (status == GAN_OK && !gan_checkpoint_text(file, "system")) {
         status = gani_recognise(&net, file);
-        load = gani_foreign_load(&net);
+        if (status == GAN_OK) {
+            load = gani_foreign_load(&net, model->params);
+        }
+        status = status == GAN_ERR_FORMAT ? GAN_OK : status; /* then by the names as they are */
     }
     load.weights_only = load.partial = 1;
     status = status ? status : gan_params_load(model->params, file, &load);

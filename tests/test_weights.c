@@ -652,6 +652,17 @@ static void start_from_files(void) {
           "%s", gan_context_error(ctx));
     CHECK(gan_model_start(model, path) == GAN_ERR_SHAPE, "a residual network for a U-Net");
     gan_model_destroy(model);
+
+    desc = gan_model_defaults("cyclegan");
+    desc.height = desc.width = 32;
+    desc.options = "ngf=2 ndf=1 blocks=6";
+    CHECK(!gan_model_create(&model, ctx, &desc) &&
+              !gan_model_start(model, "tests/fixtures/weights/resnet.pth"),
+          "%s", gan_context_error(ctx));
+    const gan_param_info bias =
+        gan_params_find(gan_model_params(model), "generator_a.model.1.bias");
+    CHECK(bias.data && bias.data[0] != 0.0f, "biases of a new model are 0");
+    gan_model_destroy(model);
     remove(path);
 }
 
