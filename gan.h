@@ -105,7 +105,9 @@
  *   7.7   >>zip           archives without compression
  *   7.8   >>pth           PyTorch's files: an archive with a pickle of tensors
  *   7.9   >>loading       opening either, reading tensors, filling a store
- *   8.1   >>models        how a system says what it is; training, sampling, saving
+ *   8.1   >>recipes       how a system says what it is
+ *   8.40  >>models        options; creating, training, saving
+ *   8.41  >>using         sampling, translating, encoding; what a model is
  *   8.2   >>gan           Goodfellow et al. 2014
  *   8.3   >>dcgan         Radford et al. 2015
  *   8.4   >>lsgan         Mao et al. 2016
@@ -18584,7 +18586,7 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
 }
 
 /* ============================================================================
- * >>models  8.1  RECIPES: HOW A SYSTEM SAYS WHAT IT IS; TRAINING, SAMPLING
+ * >>recipes  8.1  HOW A SYSTEM SAYS WHAT IT IS
  *
  * A system is a row (gani_system) with functions that fill a recipe: for training, and for what it
  * can do afterwards, which is sampling, translating, encoding. A recipe is a graph together with
@@ -18603,9 +18605,8 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
  * To add a system: write a section like >>gan with its options, its functions and its row, and
  * name the row in >>systems.
  *
- * Holds:  recipes, the model, filling, running, saving.
- * Uses:   >>api-graph  >>api-layers  >>datasets  >>checkpoints
- * Knows nothing of: particular systems.
+ * Holds:  recipes and their model as types; what a system's functions call; filling feeds.
+ * Uses:   >>api-graph  >>api-layers        Knows nothing of: particular systems, data, files.
  * ========================================================================= */
 
 enum {
@@ -19209,6 +19210,18 @@ static gani_feed *gani_find_feed(gani_recipe *recipe, const char *name, size_t l
     return NULL;
 }
 
+/* ============================================================================
+ * >>models  8.40  OPTIONS; CREATING, TRAINING, SAVING
+ *
+ * A model is a parameter store, the options of its system, and a recipe for each thing that it has
+ * been asked to do so far. The one for training is made with the model; a model that is not to be
+ * trained gets the parameters of all the others, so that a checkpoint can fill them. Options are
+ * kept as they are written in checkpoints, so that a model that is loaded has the same numbers.
+ *
+ * Holds:  texts of "name=value", options, the model, a training step, saving.
+ * Uses:   >>recipes  >>datasets  >>checkpoints        Knows nothing of: particular systems.
+ * ========================================================================= */
+
 /* --- options --------------------------------------------------------------- */
 
 /* The next "name=value" of a text; returns what follows it, NULL at the end. */
@@ -19612,7 +19625,36 @@ GAN_API gan_status gan_model_train(gan_model *model, gan_dataset *data) {
     return status ? status : gan_model_step(model);
 }
 
-/* --- sampling -------------------------------------------------------------- */
+GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {
+    static const char *const keys[] = {"height", "width", "channels", "channels_b", "batch"};
+    const int values[] = {model->height, model->width, model->channels, model->channels_b,
+                          model->batch};
+    enum { SIZES = sizeof keys / sizeof keys[0] };
+    char texts[SIZES][16];
+    gan_metadata meta[SIZES + 2];
+    for (int i = 0; i < SIZES; i++) {
+        snprintf(texts[i], sizeof texts[i], "%d", values[i]);
+        meta[i].key = keys[i];
+        meta[i].value = texts[i];
+    }
+    meta[SIZES].key = "system";
+    meta[SIZES].value = model->system->info.name;
+    meta[SIZES + 1].key = "options";
+    meta[SIZES + 1].value = model->options_text;
+    return gan_params_save(model->params, path, meta, SIZES + 2);
+}
+
+/* ============================================================================
+ * >>using  8.41  SAMPLING, TRANSLATING, ENCODING; WHAT A MODEL IS
+ *
+ * A recipe is made when it is first needed, and again for another batch, size or direction. Every
+ * image depends on the seed and its own number alone: its noise is that part of the feed's stream,
+ * and dropout sees the number of the first image of its batch as the step (a translation is a batch
+ * of one). The step of training is put back afterwards.
+ *
+ * Holds:  inputs as texts; sampling, translating, encoding, info.
+ * Uses:   >>recipes  >>models        Knows nothing of: particular systems, training.
+ * ========================================================================= */
 
 /* The recipe in a model's slot, made anew where it is not the one wanted. */
 static gan_status gani_use_recipe(gan_model *model, gani_recipe **slot, const gani_recipe *wanted,
@@ -20060,25 +20102,6 @@ GAN_API gan_status gan_model_program(gan_model *model, const char *what, int ind
     const int known = status == GAN_OK && recipe && index >= 0 && index < recipe->phase_count;
     *out = known ? recipe->phases[index].program : NULL;
     return status;
-}
-
-GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {
-    static const char *const keys[] = {"height", "width", "channels", "channels_b", "batch"};
-    const int values[] = {model->height, model->width, model->channels, model->channels_b,
-                          model->batch};
-    enum { SIZES = sizeof keys / sizeof keys[0] };
-    char texts[SIZES][16];
-    gan_metadata meta[SIZES + 2];
-    for (int i = 0; i < SIZES; i++) {
-        snprintf(texts[i], sizeof texts[i], "%d", values[i]);
-        meta[i].key = keys[i];
-        meta[i].value = texts[i];
-    }
-    meta[SIZES].key = "system";
-    meta[SIZES].value = model->system->info.name;
-    meta[SIZES + 1].key = "options";
-    meta[SIZES + 1].value = model->options_text;
-    return gan_params_save(model->params, path, meta, SIZES + 2);
 }
 
 /* ============================================================================
@@ -22480,7 +22503,7 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
  * kept for the way back has been through LeakyReLU already, which a ReLU behind it does not see.
  *
  * Holds:  U-Net; the options of translators and what they say.
- * Uses:   >>image-networks  >>models        Knows nothing of: particular systems.
+ * Uses:   >>image-networks  >>recipes        Knows nothing of: particular systems.
  * ========================================================================= */
 
 typedef struct gani_unet_desc {
@@ -23897,7 +23920,7 @@ static const gani_system gani_cogan = {
  * >>systems  8.19  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
- * Uses:   >>models and the sections of the systems.
+ * Uses:   >>models  >>using  and the sections of the systems.
  * ========================================================================= */
 
 static const gani_system *const gani_systems[] = {
