@@ -4,6 +4,7 @@
 # Usage: tests/tool.sh [build/gan], or its path in GAN; closes with "N passed, N failed".
 gan=${1:-${GAN:-build/gan}}
 gan=$(cd "$(dirname "$gan")" && pwd)/$(basename "$gan")
+weights=$(cd "$(dirname "$0")" && pwd)/fixtures/weights
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -123,6 +124,26 @@ refused "one way" "expected ab" "$gan" translate q/model.safetensors odd.ppm o.p
 # shellcheck disable=SC2086
 check unpaired train cyclegan --data photos --size 16 $small --pool 2 --steps 3 --out c
 check back "$gan" translate c/model.safetensors odd.ppm o.png --direction ba --resize 20x12
+
+# Networks trained in PyTorch
+check "translate by a .pth" "$gan" translate "$weights/resnet.pth" odd.ppm o.ppm
+check "its size" bytes o.ppm 2344
+check "sample from a .pth" "$gan" sample "$weights/dcgan.pth" --out s.png --n 2
+check "info of a .pth" "$gan" info "$weights/unet.pth"
+says "net=unet ngf=2"
+refused "a discriminator" "found a discriminator" \
+    "$gan" sample "$weights/discriminator.pth" --out s.png
+refused "two generators" "--prefix \"G_A.\"" "$gan" translate "$weights/pair.pth" odd.ppm o.ppm
+check "take one out" "$gan" convert "$weights/pair.pth" one.safetensors --prefix G_B.
+check "and run it" "$gan" translate one.safetensors grey.pgm o.pgm
+check "a generator for PyTorch" "$gan" convert q/model.safetensors g.safetensors --prefix generator.
+check "its own translation" "$gan" translate q/model.safetensors odd.ppm o.ppm
+check "comes back" "$gan" translate g.safetensors odd.ppm again.ppm
+check "and does the same" cmp o.ppm again.ppm
+refused "no checkpoint" "safetensors file expected" "$gan" convert odd.ppm g.safetensors
+refused "no such tensors" "no tensors whose names" \
+    "$gan" convert "$weights/unet.pth" g.safetensors --prefix netG.
+
 refused "single images" "single images" "$gan" train dcgan --derive grey --out e
 refused "no such pairing" "--pairs: sides" "$gan" train pix2pix --pairs some --out e
 refused "no such option" "unknown option --nfg" "$gan" train dcgan --nfg 3
