@@ -65,8 +65,8 @@ fuzz: ## one minute of each fuzz target (needs clang with libFuzzer)
 bench: $(BUILD)/bench ## time the kernels and the training steps
 	$(BUILD)/bench
 
-bench-peers: bench ## the same steps in PyTorch, for comparison (needs python3 with torch)
-	$(PYTHON) bench/peers/steps.py
+bench-peers: $(BUILD)/bench ## steps, generators and layers in turn with PyTorch (needs python3 with torch); ARGS="--threads 2"
+	$(PYTHON) bench/peers/compare.py --bench $(BUILD)/bench $(ARGS)
 
 # MNIST and, for the scale, Fashion-MNIST as published: folders of compressed IDX files.
 MNIST   ?= ../shared/data/mnist

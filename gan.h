@@ -4093,7 +4093,8 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  * are added in order. Splits follow from m, n and k alone.
  *
  * Few rows: packing b would cost as much as the product. It is read where it lies if its columns
- * are neighbours in memory, or multiplied by dot products if its rows are. Few columns: the same
+ * are neighbours in memory (a large matrix that is read once in longer rows, fewer at a time), or
+ * multiplied by dot products if its rows are. Few columns: the same
  * with a and b exchanged.
  *
  * Holds:  offsets, blocking, scratch, the product.
@@ -4133,6 +4134,7 @@ typedef struct gani_product {
 enum {
     GANI_GEMM_TILES,  /* packed panels */
     GANI_GEMM_DIRECT, /* read where it lies */
+    GANI_GEMM_LONG,   /* read where it lies, in long rows */
     GANI_GEMM_DOTS    /* read where it lies, k in order, by dot products */
 };
 
@@ -4168,6 +4170,9 @@ enum {
     GANI_GEMM_NC = 480,           /* most columns of a block: with kc, most of the second cache */
     GANI_GEMM_KC = 384,         /* most of k at a time: a panel of a fits half of the first cache */
     GANI_GEMM_KC_DOTS = 1024,   /* the same for dot products: a few columns of b fit half of it */
+    GANI_GEMM_LONG_LEAST = 1 << 21, /* so many elements of b come from memory: read it in few but */
+    GANI_GEMM_LONG_KC = 16,         /* long rows at a time, which the processor fetches ahead */
+    GANI_GEMM_LONG_NC = 4096,
     GANI_GEMM_DOTS_MIN = 32,    /* shorter dot products would only be horizontal sums */
     GANI_GEMM_DOTS_ROWS = 64,   /* so many rows are multiplied by dot products if b suits */
     GANI_GEMM_FEW = 16,         /* so many rows are few */
@@ -4275,6 +4280,11 @@ static int gani_axis_is_unit(const gani_axis *axis, int count) {
     return 1;
 }
 
+/* 1 if all indices are equally far apart. */
+static int gani_axis_is_plain(const gani_axis *axis) {
+    return axis->level[1].count == 1 && axis->level[2].count == 1;
+}
+
 /* Makes few columns few rows, so that "few" always means rows, and returns how b is to be read. */
 static int gani_product_orient(gani_product *s) {
     const int most = gani_axis_is_unit(&s->a.col, s->k) ? GANI_GEMM_DOTS_ROWS : GANI_GEMM_FEW;
@@ -4285,16 +4295,20 @@ static int gani_product_orient(gani_product *s) {
         gani_axis_is_unit(&s->b.row, s->k)) {
         return GANI_GEMM_DOTS;
     }
-    const int direct =
-        s->m <= GANI_GEMM_DIRECT_ROWS && gani_axis_is_unit(&s->b.col, GANI_GEMM_DIRECT_UNIT);
-    return direct ? GANI_GEMM_DIRECT : GANI_GEMM_TILES;
+    if (s->m > GANI_GEMM_DIRECT_ROWS || !gani_axis_is_unit(&s->b.col, GANI_GEMM_DIRECT_UNIT)) {
+        return GANI_GEMM_TILES;
+    }
+    const int large = s->m_all <= GANI_GEMM_DIRECT_ROWS &&
+                      (int64_t)s->k * s->n_all >= GANI_GEMM_LONG_LEAST;
+    return large && gani_axis_is_plain(&s->b.row) ? GANI_GEMM_LONG : GANI_GEMM_DIRECT;
 }
 
 /* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be
  * worth it. */
 static void gani_cut_blocks(gani_cut *cut, int threads, int m, int n) {
     const int wanted = threads > 1 ? 4 * threads : 1, min_m = 64, min_n = 96;
-    int most_m = m, most_n = n < GANI_GEMM_NC ? n : GANI_GEMM_NC;
+    const int most = cut->mode == GANI_GEMM_LONG ? GANI_GEMM_LONG_NC : GANI_GEMM_NC;
+    int most_m = m, most_n = n < most ? n : most;
     for (;;) {
         cut->mc = gani_piece(m, most_m, cut->panel.rows);
         cut->nc = gani_piece(n, most_n, cut->panel.cols);
@@ -4322,7 +4336,9 @@ static void gani_cut_k(gani_cut *cut, int m, int n, int k) {
         splits = splits < k / GANI_GEMM_MIN_SPLIT ? splits : k / GANI_GEMM_MIN_SPLIT;
     }
     const int split = gani_ceil_div(k > 0 ? k : 1, splits);
-    cut->kc = gani_piece(split, cut->mode == GANI_GEMM_DOTS ? GANI_GEMM_KC_DOTS : GANI_GEMM_KC, 16);
+    static const int most[] = {GANI_GEMM_KC, GANI_GEMM_KC, GANI_GEMM_LONG_KC,
+                               GANI_GEMM_KC_DOTS}; /* by mode */
+    cut->kc = gani_piece(split, most[cut->mode], 16);
     cut->k_split = gani_ceil_div(split, cut->kc) * cut->kc;
     cut->splits = gani_ceil_div(k > 0 ? k : 1, cut->k_split);
 }
@@ -4560,7 +4576,7 @@ static int gani_block_place_panel(const gani_product_job *job, const gani_slot *
     const int lanes = block->n - j < cols ? block->n - j : cols;
     const ptrdiff_t *lane = slot->b_lane + j;
     const float *packed = slot->b + (ptrdiff_t)j * block->k;
-    const int direct = job->cut.mode == GANI_GEMM_DIRECT && lanes % width == 0 &&
+    const int direct = job->cut.mode != GANI_GEMM_TILES && lanes % width == 0 &&
                        gani_neighbours_by(lane, lanes, width);
     slot->steps[j / cols] = direct ? slot->b_step : slot->panel_step;
     for (int v = 0; v < lanes; v += width) {
@@ -4731,7 +4747,7 @@ static gani_operand gani_operand_plain(const float *base, ptrdiff_t row, ptrdiff
 /* Scratch for any strides: the most that either role of a and b and any way to read b need. */
 static size_t gani_gemm_workspace(gan_context *ctx, int m, int n, int k) {
     size_t most = 0;
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 8; i++) {
         gani_product s;
         memset(&s, 0, sizeof s);
         s.m = s.m_all = i % 2 ? n : m;
@@ -5187,7 +5203,8 @@ static void gani_pass_windows(gani_pass *pass, const gani_stage *stage, const ga
     t.images = p->n / (t.rows * t.width);
     t.wq = stage->wq;
     const int64_t places = ((int64_t)t.rows - 1) * t.wq + t.width;
-    const int worth = t.width % GANI_THIN_UNIT ? 4 * t.width >= 3 * t.wq : 32 * t.width >= 31 * t.wq;
+    const int ragged = t.width % GANI_THIN_UNIT != 0;
+    const int worth = ragged ? 4 * t.width >= 3 * t.wq : 32 * t.width >= 31 * t.wq;
     if (p->m > GANI_GEMM_DIRECT_ROWS || places < GANI_THIN_LEAST || !worth ||
         places * t.images > INT_MAX / 2) {
         gani_pass_product(pass, p);
@@ -5693,10 +5710,10 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
  *     input grad    dx = B  (sum over output channels      Y W) Bt, added where tiles overlap
  *     weight grad   dw = Gt (sum over tiles                X Y) G
  *
- * Products for each direct one, with m = 4 outputs but for the last: 25/64 for 4x4 kernels of stride
- * 2 (2 taps); 36/144 for 3x3 of stride 1 (3 taps); 81/144 for 3x3 of stride 2, whose odd phases have
- * 2 taps of which the second is 0, and then need no products at infinity; 36/144 for 4x4 of stride
- * 1 (4 taps, m = 3).
+ * Products for each direct one, with m = 4 outputs but for the last: 25/64 for 4x4 kernels of
+ * stride 2 (2 taps); 36/144 for 3x3 of stride 1 (3 taps); 81/144 for 3x3 of stride 2, whose odd
+ * phases have 2 taps of which the second is 0, and then need no products at infinity; 36/144 for
+ * 4x4 of stride 1 (4 taps, m = 3).
  *
  * A line is a row of tiles of one image. Some lines at a time are transformed to points,
  *
@@ -5738,7 +5755,7 @@ typedef struct gani_wino_row {
 } gani_wino_row;
 
 static const gani_wino_row gani_wino_rows[] = {
-    {4, 2, 2, 4, 16},
+    {4, 2, 2, 4, 4},
     {3, 2, 2, 4, 16}, /* as 4x4 whose last row and column are 0 */
     {3, 1, 3, 4, 4},
     {4, 1, 4, 3, 4},

@@ -5,14 +5,20 @@
  *     --isa NAME      instruction set [best of this processor]
  *     --threads N     [1]
  *     --filter TEXT   only cases whose name contains it
+ *     --exact NAME    only that case, and the limits that it needs
+ *     --list 1        print the names of the cases, and no more
  *     --ms N          measure a case for about so long [300]
  *
- * First the limits: multiply-adds a second from registers, for each instruction set, and memory bandwidth (triad). Then one
- * line per case, `name threads median_ms gflops percent_of_peak`, peak being that of the chosen instruction set times the
- * threads. One thread is timed by its processor time, several by the clock on the wall.
+ * First the limit: multiply-adds a second from registers, for each instruction set; before the first case that is limited by
+ * memory, its bandwidth (triad). One line per case, `name threads median_ms shortest_ms rate percent`. Names begin with the class of the case.
  *
- * Operations are counted directly, 2 per multiplication of a weight with a pixel, padding included, so convolutions
- * by fewer multiplications can exceed the peak; with GAN_CONV=direct in the environment there are none.
+ * Rate and percent are of arithmetic: GFLOP/s, of the peak of the chosen instruction set times the threads. Operations are
+ * counted directly, 2 per multiplication of a weight with a pixel, padding included, so convolutions by fewer
+ * multiplications can exceed the peak; with GAN_CONV=direct in the environment there are none. For the classes tiny, norm
+ * and adam they are of memory: GB/s that must be read or written, of the triad of one thread.
+ *
+ * One thread is timed by its processor time, several by the clock on the wall. bench/peers/compare.py runs steps, generators
+ * and layers in turn with PyTorch.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200112L
@@ -23,10 +29,10 @@
 #include <time.h>
 
 static struct {
-    const char *isa, *filter;
-    int threads;
+    const char *isa, *filter, *exact;
+    int threads, list;
     double seconds;
-    double peak_gflops;
+    double peak_gflops, triad;
     gan_context *ctx;
 } bench;
 
@@ -39,6 +45,19 @@ static double now(void) {
 static int compare_doubles(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
     return x < y ? -1 : x > y;
+}
+
+static float *array(size_t count) {
+    float *x = (float *)malloc(count * sizeof *x);
+    if (!x) {
+        fprintf(stderr, "bench: out of memory\n");
+        exit(1);
+    }
+    gan_random_uniform(1, count, 0, x, count);
+    for (size_t i = 0; i < count; i++) {
+        x[i] -= 0.5f;
+    }
+    return x;
 }
 
 /* Median seconds of run(arg) over bench.seconds, at least 5 runs; *best is the shortest. */
@@ -59,31 +78,66 @@ static double measure(void (*run)(void *arg), void *arg, double *best) {
     return times[count / 2];
 }
 
-/* One line. multiply_adds of one run. */
-static void report(const char *name, double multiply_adds, void (*run)(void *arg), void *arg) {
+/* One line: `work` of one run in thousand millions, and how many of them a second are possible. */
+static void report_rate(const char *name, double work, double possible, void (*run)(void *arg),
+                        void *arg) {
     double best;
-    const double seconds = measure(run, arg, &best);
-    const double gflops = 2e-9 * multiply_adds / seconds;
+    const double seconds = measure(run, arg, &best), rate = work / seconds;
     printf("%-60s %d %10.3f %10.3f %8.1f %6.1f\n", name, bench.threads, 1e3 * seconds, 1e3 * best,
-           gflops, 100.0 * gflops / bench.peak_gflops);
+           rate, 100.0 * rate / possible);
     fflush(stdout);
 }
 
-static int selected(const char *name) {
-    return !bench.filter || strstr(name, bench.filter) != NULL;
+static void report(const char *name, double multiply_adds, void (*run)(void *arg), void *arg) {
+    report_rate(name, 2e-9 * multiply_adds, bench.peak_gflops, run, arg);
 }
 
-static float *array(size_t count) {
-    float *x = (float *)malloc(count * sizeof *x);
-    if (!x) {
-        fprintf(stderr, "bench: out of memory\n");
-        exit(1);
+enum { TRIAD_COUNT = 16 << 20 };
+
+static void run_triad(void *arg) {
+    float *const *x = (float *const *)arg;
+    float *GANI_RESTRICT a = x[0];
+    const float *GANI_RESTRICT b = x[1], *GANI_RESTRICT c = x[2];
+    for (int i = 0; i < TRIAD_COUNT; i++) {
+        a[i] = b[i] + 3.0f * c[i];
     }
-    gan_random_uniform(1, count, 0, x, count);
-    for (size_t i = 0; i < count; i++) {
-        x[i] -= 0.5f;
+}
+
+/* a = b + s*c over 192 MiB: three streams counted, as the STREAM benchmark does. */
+static void measure_triad(void) {
+    float *x[3];
+    double best;
+    for (int i = 0; i < 3; i++) {
+        x[i] = array(TRIAD_COUNT);
     }
-    return x;
+    measure(run_triad, x, &best);
+    bench.triad = 1e-9 * 3.0 * TRIAD_COUNT * sizeof(float) / best;
+    printf("# triad         %8.1f GB/s a thread\n", bench.triad);
+    for (int i = 0; i < 3; i++) {
+        free(x[i]);
+    }
+}
+
+static void report_bytes(const char *name, double bytes, void (*run)(void *arg), void *arg) {
+    if (bench.triad == 0.0) {
+        measure_triad();
+    }
+    report_rate(name, 1e-9 * bytes, bench.triad, run, arg);
+}
+
+static void fail(const char *name) {
+    fprintf(stderr, "bench: %s: %s\n", name, gan_context_error(bench.ctx));
+    exit(1);
+}
+
+/* 1 if the case is to be run. */
+static int selected(const char *name) {
+    const int yes = (!bench.filter || strstr(name, bench.filter)) &&
+                    (!bench.exact || strcmp(name, bench.exact) == 0);
+    if (yes && bench.list) {
+        printf("%s\n", name);
+    }
+    return yes && !bench.list;
 }
 
 /* --- limits of the machine ------------------------------------------------------ */
@@ -160,7 +214,8 @@ static const peak_row peaks[] = {
 
 static void measure_peaks(void) {
     for (size_t i = 0; i < sizeof peaks / sizeof peaks[0]; i++) {
-        if (gan_isa_available(peaks[i].isa)) {
+        if (gan_isa_available(peaks[i].isa) &&
+            (!bench.exact || strcmp(peaks[i].isa, bench.isa) == 0)) {
             double best;
             measure(peaks[i].run, NULL, &best);
             const double gflops = 2e-9 * PEAK_ROUNDS * PEAK_CHAINS * peaks[i].width / best;
@@ -172,43 +227,23 @@ static void measure_peaks(void) {
     }
 }
 
-enum { TRIAD_COUNT = 16 << 20 };
-
-static void run_triad(void *arg) {
-    float *const *x = (float *const *)arg;
-    float *GANI_RESTRICT a = x[0];
-    const float *GANI_RESTRICT b = x[1], *GANI_RESTRICT c = x[2];
-    for (int i = 0; i < TRIAD_COUNT; i++) {
-        a[i] = b[i] + 3.0f * c[i];
-    }
-}
-
-/* a = b + s*c over 192 MiB: three streams counted, as the STREAM benchmark does. */
-static void measure_triad(void) {
-    float *x[3];
-    double best;
-    for (int i = 0; i < 3; i++) {
-        x[i] = array(TRIAD_COUNT);
-    }
-    measure(run_triad, x, &best);
-    printf("# triad         %8.1f GB/s a thread\n",
-           1e-9 * 3.0 * TRIAD_COUNT * sizeof(float) / best);
-    for (int i = 0; i < 3; i++) {
-        free(x[i]);
-    }
-}
-
 /* --- matrix products -------------------------------------------------------------- */
 
+/* c[m,n] = a * b; transposed: a is [k,m], b is [n,k]. Dense layers: forward, input grad, weight grad of the networks of
+ * GAN and CGAN at batch 64, and LSTM cells of DRAW. */
 typedef struct gemm_row {
-    int m, n, k, transpose_b;
+    int m, n, k, transpose_b, transpose_a;
 } gemm_row;
 
 static const gemm_row gemm_rows[] = {
-    {512, 512, 512, 0},   {1024, 1024, 1024, 0}, {2048, 2048, 2048, 0}, {1024, 1024, 1024, 1},
-    {64, 16384, 48, 0},   {128, 16384, 1024, 0}, {256, 4096, 2048, 0},  {512, 1024, 4096, 0},
-    {64, 65536, 1024, 0}, {64, 1024, 784, 1},    {128, 256, 1024, 1},   {1, 1024, 1024, 1},
-    {1, 1024, 1024, 0},   {16, 4096, 4096, 1},   {16, 4096, 4096, 0},
+    {512, 512, 512, 0, 0},    {1024, 1024, 1024, 0, 0}, {2048, 2048, 2048, 0, 0},
+    {1024, 1024, 1024, 1, 0}, {64, 16384, 48, 0, 0},    {128, 16384, 1024, 0, 0},
+    {256, 4096, 2048, 0, 0},  {512, 1024, 4096, 0, 0},  {64, 65536, 1024, 0, 0},
+    {64, 1024, 512, 1, 0},    {64, 512, 1024, 0, 0},    {1024, 512, 64, 0, 1},
+    {64, 784, 1024, 1, 0},    {64, 1024, 784, 0, 0},    {784, 1024, 64, 0, 1},
+    {128, 256, 1024, 1, 0},   {64, 1024, 562, 1, 0},    {64, 562, 1024, 0, 0},
+    {1024, 562, 64, 0, 1},    {1, 1024, 1024, 1, 0},    {1, 1024, 1024, 0, 0},
+    {16, 4096, 4096, 1, 0},   {16, 4096, 4096, 0, 0},
 };
 
 static void run_gemm(void *arg) {
@@ -221,8 +256,8 @@ static void bench_gemm(void) {
     for (size_t i = 0; i < sizeof gemm_rows / sizeof gemm_rows[0]; i++) {
         const gemm_row *r = &gemm_rows[i];
         char name[96];
-        snprintf(name, sizeof name, "gemm_%dx%dx%d%s", r->m, r->n, r->k,
-                 r->transpose_b ? "_bt" : "");
+        snprintf(name, sizeof name, "gemm_%dx%dx%d%s%s", r->m, r->n, r->k,
+                 r->transpose_a ? "_at" : "", r->transpose_b ? "_bt" : "");
         if (!selected(name)) {
             continue;
         }
@@ -234,8 +269,8 @@ static void bench_gemm(void) {
         g.n = r->n;
         g.k = r->k;
         g.a = a;
-        g.a_row = r->k;
-        g.a_col = 1;
+        g.a_row = r->transpose_a ? 1 : r->k;
+        g.a_col = r->transpose_a ? r->m : 1;
         g.b = b;
         g.b_row = r->transpose_b ? 1 : r->n;
         g.b_col = r->transpose_b ? r->k : 1;
@@ -307,17 +342,24 @@ typedef struct conv_run {
     gani_conv s;
     int direction;
     float *x, *w, *y;
+    size_t weights; /* floats of w */
+    int copies,
+        at; /* of w, one after the other, so that the last cache does not keep them; the next */
 } conv_run;
 
+enum { TINY_BYTES = 128 << 20 };
+
 static void run_conv(void *arg) {
-    const conv_run *r = (const conv_run *)arg;
+    conv_run *r = (conv_run *)arg;
+    float *w = r->w + r->weights * (size_t)r->at;
+    r->at = (r->at + 1) % r->copies;
     gani_act none;
     none.kind = GAN_ACT_NONE;
     none.slope = 0.0f;
     const gan_status status =
-        r->direction == 0   ? gani_conv_forward(bench.ctx, &r->s, r->x, r->w, NULL, none, r->y)
-        : r->direction == 1 ? gani_conv_input_grad(bench.ctx, &r->s, r->y, r->w, NULL, none, r->x)
-                            : gani_conv_weight_grad(bench.ctx, &r->s, r->x, r->y, r->w);
+        r->direction == 0   ? gani_conv_forward(bench.ctx, &r->s, r->x, w, NULL, none, r->y)
+        : r->direction == 1 ? gani_conv_input_grad(bench.ctx, &r->s, r->y, w, NULL, none, r->x)
+                            : gani_conv_weight_grad(bench.ctx, &r->s, r->x, r->y, w);
     if (status != GAN_OK) {
         exit(1);
     }
@@ -351,6 +393,10 @@ static void bench_conv(void) {
         const gani_conv *s = &run.s;
         const double sum = (double)s->c * s->kh * s->kw,
                      multiply_adds = sum * s->n * s->o * s->oh * s->ow;
+        const int tiny = strcmp(r->group, "tiny") == 0;
+        run.weights = (size_t)s->o * (size_t)s->c * (size_t)s->kh * (size_t)s->kw;
+        run.copies = tiny ? 1 + (int)(TINY_BYTES / (run.weights * sizeof(float))) : 1;
+        run.at = 0;
         run.x = run.w = run.y = NULL;
         for (run.direction = 0; run.direction < 3; run.direction++) {
             char name[96];
@@ -362,10 +408,14 @@ static void bench_conv(void) {
             }
             if (!run.x) {
                 run.x = array((size_t)s->n * (size_t)s->c * (size_t)s->h * (size_t)s->w);
-                run.w = array((size_t)s->o * (size_t)s->c * (size_t)s->kh * (size_t)s->kw);
+                run.w = array(run.weights * (size_t)run.copies);
                 run.y = array((size_t)s->n * (size_t)s->o * (size_t)s->oh * (size_t)s->ow);
             }
-            report(name, multiply_adds, run_conv, &run);
+            if (tiny) {
+                report_bytes(name, 4.0 * (double)run.weights, run_conv, &run);
+            } else {
+                report(name, multiply_adds, run_conv, &run);
+            }
         }
         free(run.x);
         free(run.w);
@@ -373,53 +423,207 @@ static void bench_conv(void) {
     }
 }
 
-/* --- training steps ------------------------------------------------------------- */
+/* --- norms, optimisers -------------------------------------------------------------- */
 
-typedef struct step_row {
-    const char *system;
-    int size, channels;
-} step_row;
+/* A norm with its activation behind it. */
+typedef struct norm_row {
+    const char *name;
+    gan_norm_kind kind;
+    int n, c, size;
+} norm_row;
 
-static const step_row step_rows[] = {{"gan", 28, 1}, {"dcgan", 64, 3}};
+static const norm_row norm_rows[] = {
+    {"batch", GAN_NORM_BATCH, 64, 64, 64},
+    {"batch", GAN_NORM_BATCH, 64, 256, 16},
+    {"instance", GAN_NORM_INSTANCE, 1, 64, 256},
+    {"instance", GAN_NORM_INSTANCE, 1, 256, 64},
+};
 
-static void run_step(void *arg) {
-    if (gan_model_step((gan_model *)arg) != GAN_OK) {
-        fprintf(stderr, "bench: %s\n", gan_context_error(bench.ctx));
-        exit(1);
+static void run_program(void *arg) {
+    if (gan_program_run((gan_program *)arg) != GAN_OK) {
+        fail("program");
     }
 }
 
-/* Whole steps, updates included, on noise in place of images; names as in bench/peers/steps.py. */
+/* Forward: x is read and y written once. Backward: dy, x and dx once (as if all else were in cache). */
+static void bench_norm(const norm_row *r, int backward) {
+    char name[96];
+    gan_params *params = NULL;
+    gan_graph *g = NULL;
+    gan_program *program = NULL;
+    gan_tensor x, y, out;
+    snprintf(name, sizeof name, "norm_%s_%dx%dx%dx%d_%s", r->name, r->n, r->c, r->size, r->size,
+             backward ? "both" : "forward");
+    if (!selected(name)) {
+        return;
+    }
+    if (gan_params_create(&params, bench.ctx, 1) != GAN_OK ||
+        gan_graph_create(&g, bench.ctx, params) != GAN_OK) {
+        fail(name);
+    }
+    x = gan_input(g, "x", gan_shape4(r->n, r->c, r->size, r->size));
+    y = gan_normalize(g, x, gan_moments(g, x, r->kind), gan_constant(g, gan_shape1(r->c), 1.5f),
+                      gan_constant(g, gan_shape1(r->c), 0.5f), r->kind, 1e-5f);
+    out = y = gan_activate(g, y, GAN_ACT_LEAKY_RELU, 0.2f);
+    const size_t count = gan_shape_count(gan_tensor_shape(g, x));
+    if (backward) { /* dy is an input too */
+        gan_tensor dy = gan_input(g, "dy", gan_tensor_shape(g, x));
+        gan_grad(g, gan_sum(g, gan_mul(g, y, dy), 15u), &x, 1, &out);
+        gan_random_normal(1, 1, 0, gan_input_data(g, dy), count);
+    }
+    if (gan_program_create(&program, g, name, &out, 1) != GAN_OK) {
+        fail(name);
+    }
+    gan_random_normal(1, 0, 0, gan_input_data(g, x), count);
+    report_bytes(name, (backward ? 5.0 : 2.0) * 4.0 * (double)count, run_program, program);
+    gan_program_destroy(program);
+    gan_graph_destroy(g);
+    gan_params_destroy(params);
+}
+
+typedef struct adam_run {
+    float *x[4]; /* weights, gradient, two states */
+    size_t count;
+} adam_run;
+
+static void run_adam(void *arg) {
+    static const float k[8] = {0.0f, 1e-4f, 0.5f, 0.5f, 0.999f, 0.001f, 1.0f, 1e-8f};
+    adam_run *r = (adam_run *)arg;
+    bench.ctx->kernels->optimise(GANI_OPTIMISE_ADAM, r->x[0], r->x[1], r->x[2], r->x[3], k,
+                                 r->count);
+}
+
+static void bench_memory(void) {
+    for (size_t i = 0; i < sizeof norm_rows / sizeof norm_rows[0]; i++) {
+        bench_norm(&norm_rows[i], 0);
+        bench_norm(&norm_rows[i], 1);
+    }
+    adam_run adam;
+    adam.count = (size_t)16 << 20;
+    if (!selected("adam_16M")) {
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        adam.x[i] = array(adam.count);
+        for (size_t j = 0; j < adam.count; j++) {
+            adam.x[i][j] += 0.5f; /* variances are not negative */
+        }
+    }
+    report_bytes("adam_16M", 7.0 * 4.0 * (double)adam.count, run_adam, &adam);
+    for (int i = 0; i < 4; i++) {
+        free(adam.x[i]);
+    }
+}
+
+/* --- training steps, generators ------------------------------------------------------- */
+
+/* A system's training step, or (generator) its generator alone with one image. Names are those of bench/peers/compare.py.
+ * To bench another system add its row. */
+typedef struct step_row {
+    const char *system, *options;
+    int size, channels;
+    int steps; /* that are one case: where the generator learns in every fifth only */
+    int generator;
+} step_row;
+
+static const step_row step_rows[] = {
+    {"gan", NULL, 28, 1, 1, 0},           {"cgan", NULL, 28, 1, 1, 0},
+    {"wgan", "network=mlp", 28, 1, 5, 0}, {"dcgan", NULL, 64, 3, 1, 0},
+    {"lsgan", NULL, 64, 3, 1, 0},         {"wgan-gp", NULL, 64, 3, 5, 0},
+    {"acgan", NULL, 32, 1, 1, 0},         {"infogan", NULL, 28, 1, 1, 0},
+    {"draw", NULL, 28, 1, 1, 0},          {"context-encoder", NULL, 128, 3, 1, 0},
+    {"cogan", NULL, 32, 1, 1, 0},         {"pix2pix", NULL, 256, 3, 1, 0},
+    {"cyclegan", NULL, 256, 3, 1, 0},     {"dualgan", NULL, 256, 3, 1, 0},
+    {"discogan", NULL, 64, 3, 1, 0},      {"pix2pixhd", NULL, 256, 3, 1, 0},
+    {"dcgan", NULL, 64, 3, 1, 1},         {"pix2pix", NULL, 256, 3, 1, 1},
+    {"cyclegan", NULL, 256, 3, 1, 1},
+};
+
+typedef struct step_run {
+    const step_row *row;
+    gan_model *model;
+    float *in, *out;
+} step_run;
+
+static void run_step(void *arg) {
+    const step_run *r = (const step_run *)arg;
+    gan_status status = GAN_OK;
+    if (r->row->generator) {
+        status = r->in ? gan_model_translate(r->model, r->in, 1, r->row->size, r->row->size, NULL,
+                                             r->out)
+                       : gan_model_sample(r->model, r->out, 1, NULL, 1);
+    }
+    for (int i = 0; i < r->row->steps && !r->row->generator && status == GAN_OK; i++) {
+        status = gan_model_step(r->model);
+    }
+    if (status != GAN_OK) {
+        fail(r->row->system);
+    }
+}
+
+/* Inputs of a training step: drawn digits, pairs of them with their negatives. */
+static void fill(gan_model *model, const gan_model_info *info) {
+    gan_dataset_desc desc = gan_model_dataset_desc(model);
+    gan_dataset *data = NULL;
+    if (desc.pairing != GAN_PAIRING_NONE) {
+        desc.pairing = info->system->paired ? GAN_PAIRING_DERIVED : GAN_PAIRING_HALVES;
+        desc.derive = GAN_DERIVE_NEGATIVE;
+    }
+    if (gan_dataset_open(&data, bench.ctx, "digits", &desc) != GAN_OK ||
+        gan_model_fill(model, data) != GAN_OK) {
+        fail(info->system->name);
+    }
+    gan_dataset_close(data);
+}
+
+static void bench_step(const step_row *row) {
+    gan_model_desc desc = gan_model_defaults(row->system);
+    gan_model_info info;
+    char name[96];
+    step_run run;
+    desc.height = desc.width = row->size;
+    desc.channels = row->channels;
+    desc.options = row->options;
+    desc.disable_training = row->generator;
+    snprintf(name, sizeof name, "%s_%s_%dx%d_b%d", row->generator ? "generator" : "step",
+             row->system, row->size, row->size, row->generator ? 1 : desc.batch);
+    if (!gan_system_find(row->system) || !selected(name)) {
+        return;
+    }
+    run.row = row;
+    run.model = NULL;
+    run.in = NULL;
+    if (gan_model_create(&run.model, bench.ctx, &desc) != GAN_OK ||
+        gan_model_get_info(run.model, &info) != GAN_OK) {
+        fail(name);
+    }
+    const size_t pixels = (size_t)row->size * (size_t)row->size;
+    run.out = array(8 * pixels);
+    if (!row->generator) {
+        fill(run.model, &info);
+    } else if (info.translate_in) {
+        run.in = array(pixels * (size_t)info.translate_in);
+    }
+    report(name,
+           !row->generator ? info.train_multiply_adds * row->steps
+           : run.in        ? info.translate_multiply_adds
+                           : info.sample_multiply_adds,
+           run_step, &run);
+    free(run.in);
+    free(run.out);
+    gan_model_destroy(run.model);
+}
+
 static void bench_steps(void) {
     for (size_t i = 0; i < sizeof step_rows / sizeof step_rows[0]; i++) {
-        const step_row *r = &step_rows[i];
-        gan_model_desc desc = gan_model_defaults(r->system);
-        gan_model *model = NULL;
-        gan_model_info info;
-        char name[96];
-        size_t count = 0;
-        desc.height = desc.width = r->size;
-        desc.channels = r->channels;
-        snprintf(name, sizeof name, "step_%s_%dx%d_b%d", r->system, r->size, r->size, desc.batch);
-        if (!selected(name)) {
-            continue;
-        }
-        if (gan_model_create(&model, bench.ctx, &desc) != GAN_OK ||
-            gan_model_fill(model, NULL) != GAN_OK || gan_model_get_info(model, &info) != GAN_OK) {
-            fprintf(stderr, "bench: %s\n", gan_context_error(bench.ctx));
-            exit(1);
-        }
-        float *real = gan_model_feed(model, "real", &count);
-        gan_random_uniform(1, 1, 0, real, count);
-        report(name, info.train_multiply_adds, run_step, model);
-        gan_model_destroy(model);
+        bench_step(&step_rows[i]);
     }
 }
 
 /* --- all ---------------------------------------------------------------------- */
 
 /* Groups of cases, in the order in which they run; each skips what is not selected. */
-static void (*const groups[])(void) = {bench_gemm, bench_conv, bench_steps};
+static void (*const groups[])(void) = {bench_gemm, bench_conv, bench_memory, bench_steps};
 
 static int parse(int argc, char **argv) {
     bench.threads = 1;
@@ -430,14 +634,20 @@ static int parse(int argc, char **argv) {
             bench.isa = value;
         } else if (value && strcmp(argv[i], "--filter") == 0) {
             bench.filter = value;
+        } else if (value && strcmp(argv[i], "--exact") == 0) {
+            bench.exact = value;
+        } else if (value && strcmp(argv[i], "--list") == 0) {
+            bench.list = atoi(value);
         } else if (value && strcmp(argv[i], "--threads") == 0 && atoi(value) > 0) {
             bench.threads = atoi(value);
         } else if (value && strcmp(argv[i], "--ms") == 0 && atoi(value) > 0) {
             bench.seconds = 1e-3 * atoi(value);
         } else {
-            fprintf(stderr,
-                    "bench: cannot use %s; options: --isa NAME --threads N --filter TEXT --ms N\n",
-                    argv[i]);
+            fprintf(
+                stderr,
+                "bench: cannot use %s; options: --isa NAME --threads N --filter TEXT --exact NAME "
+                "--list 1 --ms N\n",
+                argv[i]);
             return 0;
         }
     }
@@ -459,10 +669,11 @@ int main(int argc, char **argv) {
     }
     bench.isa = gan_context_isa(bench.ctx);
     bench.threads = gan_context_threads(bench.ctx);
-    measure_peaks();
-    measure_triad();
-    printf("# %s, %d thread%s\n# name threads median_ms gflops percent_of_peak\n", bench.isa,
-           bench.threads, bench.threads > 1 ? "s" : "");
+    if (!bench.list) {
+        measure_peaks();
+        printf("# %s, %d thread%s\n# name threads median_ms shortest_ms rate percent\n", bench.isa,
+               bench.threads, bench.threads > 1 ? "s" : "");
+    }
     for (size_t i = 0; i < sizeof groups / sizeof groups[0]; i++) {
         groups[i]();
     }

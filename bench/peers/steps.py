@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The training steps of gan.h in PyTorch, to compare speed (main) and values (tests/fixtures.py).
+"""The training steps of gan.h in PyTorch, to compare speed (compare.py) and values (tests/fixtures.py).
 
     steps.py [--threads N] [--repeat N]
 
