@@ -22080,8 +22080,8 @@ static gani_score_loss *gani_pix2pixhd_goal(const gani_recipe *recipe) {
     return gani_option(recipe, "loss") == 1.0 ? gan_loss_bce : gan_loss_least_squares;
 }
 
-/* Weights from the file that the model's descriptor names: one of VGG-19, or a checkpoint of a model
- * that has them. */
+/* Weights from the file that the model's descriptor names: one of VGG-19, or a checkpoint with
+ * them. */
 static gan_status gani_pix2pixhd_load_vgg(const gani_recipe *recipe) {
     const gan_model *model = recipe->model;
     gan_checkpoint *file = NULL;

@@ -532,7 +532,7 @@ static double difference(const float *a, const float *b, size_t count) {
     return sum / (double)count;
 }
 
-/* Styles come from the clusters of the class: other ones for another seed, and the one asked for. */
+/* Styles come from the clusters of the class: others for another seed, or the one asked for. */
 static void styles_are_drawn(void) {
     enum { H = 10, W = 13, OUT = 3 * H * W };
     float in[2 * H * W], y[4][OUT];
