@@ -10938,49 +10938,77 @@ static gan_status gani_check_unwritten(gan_graph *graph, int id, const int *writ
     return GAN_OK;
 }
 
-/* 1 if x is a' b of two matrices, what a linear layer gives as gradient of its weights. */
-static int gani_is_outer(const gan_graph *graph, gan_tensor x) {
+/* What x is joined of along the axis, or x itself; returns how many, writes them if out is given. */
+static int gani_joined(const gan_graph *graph, gan_tensor x, int axis, gan_tensor *out) {
     const gani_node *node = gani_tensor_node(graph, x);
-    return node->op == GANI_OP_MATMUL && node->shape.rank == 2 && node->attr.i[0] &&
-           !node->attr.i[1];
+    const int joined = node->op == GANI_OP_CONCAT && node->attr.i[0] == axis;
+    for (int i = 0; out && i < node->source_count && joined; i++) {
+        out[i] = gani_source(graph, node, i);
+    }
+    if (out && !joined) {
+        out[0] = x;
+    }
+    return joined ? node->source_count : 1;
 }
 
-/* y below x, which may be such a pile already. */
-static gan_tensor gani_pile(gan_graph *graph, gan_tensor x, gan_tensor y) {
-    const gani_node *node = gani_tensor_node(graph, x);
-    const int count = node->op == GANI_OP_CONCAT && node->attr.i[0] == 0 ? node->source_count : 0;
+/* y behind x; either may be joined already. */
+static gan_tensor gani_join(gan_graph *graph, gan_tensor x, gan_tensor y, int axis) {
+    const int first = gani_joined(graph, x, axis, NULL), more = gani_joined(graph, y, axis, NULL);
     gan_tensor result = {0};
     gan_tensor *parts =
-        (gan_tensor *)gani_calloc(graph->ctx, (size_t)count + 2, sizeof *parts);
+        (gan_tensor *)gani_calloc(graph->ctx, (size_t)first + (size_t)more, sizeof *parts);
     if (!parts) {
         gani_stick(graph, GAN_ERR_MEMORY);
         return result;
     }
-    parts[0] = x;
-    for (int i = 0; i < count; i++) {
-        parts[i] = gani_source(graph, node, i);
-    }
-    const int used = count ? count : 1;
-    parts[used] = y;
-    result = gan_concat(graph, parts, used + 1, 0);
+    gani_joined(graph, x, axis, parts);
+    gani_joined(graph, y, axis, parts + first);
+    result = gan_concat(graph, parts, first + more, axis);
     gani_free(graph->ctx, parts);
     return result;
 }
 
-/* The sum of two gradients. a' b + c' d is one product, that of the pile of a and c and the pile of
- * b and d, which is less work where these have few rows: a layer that is used in many steps. */
-static gan_tensor gani_add_gradients(gan_graph *graph, gan_tensor sum, gan_tensor more) {
-    if (gani_is_outer(graph, sum) && gani_is_outer(graph, more)) {
-        const gan_tensor a = gani_source_of(graph, sum, 0), b = gani_source_of(graph, sum, 1),
-                         c = gani_source_of(graph, more, 0), d = gani_source_of(graph, more, 1);
-        const gan_shape shape = gan_tensor_shape(graph, more), rows = gan_tensor_shape(graph, c);
-        const double m = shape.dim[0], n = shape.dim[1];
-        if (2.0 * rows.dim[0] * (m + n) <= m * n) {
-            const gan_tensor left = gani_pile(graph, a, c), right = gani_pile(graph, b, d);
-            return gan_matmul(graph, left, right, 1, 0);
-        }
+/* a' b + c' d, gradients of a linear layer's weights in two places, is one product, that of a above
+ * c and b above d. Less work where these have few rows: a layer that is used in many steps. */
+static gan_tensor gani_add_products(gan_graph *graph, gan_tensor x, gan_tensor y) {
+    const gani_node *u = gani_tensor_node(graph, x), *v = gani_tensor_node(graph, y);
+    gan_tensor none = {0};
+    if (u->op != GANI_OP_MATMUL || v->op != GANI_OP_MATMUL || u->shape.rank != 2 || !u->attr.i[0] ||
+        u->attr.i[1] || !v->attr.i[0] || v->attr.i[1]) {
+        return none;
     }
-    return gan_add(graph, sum, more);
+    const gan_tensor a = gani_source(graph, u, 0), b = gani_source(graph, u, 1),
+                     c = gani_source(graph, v, 0), d = gani_source(graph, v, 1);
+    const double m = u->shape.dim[0], n = u->shape.dim[1], rows = gan_tensor_shape(graph, c).dim[0];
+    if (2.0 * rows * (m + n) > m * n) {
+        return none;
+    }
+    const gan_tensor above = gani_join(graph, a, c, 0), below = gani_join(graph, b, d, 0);
+    return gan_matmul(graph, above, below, 1, 0);
+}
+
+/* Gradients of two slices that lie side by side, each with zeros around it, become one. */
+static gan_tensor gani_add_slices(gan_graph *graph, gan_tensor x, gan_tensor y) {
+    const gani_node *u = gani_tensor_node(graph, x), *v = gani_tensor_node(graph, y);
+    gan_tensor none = {0};
+    if (u->op != GANI_OP_PAD || v->op != GANI_OP_PAD || u->attr.i[0] != v->attr.i[0]) {
+        return none;
+    }
+    const int axis = u->attr.i[0], extent = u->shape.dim[axis];
+    const int before = v->attr.i[1], after = u->attr.i[2];
+    if (extent - v->attr.i[2] != u->attr.i[1]) { /* y ends where x begins */
+        return none;
+    }
+    const gan_tensor both =
+        gani_join(graph, gani_source(graph, v, 0), gani_source(graph, u, 0), axis);
+    return before || after ? gan_pad(graph, both, axis, before, after) : both;
+}
+
+static gan_tensor gani_add_gradients(gan_graph *graph, gan_tensor x, gan_tensor y) {
+    gan_tensor sum = gani_add_products(graph, x, y);
+    sum = sum.id ? sum : gani_add_slices(graph, x, y);
+    sum = sum.id ? sum : gani_add_slices(graph, y, x);
+    return sum.id ? sum : gan_add(graph, x, y);
 }
 
 /* Adds the gradients that node id passes on to those of its sources. */
