@@ -6755,6 +6755,7 @@ struct gan_params {
     int *slots;     /* hash table over names, open addressing: index + 1, or 0 where free */
     int slot_count; /* a power of two, more than twice count */
     uint64_t seed, step;
+    size_t held, limit; /* numbers in all; how many there may be, 0: any */
 };
 
 #define GANI_MAX_NAME   256 /* bytes of a full name with its final zero */
@@ -6985,6 +6986,13 @@ static void gani_param_init(const gan_params *params, const gani_param *param, g
 /* Appends a parameter that the store does not have yet. Whole or not at all. */
 static gan_status gani_params_add(gan_params *params, const char *name, gan_shape shape,
                                   gan_param_kind kind, gan_init init) {
+    const size_t count = gan_shape_count(shape);
+    if (params->limit && (count > params->limit || params->held > params->limit - count)) {
+        return gani_error(params->ctx, GAN_ERR_LIMIT,
+                          "parameters: at most %lu numbers expected, found \"%s\" of %lu behind %lu",
+                          (unsigned long)params->limit, name, (unsigned long)count,
+                          (unsigned long)params->held);
+    }
     if (!gani_params_reserve(params)) {
         return GAN_ERR_MEMORY;
     }
@@ -6999,6 +7007,7 @@ static gan_status gani_params_add(gan_params *params, const char *name, gan_shap
         return GAN_ERR_MEMORY;
     }
     gani_param_init(params, param, init);
+    params->held += count;
     params->slots[gani_params_slot(params, name)] = ++params->count;
     return GAN_OK;
 }
@@ -19494,8 +19503,8 @@ static gan_status gani_make_params(gan_model *model) {
     return status ? status : gani_measure(model, system->encode, 0, NULL, NULL);
 }
 
-/* Sizes, options and recipes of a model whose system is known. */
-static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc) {
+/* Sizes, options and recipes of a model whose system is known; limit: of its parameters. */
+static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc, size_t limit) {
     gan_context *ctx = model->ctx;
     const gan_system *system = &model->system->info;
     model->height = desc->height ? desc->height : system->height;
@@ -19517,6 +19526,7 @@ static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc)
     if (status != GAN_OK) {
         return status;
     }
+    model->params->limit = limit;
     if (desc->disable_training) {
         return gani_make_params(model);
     }
@@ -19524,9 +19534,9 @@ static gan_status gani_model_build(gan_model *model, const gan_model_desc *desc)
     return gani_recipe_create(&model->train, model, &wanted, model->system->train);
 }
 
-/* A model of the given row, for gan_model_create and gan_model_load. */
-static gan_status gani_model_create(gan_model **out, gan_context *ctx, const gani_system *system,
-                                    const gan_model_desc *desc) {
+/* A model of the given row whose parameters have at most `limit` numbers, 0: any. */
+static gan_status gani_model_make(gan_model **out, gan_context *ctx, const gani_system *system,
+                                  const gan_model_desc *desc, size_t limit) {
     gan_model *model = (gan_model *)gani_calloc(ctx, 1, sizeof *model);
     *out = NULL;
     if (!model) {
@@ -19536,14 +19546,20 @@ static gan_status gani_model_create(gan_model **out, gan_context *ctx, const gan
     model->ctx = ctx;
     model->system = system;
     model->vgg = desc->vgg;
-    gan_status status = gani_model_build(model, desc);
+    gan_status status = gani_model_build(model, desc, limit);
     model->vgg = NULL;
     if (status != GAN_OK) {
         gan_model_destroy(model);
         return status;
     }
+    model->params->limit = 0;
     *out = model;
     return GAN_OK;
+}
+
+static gan_status gani_model_create(gan_model **out, gan_context *ctx, const gani_system *system,
+                                    const gan_model_desc *desc) {
+    return gani_model_make(out, ctx, system, desc, 0);
 }
 
 GAN_API gan_params *gan_model_params(gan_model *model) {
@@ -24425,6 +24441,19 @@ static gan_status gani_load_params(gan_model *model, gan_checkpoint *checkpoint,
     return status;
 }
 
+/* The model that a file of ours says it holds. All its parameters are in the file, so that a small
+ * one cannot ask for much memory; with some more there is room to say what does not fit. */
+static gan_status gani_create_for(gan_model **out, const gan_model_desc *desc,
+                                  const gan_checkpoint *file) {
+    const gani_system *system = gani_find_system(desc->system);
+    size_t limit = 1u << 24;
+    for (int i = 0; i < file->count; i++) {
+        limit += 4 * file->entries[i].count;
+    }
+    return system ? gani_model_make(out, file->ctx, system, desc, limit)
+                  : gan_model_create(out, file->ctx, desc);
+}
+
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *change) {
     gan_checkpoint *file = NULL;
@@ -24446,7 +24475,7 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
     }
     if (status == GAN_OK) {
         desc.vgg = desc.vgg ? desc.vgg : path;
-        status = gan_model_create(&model, ctx, &desc);
+        status = ours ? gani_create_for(&model, &desc, file) : gan_model_create(&model, ctx, &desc);
     }
     if (status == GAN_OK && ours) {
         status = gani_load_params(model, file, desc.seed);

@@ -623,6 +623,26 @@ static void not_recognised(void) {
     }
 }
 
+/* A few hundred bytes that ask for a network of gigabytes. */
+static void small_file_large_model(void) {
+    static const char header[] =
+        "{\"__metadata__\":{\"system\":\"dcgan\",\"height\":\"64\",\"width\":\"64\",\"channels\":"
+        "\"3\",\"batch\":\"1\",\"options\":\"ngf=1024\",\"params.seed\":\"1\",\"params.step\":"
+        "\"0\"}}";
+    const char *path = scratch("small.safetensors");
+    const unsigned char length[8] = {(sizeof header - 1) & 255, (sizeof header - 1) >> 8};
+    FILE *file = fopen(path, "wb");
+    gan_model *model;
+    CHECK(file && fwrite(length, 1, 8, file) == 8 &&
+              fwrite(header, 1, sizeof header - 1, file) == sizeof header - 1 && fclose(file) == 0,
+          "cannot write");
+    CHECK(gan_model_load(&model, ctx, path, NULL) == GAN_ERR_LIMIT &&
+              strstr(gan_context_error(ctx), "at most"),
+          "%s", gan_context_error(ctx));
+    gan_model_destroy(model);
+    remove(path);
+}
+
 /* One of two generators taken out; a model that goes on training from it. */
 static void start_from_files(void) {
     const char *path = scratch("part.safetensors");
@@ -681,6 +701,7 @@ int main(int argc, char **argv) {
     TEST(failing_memory);
     TEST(recognised_models);
     TEST(not_recognised);
+    TEST(small_file_large_model);
     TEST(start_from_files);
     TEST(full_size);
     gan_context_destroy(ctx);
