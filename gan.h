@@ -23715,8 +23715,9 @@ static const gani_system gani_context = {
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
  * has "_a" or "_b" behind its name. network=conv is mingyuliutw/CoGAN, cogan_pytorch/src,
- * net_cogan_mnistedge.py, made for images of 28 x 28. Differs from it: at other sizes G doubles a
- * map as >>dcgan does and draws with a 3x3 convolution, D pools until at most 7 x 7 are left.
+ * net_cogan_mnistedge.py, made for images of 28 x 28. At other sizes G doubles a map as >>dcgan does
+ * and draws with a 3x3 convolution, and D is that of >>dcgan (the authors have published no such
+ * pair; their network for 128 x 128 is similar).
  * network=mlp is eriklindernoren/Keras-GAN, cogan/cogan.py. Differs from it: what D does not share
  * is its first layer, as in the paper (there it is the last); batch norm stands in front of the
  * activation and not behind the first layer, as in >>gan (there behind; then D wins at once).
@@ -23768,11 +23769,9 @@ static int gani_cogan_g_count(const gani_recipe *recipe) {
 }
 
 static int gani_cogan_d_count(const gani_recipe *recipe) {
-    int count = 2;
-    for (int side = recipe->model->height; side > 7; side = (side - 4) / 2) {
-        count++;
-    }
-    return gani_cogan_is_mlp(recipe) ? 3 : count;
+    return gani_cogan_is_mlp(recipe)  ? 3
+           : gani_cogan_is_28(recipe) ? 4
+                                      : gani_dcgan_count(recipe).count + 1;
 }
 
 /* Layer i of G: transposed convolution, batch norm without parameters, PReLU; the last one draws
@@ -23817,24 +23816,44 @@ static gan_tensor gani_cogan_dense(gani_recipe *recipe, gan_tensor x, int i, con
     return gan_leaky_relu(g, x, 0.2f);
 }
 
-/* Layer i of D: 5x5 convolution, pooling, while the map is large; a convolution over all of it,
+/* Layer i of D for 28 x 28: 5x5 convolution, pooling, twice; a convolution over all that is left,
  * PReLU; two logits, fake and real, of which the difference [n,1] counts. */
 static gan_tensor gani_cogan_conv(gani_recipe *recipe, gan_tensor x, int i, const char *kind) {
-    const int ndf = (int)gani_option(recipe, "ndf"), last = i == gani_cogan_d_count(recipe) - 1;
+    static const int kernels[] = {5, 5, 4, 1};
+    const int ndf = (int)gani_option(recipe, "ndf"), widths[] = {ndf, 5 * ndf / 2, 25 * ndf, 2};
     gan_graph *g = recipe->graph;
     const gan_shape shape = gan_tensor_shape(g, x);
-    const int pools = shape.dim[2] > 7, kernel = pools ? 5 : shape.dim[2];
-    const int out = last ? 2 : !pools ? 25 * ndf : i == 0 ? ndf : (5 * ndf / 2) << (i - 1);
     gan_init weight;
-    const gan_layer_desc desc = gani_cogan_desc(&weight, shape.dim[1], out, kernel);
+    const gan_layer_desc desc = gani_cogan_desc(&weight, shape.dim[1], widths[i], kernels[i]);
     x = i == 0 ? gan_affine(g, x, 0.5f, 0.5f) : x; /* in [0,1] */
-    x = gan_layer_conv(g, gani_cogan_name("conv", i, kind).text, x, out, kernel, 1, 0, &desc);
-    if (last) {
+    x = gan_layer_conv(g, gani_cogan_name("conv", i, kind).text, x, widths[i], kernels[i], 1, 0,
+                       &desc);
+    if (i == 3) {
         return gan_reshape(g, gan_sub(g, gan_slice(g, x, 1, 1, 1), gan_slice(g, x, 1, 0, 1)),
                            gan_shape2(shape.dim[0], 1));
     }
-    return pools ? gan_max_pool(g, x, 2, 2, 0)
+    return i < 2 ? gan_max_pool(g, x, 2, 2, 0)
                  : gan_layer_prelu(g, gani_cogan_name("prelu", i, kind).text, x, 0);
+}
+
+/* The same for other sizes: halvings, batch norm from the second on, LeakyReLU 0.2; a convolution
+ * over all that is left gives a logit. */
+static gan_tensor gani_cogan_halve(gani_recipe *recipe, gan_tensor x, int i, const char *kind) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    const int last = i == stages.count;
+    const int out = last ? 1 : gani_dcgan_channels((int)gani_option(recipe, "ndf"), i);
+    gan_graph *g = recipe->graph;
+    gan_layer_desc desc = gani_dcgan_conv;
+    desc.no_bias = i > 0;
+    x = gan_layer_conv(g, gani_cogan_name("conv", i, kind).text, x, out, last ? stages.base : 4,
+                       last ? 1 : 2, !last, &desc);
+    if (last) {
+        return gan_reshape(g, x, gan_shape2(gan_tensor_shape(g, x).dim[0], 1));
+    }
+    if (i > 0) {
+        x = gan_layer_batch_norm(g, gani_cogan_name("bn", i, kind).text, x, &gani_dcgan_norm);
+    }
+    return gan_leaky_relu(g, x, 0.2f);
 }
 
 /* The same as a perceptron: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
@@ -23883,7 +23902,9 @@ static gani_couple gani_cogan_generator(gani_recipe *recipe, gan_tensor z) {
 /* Scores [2 batch,1], here logits: those of the first kind, then those of the second. */
 static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple images) {
     gan_tensor (*const layer)(gani_recipe *, gan_tensor, int, const char *) =
-        gani_cogan_is_mlp(recipe) ? gani_cogan_judge : gani_cogan_conv;
+        gani_cogan_is_mlp(recipe)  ? gani_cogan_judge
+        : gani_cogan_is_28(recipe) ? gani_cogan_conv
+                                   : gani_cogan_halve;
     const int alone = (int)gani_option(recipe, "private-d"), count = gani_cogan_d_count(recipe);
     gan_graph *g = recipe->graph;
     gan_graph_push(g, "discriminator");
@@ -23921,7 +23942,7 @@ static const gan_option gani_cogan_options[] = {
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
     {"ngf", "conv: channels of the generator's outermost stage", NULL, 128, 1, 512, 1},
     {"ndf", "conv: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
-    {"private-g", "last layers of the generators that are not shared", NULL, 1, 0, 4, 1},
+    {"private-g", "last layers of the generators that are not shared", NULL, 1, 1, 4, 1},
     {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
     {"weight-decay", "share of each weight that is added to its gradient", NULL, 5e-4, 0, 1, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},

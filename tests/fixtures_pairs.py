@@ -26,10 +26,10 @@ def main():
     context("context", 6, 32, 3, 4, 40, overlap=2)
     context("context_l1", 6, 32, 3, 7, 40, overlap=2, l1=True, lr=2e-4)
     context("context_random", 6, 32, 1, 10, 40, whole=True, overlap=0, lr=2e-4, left=Whole((6,)), top=Whole((6,)))
-    couple("cogan", lambda: pairs.CoupledGenerator(28, (1, 1), 20, 8), lambda: pairs.CoupledDiscriminator(28, (1, 1), 4),
+    couple("cogan", lambda: pairs.CoupledGenerator(28, (1, 1), 20, 8), lambda: pairs.CoupledDiscriminator((1, 1), 4),
            5, 28, (1, 1), 3)
     couple("cogan_32", lambda: pairs.CoupledGenerator(32, (3, 3), 20, 4, 2),
-           lambda: pairs.CoupledDiscriminator(32, (3, 3), 4, 2), 5, 32, (3, 3), 3)
+           lambda: pairs.CoupledDcganDiscriminator(32, (3, 3), 4, 2), 5, 32, (3, 3), 3)
     couple("cogan_mlp", lambda: pairs.CoupledMlpGenerator(16, (1, 1), 20, 2),
            lambda: pairs.CoupledMlpDiscriminator(16, (1, 1)), 6, 16, (1, 1), 3)
     write_files()

@@ -155,28 +155,50 @@ class CoupledGenerator(Couple):
 class CoupledDiscriminator(Couple):
     """LeNet, the first `private` convolutions of which are not shared; gives a logit."""
 
-    def __init__(self, size=28, channels=(1, 1), ndf=20, private=1):
+    def __init__(self, channels=(1, 1), ndf=20, private=1):
         super().__init__()
-        self.private, self.pools, width = private, 0, None
-        while size > 7:
-            i, out = self.pools, ndf if self.pools == 0 else (5 * ndf // 2) << (self.pools - 1)
-            self.add("conv", i, i >= private, lambda k: nn.Conv2d(width or channels[k], out, 5))
-            size, width, self.pools = (size - 4) // 2, out, self.pools + 1
-        self.add("conv", self.pools, True, lambda k: nn.Conv2d(width, 25 * ndf, size))
-        self.add("prelu", self.pools, True, lambda k: nn.PReLU())
-        self.add("conv", self.pools + 1, True, lambda k: nn.Conv2d(25 * ndf, 2, 1))
+        self.private = private
+        widths = [None, ndf, 5 * ndf // 2, 25 * ndf, 2]
+        for i, kernel in enumerate((5, 5, 4, 1)):
+            self.add("conv", i, i >= private, lambda k: nn.Conv2d(widths[i] or channels[k], widths[i + 1], kernel))
+        self.add("prelu", 2, private < 3, lambda k: nn.PReLU())
 
-    def pooled(self, x, layers, kind):
+    def chain(self, x, layers, kind):
         for i in layers:
-            x = nn.functional.max_pool2d(self.layer("conv", i, kind)(x), 2)
+            x = self.layer("conv", i, kind)(x)
+            x = nn.functional.max_pool2d(x, 2) if i < 2 else self.layer("prelu", i, kind)(x) if i == 2 else x
         return x
 
     def forward(self, images):
-        x = torch.cat([self.pooled(x / 2 + 0.5, range(self.private), kind) for x, kind in zip(images, ("_a", "_b"))])
-        x = self.pooled(x, range(self.private, self.pools), "")
-        x = self.layer("prelu", self.pools, "")(self.layer("conv", self.pools, "")(x))
-        x = self.layer("conv", self.pools + 1, "")(x).flatten(1)
+        x = torch.cat([self.chain(x / 2 + 0.5, range(self.private), kind) for x, kind in zip(images, ("_a", "_b"))])
+        x = self.chain(x, range(self.private, 4), "").flatten(1)
         return x[:, 1] - x[:, 0]
+
+
+class CoupledDcganDiscriminator(Couple):
+    """For other sizes than 28."""
+
+    def __init__(self, size=64, channels=(3, 3), ndf=20, private=1):
+        super().__init__()
+        (self.count, base), self.private, width = stages_of(size), private, None
+        for i in range(self.count):
+            out, shared = ndf << min(4, i), i >= private
+            self.add("conv", i, shared, lambda k: nn.Conv2d(width or channels[k], out, 4, 2, 1, bias=i == 0))
+            if i > 0:
+                self.add("bn", i, shared, lambda k: nn.BatchNorm2d(out))
+            width = out
+        self.add("conv", self.count, True, lambda k: nn.Conv2d(width, 1, base, bias=False))
+
+    def chain(self, x, layers, kind):
+        for i in layers:
+            x = self.layer("conv", i, kind)(x)
+            x = self.layer("bn", i, kind)(x) if 0 < i < self.count else x
+            x = x if i == self.count else nn.functional.leaky_relu(x, 0.2)
+        return x
+
+    def forward(self, images):
+        x = torch.cat([self.chain(x, range(self.private), kind) for x, kind in zip(images, ("_a", "_b"))])
+        return self.chain(x, range(self.private, self.count + 1), "").flatten()
 
 
 class CoupledMlpGenerator(Couple):
