@@ -1613,7 +1613,8 @@ static void print_inputs(gan_model *model, const char *what) {
 
 /* Size, memory and arithmetic. */
 static void print_summary(gan_model *model, const gan_model_info *info) {
-    printf("%s: %s (%s)\n", info->system->name, info->system->title, info->system->paper);
+    printf("%s (%s)\n", info->system->title, info->system->paper);
+    printf("  system   %s\n", info->system->name);
     printf("  images   %d x %d x %d (channels, height, width)\n", info->channels, info->height,
            info->width);
     printf("  trained  for %lu steps of %d, seed %lu\n", (unsigned long)info->step, info->batch,
