@@ -748,7 +748,7 @@ typedef struct run {
     int trained;                 /* records to learn from, the first ones; 0: 50,000 */
     gan_pairing pairing;
     gan_derive derive;
-    int jitter;         /* 1: scaled to 9/8, cut out anywhere and mirrored at random for training */
+    int jitter; /* k: for training scaled up by 1/k, cut out anywhere, mirrored at random; 0: not */
     const char *inputs; /* of translating, or NULL */
     void (*also)(const struct run *r, gan_model *model, char *text, size_t size); /* or NULL */
 } run;
@@ -766,8 +766,8 @@ static gan_dataset *open_run(const run *r, const gan_model *model, int test) {
     desc.first = test ? (r->trained ? r->trained : TRAINED) : 0;
     desc.count = test ? 0 : (r->trained ? r->trained : TRAINED);
     if (r->jitter && !test) {
-        desc.load_height = r->height + r->height / 8;
-        desc.load_width = r->width + r->width / 8;
+        desc.load_height = r->height + r->height / r->jitter;
+        desc.load_width = r->width + r->width / r->jitter;
         desc.random_crop = desc.random_flip = 1;
     } else if (!r->data) {
         desc.load_height = desc.load_width = SIDE;
@@ -842,9 +842,11 @@ static void show_translations(const run *r, const char *ending, const side *x, c
  * the mean true image of the training data; of grey images also the share of right pixels. The
  * rows' domains have the same number of channels. */
 static void score_translations(const run *r, gan_model *model, char *text, size_t size) {
-    gan_dataset *test = open_run(r, model, 1), *learnt = open_run(r, model, 0);
+    run still = *r; /* for the mean image: the same without jitter */
     gan_model_info info;
     int used = 0;
+    still.jitter = 0;
+    gan_dataset *test = open_run(r, model, 1), *learnt = open_run(&still, model, 0);
     check(gan_model_get_info(model, &info), r->name);
     const int reverse = strstr(info.options, "direction=ba") != NULL;
     for (int way = 0; way <= info.system->two_way; way++) {
@@ -1024,11 +1026,14 @@ static const run runs[] = {
     {"acgan", "acgan", "ngf=32", 64, 6000, WITH_BORDER, NULL},
     {"infogan", "infogan", "", 64, 3000, DIGITS, score_codes},
     {"draw", "draw", "", 64, 3000, DIGITS, score_bound},
-    {"pix2pix-emoji", "pix2pix", "ngf=32 ndf=16 norm=instance lr=6e-4", 4, 3000,
+    {"pix2pix-emoji", "pix2pix",
+     "ngf=24 ndf=4 d-layers=1 lr=1e-3 lambda=1000 lr-hold=300 lr-decay=500", 8, 800,
      "emoji/train/google", "emoji/train/twitter", 64, 64, 3, 0, 250, GAN_PAIRING_NAMES,
-     GAN_DERIVE_NEGATIVE, 1, "dropout=0", score_translations},
-    {"pix2pix-facades", "pix2pix", "ngf=16 ndf=16 direction=ba", 1, 4000, "facades/train", NULL,
-     128, 128, 3, 0, 36, GAN_PAIRING_SIDES, GAN_DERIVE_NEGATIVE, 1, NULL, score_translations},
+     GAN_DERIVE_NEGATIVE, 5, "dropout=0 running-stats=1", score_translations},
+    {"pix2pix-facades", "pix2pix",
+     "ngf=24 ndf=12 lr=3e-4 lambda=400 lr-hold=200 lr-decay=300 direction=ba", 2, 500,
+     "facades/train", NULL, 128, 128, 3, 0, 36, GAN_PAIRING_SIDES, GAN_DERIVE_NEGATIVE, 8,
+     "dropout=0 running-stats=1", score_translations},
     {"cyclegan", "cyclegan", "ngf=16 ndf=16 blocks=3 d-layers=2", 4, 1200, NEGATIVES(28),
      score_translations},
     {"dualgan", "dualgan", "ngf=16 ndf=16 loss=wgan-gp optimiser=adam lr=2e-4 lambda=20 n-critic=2",
@@ -1043,7 +1048,7 @@ static const run runs[] = {
      "rgbd-kitchen/train_depth", 32, 32, 3, 1, 400, GAN_PAIRING_UNPAIRED, GAN_DERIVE_NEGATIVE, 0,
      NULL, score_pairs},
     {"context-encoder", "context-encoder", "ngf=32 ndf=32", 32, 1200, "rose2sunflower", NULL, 64,
-     64, 3, 0, 144, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 1, NULL, score_holes},
+     64, 3, 0, 144, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 8, NULL, score_holes},
 };
 enum { RUNS = sizeof runs / sizeof runs[0] };
 
