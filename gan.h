@@ -6989,7 +6989,8 @@ static gan_status gani_params_add(gan_params *params, const char *name, gan_shap
     const size_t count = gan_shape_count(shape);
     if (params->limit && (count > params->limit || params->held > params->limit - count)) {
         return gani_error(params->ctx, GAN_ERR_LIMIT,
-                          "parameters: at most %lu numbers expected, found \"%s\" of %lu behind %lu",
+                          "parameters: at most %lu numbers expected, found \"%s\" of %lu behind "
+                          "%lu others",
                           (unsigned long)params->limit, name, (unsigned long)count,
                           (unsigned long)params->held);
     }
@@ -22686,7 +22687,8 @@ static int gani_unet_levels(const gani_recipe *recipe) {
 
 /* What the sides of images must be multiples of. */
 static int gani_translator_multiple(const gani_recipe *recipe) {
-    return gani_option(recipe, "net") == GANI_TRANSLATE_UNET ? 1 << gani_unet_levels(recipe) : 4;
+    const int net = (int)gani_option(recipe, "net");
+    return net == GANI_TRANSLATE_UNET ? 1 << gani_unet_levels(recipe) : 4;
 }
 
 static gan_norm_kind gani_translator_norm(const gani_recipe *recipe) {
@@ -22721,7 +22723,7 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
     resnet.dropout = unet.dropout > 0.0f;
     resnet.blocks = blocks ? blocks : recipe->model->height > 128 ? 9 : 6;
     resnet.downs = 2;
-    if (gani_option(recipe, "net") == GANI_TRANSLATE_RESNET) {
+    if ((int)gani_option(recipe, "net") == GANI_TRANSLATE_RESNET) {
         gan_graph_push(g, scope);
         x = gani_resnet_generator(g, &resnet, x);
     } else {
@@ -24434,7 +24436,7 @@ static gan_status gani_foreign_read_desc(gan_model_desc *desc, char **options,
     return *options ? GAN_OK : GAN_ERR_MEMORY;
 }
 
-/* Where a network's tensors belong in the store: the generator, or where there are two the first. */
+/* Where a network's tensors belong in the store: the generator, or of two the first. */
 static gan_load_desc gani_foreign_load(const gani_foreign *net, const gan_params *params) {
     gan_load_desc load;
     memset(&load, 0, sizeof load);
