@@ -284,12 +284,47 @@ static void public_function(void) {
     gan_context_destroy(ctx);
 }
 
+/* Products that are not packed, of every number of rows and columns around the vectors. */
+static void small_products(void) {
+    static const int extents[] = {1, 3, 4, 5, 8, 9, 16, 17, 28, 33};
+    enum { COUNTS = sizeof extents / sizeof extents[0] };
+    for (size_t s = 0; s < sizeof available / sizeof available[0]; s++) {
+        const gani_kernels *kernels = gani_find_kernels(available[s]);
+        for (int c = 0; c < COUNTS * COUNTS * 4 && kernels; c++) {
+            const int m = extents[c % COUNTS], n = extents[c / COUNTS % COUNTS], k = c % 7 * 5 + 1;
+            float *a = random_array((size_t)(m * k)), *b = random_array((size_t)(k * n));
+            float *out = random_array((size_t)(m * n));
+            gani_gemm g;
+            memset(&g, 0, sizeof g);
+            g.k = k;
+            g.a = a;
+            g.a_row = c & 1 ? 1 : k;
+            g.a_col = c & 1 ? m : 1;
+            g.b = b;
+            g.b_row = n;
+            g.b_col = 1;
+            g.alpha = 1.0f;
+            kernels->gemm_small(m, n, k, a, g.a_row, g.a_col, b, out);
+            for (int i = 0; i < m * n; i++) {
+                double bound;
+                const double want = reference(&g, i / n, i % n, 0.0, &bound);
+                CHECK(fabs((double)out[i] - want) <= bound, "%s %d %d %d: [%d] %g, expected %g",
+                      available[s], m, n, k, i, (double)out[i], want);
+            }
+            free(a);
+            free(b);
+            free(out);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
     TEST(values_avx512);
     TEST(values_avx2);
     TEST(values_neon);
     TEST(values_scalar);
+    TEST(small_products);
     TEST(odd_strides);
     TEST(long_sums);
     TEST(same_bits_for_any_threads);

@@ -293,10 +293,10 @@ static double slope_at(gan_program *program, gan_tensor loss, float *data, size_
 /* Compares gradient (an output with one element for each of data) with the slopes of loss. */
 static void check_gradient(gan_program *program, gan_tensor loss, gan_tensor gradient, float *data,
                            size_t count) {
-    double got[64];
+    double got[256];
     run_ok(program);
     const float *values = gan_program_output(program, gradient);
-    CHECK(values && count <= 64, "gradient is an output");
+    CHECK(values && count <= 256, "gradient is an output");
     for (size_t i = 0; i < count && values; i++) {
         got[i] = (double)values[i];
     }
@@ -336,6 +336,56 @@ static void gradients_with_shared_parameter(void) {
     for (int i = 0; i < 4; i++) {
         CHECK(gan_program_output(program, grads[2])[i] == 0.0f, "independent parameter");
     }
+    gan_program_destroy(program);
+    world_close(&w);
+}
+
+static int ops_called(const gan_program *program, int op) {
+    int count = 0;
+    for (int i = 0; i < program->step_count; i++) {
+        count += program->steps[i].node.op == op;
+    }
+    return count;
+}
+
+/* A layer used in three steps: one product gives the gradient of its weight. Slices that together
+ * are all of a tensor: their gradients are joined; others, which overlap, are padded and added. */
+static void gradients_are_joined(void) {
+    world w;
+    gan_tensor grads[2], outputs[3];
+    world_open(&w);
+    const gan_tensor none = {0};
+    gan_tensor x = gan_input(w.graph, "x", gan_shape2(2, 12)), a = weight(w.graph, "a", 12, 12);
+    gan_tensor h = x;
+    for (int t = 0; t < 3; t++) {
+        h = gan_tanh(w.graph, gan_linear(w.graph, h, a, none));
+    }
+    gan_tensor loss = gan_constant(w.graph, gan_shape0(), 0.0f);
+    static const int slices[][2] = {{0, 3}, {3, 4}, {7, 5}};
+    for (int i = 0; i < 3; i++) {
+        gan_tensor part = gan_slice(w.graph, h, 1, slices[i][0], slices[i][1]);
+        gan_tensor other = gan_slice(w.graph, x, 1, slices[i][0] / 2, 4);
+        part = gan_affine(w.graph, gan_square(w.graph, part), 0.125f * (float)(i + 1), 0.0f);
+        loss = gan_add(w.graph, loss, total(w.graph, part));
+        other = gan_affine(w.graph, gan_square(w.graph, other), 0.0625f, 0.0f);
+        loss = gan_add(w.graph, loss, total(w.graph, other));
+    }
+    outputs[0] = loss;
+    const gan_tensor wrt[] = {a, x};
+    CHECK(gan_grad(w.graph, loss, wrt, 2, grads) == GAN_OK, "%s", gan_context_error(w.ctx));
+    memcpy(outputs + 1, grads, sizeof grads);
+    fill(gan_input_data(w.graph, x), 24, 1);
+    float *data = gan_params_find(w.params, "a").data;
+    for (int i = 0; i < 144; i++) {
+        data[i] *= 0.25f; /* not so large that tanh is flat */
+    }
+    gan_program *program = program_of(w.graph, outputs, 3);
+    check_gradient(program, loss, grads[0], data, 144);
+    check_gradient(program, loss, grads[1], gan_input_data(w.graph, x), 24);
+    CHECK(ops_called(program, GANI_OP_MATMUL) == 4, "%d products: one, and three in x",
+          ops_called(program, GANI_OP_MATMUL));
+    CHECK(ops_called(program, GANI_OP_PAD) == 3, "%d padded: those of x",
+          ops_called(program, GANI_OP_PAD));
     gan_program_destroy(program);
     world_close(&w);
 }
@@ -1195,6 +1245,7 @@ int main(int argc, char **argv) {
     TEST(parameter_store_is_large);
     TEST(errors_stick_and_name_the_layer);
     TEST(gradients_with_shared_parameter);
+    TEST(gradients_are_joined);
     TEST(gradient_in_intermediate);
     TEST(second_derivatives);
     TEST(detach_stops_gradients);
