@@ -23717,9 +23717,9 @@ static const gani_system gani_context = {
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
  * has "_a" or "_b" behind its name. network=conv is mingyuliutw/CoGAN, cogan_pytorch/src,
- * net_cogan_mnistedge.py, made for images of 28 x 28. At other sizes G doubles a map as >>dcgan does
- * and draws with a 3x3 convolution, and D is that of >>dcgan (the authors have published no such
- * pair; their network for 128 x 128 is similar).
+ * net_cogan_mnistedge.py, made for images of 28 x 28. At other sizes G doubles a map as >>dcgan
+ * does and draws with a 3x3 convolution, and D is that of >>dcgan (the authors have published no
+ * such pair; their network for 128 x 128 is similar).
  * network=mlp is eriklindernoren/Keras-GAN, cogan/cogan.py. Differs from it: what D does not share
  * is its first layer, as in the paper (there it is the last); batch norm stands in front of the
  * activation and not behind the first layer, as in >>gan (there behind; then D wins at once).

@@ -947,8 +947,8 @@ static void score_pairs(const run *r, gan_model *model, char *text, size_t size)
 
 /* --- context encoder: what was in the hole? --- */
 
-/* Decibels between two images [channels,length,length] in the middle hole x hole pixels; y NULL: the
- * mean colour of x. */
+/* Decibels between two images [channels,length,length] in the middle hole x hole pixels; y NULL:
+ * the mean colour of x. */
 static double hole_psnr(const float *x, const float *y, int channels, int length, int hole) {
     const int first = (length - hole) / 2;
     double sum = 0.0;
