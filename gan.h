@@ -17329,16 +17329,15 @@ typedef enum gani_value_kind {
     GANI_VALUE_TUPLE,  /* count items, linked from first */
     GANI_VALUE_LIST,
     GANI_VALUE_DICT,    /* key, value, key, value ... */
-    GANI_VALUE_GLOBAL,  /* row number of gani_pickle_globals */
-    GANI_VALUE_STORAGE, /* dtype: row number of gani_pickle_globals; bytes in the file: number,
-                           elements: count */
+    GANI_VALUE_GLOBAL,  /* number: row of gani_pickle_globals */
+    GANI_VALUE_STORAGE, /* count elements from byte number of the file on */
     GANI_VALUE_TENSOR   /* number: index in tensors */
 } gani_value_kind;
 
 typedef struct gani_value {
     gani_value_kind kind;
     int first, last; /* links, 0: none */
-    int global;      /* of a storage */
+    int global;      /* of a storage: its type, a row of gani_pickle_globals */
     int64_t number, count;
 } gani_value;
 
@@ -17995,7 +17994,7 @@ static gan_status gani_pickle_walk(gani_pickle *vm, int index, gani_path *path, 
         if (key && key->kind == GANI_VALUE_TEXT) {
             status =
                 gani_path_add(vm, path, (const char *)vm->bytes + key->number, (size_t)key->count);
-        } else { /* dictionaries with keys of other kinds have no tensors that we name */
+        } else { /* what stands under a key of another kind has no name, and is left out */
             snprintf(number, sizeof number, "%ld", key ? (long)key->number : (long)i);
             status = gani_path_add(vm, path, number, strlen(number));
         }
