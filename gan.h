@@ -21385,16 +21385,20 @@ typedef struct gani_draw_state {
     gan_tensor canvas;                     /* [batch,c,h,w] logits */
 } gani_draw_state;
 
+/* Nothing drawn; states that are none count as 0. */
 static gani_draw_state gani_draw_start(gani_recipe *recipe) {
-    const gan_model *model = recipe->model;
+    const gan_shape shape =
+        gan_shape4(recipe->batch, recipe->model->channels, recipe->height, recipe->width);
     gani_draw_state state;
     memset(&state, 0, sizeof state);
-    state.h_dec = gan_constant(recipe->graph,
-                               gan_shape2(recipe->batch, (int)gani_option(recipe, "hidden")), 0.0f);
-    state.canvas = gan_constant(
-        recipe->graph, gan_shape4(recipe->batch, model->channels, recipe->height, recipe->width),
-        0.0f);
+    state.canvas = gan_constant(recipe->graph, shape, 0.0f);
     return state;
+}
+
+/* h_dec [batch,hidden] for those who need it as a tensor in the first step, too. */
+static gan_tensor gani_draw_h_dec(gani_recipe *recipe, const gani_draw_state *state) {
+    const gan_shape shape = gan_shape2(recipe->batch, (int)gani_option(recipe, "hidden"));
+    return state->h_dec.id ? state->h_dec : gan_constant(recipe->graph, shape, 0.0f);
 }
 
 /* The window that h_dec asks for. */
@@ -21412,8 +21416,8 @@ static gan_tensor gani_draw_read(gani_recipe *recipe, gan_tensor x, const gani_d
     parts[0] = x;
     parts[1] = gan_sub(g, x, gan_sigmoid(g, state->canvas));
     if (gani_option(recipe, "attention") == 0.0) {
-        const gan_attention window =
-            gani_draw_window(recipe, "read_attn", state->h_dec, (int)gani_option(recipe, "read"));
+        const gan_attention window = gani_draw_window(
+            recipe, "read_attn", gani_draw_h_dec(recipe, state), (int)gani_option(recipe, "read"));
         parts[0] = gan_attention_read(g, &window, parts[0]);
         parts[1] = gan_attention_read(g, &window, parts[1]);
     }
@@ -21473,7 +21477,8 @@ static gan_tensor gani_draw_bound(gani_recipe *recipe, gan_tensor x, gan_tensor 
     gan_tensor noise = gani_draw_feed_noise(recipe);
     *kl = gan_constant(g, gan_shape2(recipe->batch, 1), (float)(-0.5 * size * steps));
     for (int t = 0; t < steps; t++) {
-        const gan_tensor input[] = {gani_draw_read(recipe, x, &state), state.h_dec};
+        const gan_tensor input[] = {gani_draw_read(recipe, x, &state),
+                                    gani_draw_h_dec(recipe, &state)};
         gan_layer_lstm(g, "encoder", gan_concat(g, input, 2, 1), hidden, &state.h_enc, &state.c_enc,
                        NULL);
         gan_tensor mu = gan_layer_linear(g, "mu", state.h_enc, size, NULL);

@@ -28,8 +28,8 @@ def draw():
 
     grey, colour = (1, 14, 14), (3, 10, 10)
     train("draw", trainer((14, 14), 1, 4, 24, 6, read=3, write=4), 6, grey, (24,), 1, file="latent", chance=(6, *grey))
-    train("draw_offset", trainer((10, 10), 3, 3, 16, 5, read=5, write=2, offset=0.0), 6, colour, (15,), 1, file="latent",
-          chance=(6, *colour))
+    train("draw_offset", trainer((10, 10), 3, 3, 16, 5, read=5, write=2, offset=0.0), 6, colour, (15,), 1,
+          file="latent", chance=(6, *colour))
     train("draw_plain", trainer((14, 14), 1, 4, 24, 6, attention=False), 6, grey, (24,), 1, file="latent",
           chance=(6, *grey))
 

@@ -91,7 +91,8 @@ class UpsamplingDiscriminator(steps.AcganDiscriminator):
 class InfoGanTrainer:
     """G first, then D and Q on the same images; apart: a third update, of all by what Q says of the codes alone."""
 
-    def __init__(self, g, d, loss=steps.bce, apart=False, categories=10, weight=1.0, weight_c=1.0, lr_g=1e-3, lr_d=2e-4):
+    def __init__(self, g, d, loss=steps.bce, apart=False, categories=10, weight=1.0, weight_c=1.0, lr_g=1e-3,
+                 lr_d=2e-4):
         self.g, self.d, self.loss, self.apart, self.categories = g, d, loss, apart, categories
         self.weight, self.weight_c = weight, weight_c
         self.opt_g = torch.optim.Adam(g.parameters(), lr_g, (0.5, 0.999))
@@ -129,7 +130,8 @@ class InfoGanTrainer:
 class Draw(nn.Module):
     """Gregor et al. 2015. size: (height, width)."""
 
-    def __init__(self, size=(28, 28), channels=1, glimpses=10, hidden=256, z=10, attention=True, read=5, write=5, offset=1.0):
+    def __init__(self, size=(28, 28), channels=1, glimpses=10, hidden=256, z=10, attention=True, read=5, write=5,
+                 offset=1.0):
         super().__init__()
         self.size, self.channels, self.glimpses, self.hidden, self.z = size, channels, glimpses, hidden, z
         self.attention, self.read_side, self.write_side, self.offset = attention, read, write, offset
