@@ -4339,6 +4339,9 @@ static void gani_cut_k(gani_cut *cut, int m, int n, int k) {
     static const int most[] = {GANI_GEMM_KC, GANI_GEMM_KC, GANI_GEMM_LONG_KC,
                                GANI_GEMM_KC_DOTS}; /* by mode */
     cut->kc = gani_piece(split, most[cut->mode], 16);
+    if (cut->mode == GANI_GEMM_DOTS && cut->kc % 256 == 0) {
+        cut->kc += 16; /* rows of a that are a power of two apart would evict each other */
+    }
     cut->k_split = gani_ceil_div(split, cut->kc) * cut->kc;
     cut->splits = gani_ceil_div(k > 0 ? k : 1, cut->k_split);
 }
@@ -5747,18 +5750,20 @@ enum {
 };
 
 /* Which layers: those below with at least GANI_WINO_CHANNELS_LEAST channels on both sides and so
- * many tiles. With fewer the weight transform costs more than is saved (measured: bench/). */
+ * many tiles, unless maps fill their tiles so badly that too few products are saved. With fewer the
+ * weight transform costs more than that (measured: bench/, and again with GAN_CONV=direct). */
 typedef struct gani_wino_row {
     int kernel, stride;
     int taps, tile;  /* of a phase: at most taps x taps; outputs of a tile: tile x tile */
+    int products;    /* for a tile of one channel by another; directly: kernel^2 for each output */
     int tiles_least; /* of all images */
 } gani_wino_row;
 
 static const gani_wino_row gani_wino_rows[] = {
-    {4, 2, 2, 4, 4},
-    {3, 2, 2, 4, 16}, /* as 4x4 whose last row and column are 0 */
-    {3, 1, 3, 4, 4},
-    {4, 1, 4, 3, 4},
+    {4, 2, 2, 4, 100, 4},
+    {3, 2, 2, 4, 81, 16}, /* as 4x4 whose last row and column are 0 */
+    {3, 1, 3, 4, 36, 4},
+    {4, 1, 4, 3, 36, 4},
 };
 
 /* One side of a layer, x or y, as tiles. */
@@ -5794,7 +5799,9 @@ static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_co
         const gani_wino_row *row = &gani_wino_rows[i];
         const int64_t tiles =
             (int64_t)s->n * gani_ceil_div(s->oh, row->tile) * gani_ceil_div(s->ow, row->tile);
-        if (s->stride_h == row->stride && s->kh == row->kernel && tiles >= row->tiles_least) {
+        const int64_t direct = (int64_t)s->n * s->oh * s->ow * row->kernel * row->kernel;
+        if (s->stride_h == row->stride && s->kh == row->kernel && tiles >= row->tiles_least &&
+            4 * tiles * row->products <= 3 * direct) {
             return row;
         }
     }

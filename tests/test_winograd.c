@@ -15,7 +15,7 @@ static const case_row rows[] = {
     {2, 24, 31, 35, 40, 4, 2, 1, 1, 0}, /* sizes and channels that leave rests */
     {3, 17, 18, 26, 33, 4, 2, 1, 1, 1},
     {16, 32, 8, 8, 64, 4, 2, 1, 1, 0}, /* one tile an image */
-    {20, 19, 4, 6, 21, 4, 2, 1, 1, 0}, /* less than one */
+    {20, 19, 6, 8, 21, 4, 2, 1, 1, 0}, /* less than one */
     {1, 16, 41, 60, 18, 4, 2, 0, 3, 0},
     {1, 16, 39, 37, 70, 4, 2, 3, 2, 1},
     {2, 20, 35, 36, 16, 4, 2, 0, 0, 0}, /* rows that no window meets */
@@ -27,13 +27,13 @@ static const case_row rows[] = {
     {1, 80, 19, 9, 16, 3, 1, 2, 0, 1},
     {1, 16, 32, 32, 16, 3, 2, 1, 1, 0},
     {2, 24, 31, 35, 40, 3, 2, 1, 1, 0},
-    {3, 17, 18, 26, 33, 3, 2, 1, 1, 1},
-    {20, 35, 4, 5, 21, 3, 2, 0, 1, 0},
+    {3, 17, 16, 26, 33, 3, 2, 1, 1, 1},
+    {20, 35, 9, 13, 21, 3, 2, 0, 1, 0},
     {1, 70, 33, 40, 18, 3, 2, 2, 0, 1},
     {1, 16, 13, 13, 16, 4, 1, 1, 1, 0},
     {2, 24, 14, 17, 40, 4, 1, 1, 2, 1},
     {3, 17, 8, 6, 33, 4, 1, 0, 1, 0},
-    {5, 67, 4, 4, 65, 4, 1, 0, 0, 0}, /* one output */
+    {5, 67, 5, 5, 65, 4, 1, 0, 0, 0}, /* 2x2 outputs */
     {1, 33, 31, 9, 66, 4, 1, 3, 0, 0},
 };
 enum { ROWS = (int)(sizeof rows / sizeof rows[0]) };
@@ -357,8 +357,32 @@ static void same_bits_for_any_threads(void) {
     }
 }
 
+/* The table of algorithms: from how many tiles on, which channels, which maps. */
+static void choice(void) {
+    static const struct {
+        case_row layer;
+        int tiled;
+    } cases[] = {
+        {{1, 512, 16, 16, 512, 4, 2, 1, 1, 0}, 1}, {{3, 512, 8, 8, 512, 4, 2, 1, 1, 0}, 0},
+        {{4, 512, 8, 8, 512, 4, 2, 1, 1, 0}, 1},   {{64, 512, 4, 4, 512, 4, 2, 1, 1, 0}, 0},
+        {{64, 3, 64, 64, 64, 4, 2, 1, 1, 0}, 0},   {{64, 64, 64, 64, 15, 4, 2, 1, 1, 0}, 0},
+        {{1, 64, 32, 32, 128, 3, 2, 1, 1, 0}, 1},  {{1, 64, 16, 16, 128, 3, 2, 1, 1, 0}, 0},
+        {{64, 64, 4, 4, 128, 3, 2, 1, 1, 0}, 0},   {{1, 64, 8, 8, 64, 3, 1, 1, 1, 1}, 1},
+        {{64, 64, 2, 2, 64, 3, 1, 1, 1, 0}, 0},    {{1, 256, 32, 32, 512, 4, 1, 1, 1, 0}, 1},
+        {{1, 512, 31, 31, 1, 4, 1, 1, 1, 0}, 0},   {{1, 64, 256, 256, 64, 7, 1, 3, 3, 1}, 0},
+    };
+    gan_context *ctx = context_of(NULL, 1, 0);
+    for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) {
+        problem p = problem_make(&cases[i].layer, DATA_ONES, DATA_ONES);
+        CHECK((gani_wino_find(ctx, &p.s) != NULL) == cases[i].tiled, "case %d", i);
+        problem_free(&p);
+    }
+    gan_context_destroy(ctx);
+}
+
 int main(int argc, char **argv) {
     test_begin(argc, argv);
+    TEST(choice);
     TEST(small_layers);
     TEST(unkind_data);
     TEST(large_layers);
