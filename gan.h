@@ -1294,8 +1294,8 @@ GAN_API gan_status gan_model_translate(gan_model *model, const float *in, int n,
 
 /* What a network reads off images [n,channels,height,width] of the model's size: out
  * [n,info.encode_width], whose meaning the system's section tells (InfoGAN: what Q takes the codes
- * for; AC-GAN: scores of the classes). seed: of noise, where it needs some. GAN_ERR_UNSUPPORTED:
- * the system has no such network. */
+ * for; AC-GAN: scores of the classes; DRAW: the bound in nats). seed: of noise, where it needs
+ * some. GAN_ERR_UNSUPPORTED: the system has no such network. */
 GAN_API gan_status gan_model_encode(gan_model *model, const float *in, int n, float *out,
                                     uint64_t seed);
 
@@ -10955,7 +10955,7 @@ static gan_status gani_check_unwritten(gan_graph *graph, int id, const int *writ
     return GAN_OK;
 }
 
-/* What x is joined of along the axis, or x itself; returns how many, writes them if out is given. */
+/* What x is joined of along the axis, or x itself: how many, and, if out is given, which. */
 static int gani_joined(const gan_graph *graph, gan_tensor x, int axis, gan_tensor *out) {
     const gani_node *node = gani_tensor_node(graph, x);
     const int joined = node->op == GANI_OP_CONCAT && node->attr.i[0] == axis;
@@ -21385,6 +21385,7 @@ static const gan_option gani_draw_options[] = {
     {"beta1", "Adam: decay of the mean", NULL, 0.9, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
     {"clip", "largest norm of the gradient; 0: any", NULL, 10, 0, 1e9, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 typedef struct gani_draw_state {
