@@ -22718,10 +22718,18 @@ static void gani_unet_switches(gani_recipe *recipe, gani_unet_desc *desc) {
     }
 }
 
+/* Adam for the generators, whose weights it may average: "ema.generator...". */
+static gan_optimiser gani_translator_adam(const gani_recipe *recipe) {
+    gan_optimiser adam = gani_adam(recipe);
+    adam.ema_decay = (float)gani_option(recipe, "average");
+    return adam;
+}
+
 /* Images of so many channels from x by the generator `scope`, as the options say. */
 static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_tensor x,
                                   int channels) {
     const int blocks = (int)gani_option(recipe, "blocks");
+    const int averaged = recipe->mode != GAN_TRAIN && gani_option(recipe, "average") > 0.0;
     gan_graph *g = recipe->graph;
     gani_unet_desc unet;
     gani_resnet_desc resnet;
@@ -22735,6 +22743,9 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
     resnet.dropout = unet.dropout > 0.0f;
     resnet.blocks = blocks ? blocks : recipe->model->height > 128 ? 9 : 6;
     resnet.downs = 2;
+    if (averaged) {
+        gan_graph_push(g, "ema");
+    }
     if ((int)gani_option(recipe, "net") == GANI_TRANSLATE_RESNET) {
         gan_graph_push(g, scope);
         x = gani_resnet_generator(g, &resnet, x);
@@ -22747,6 +22758,9 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
         x = gani_unet(g, &unet, x);
     }
     gan_graph_pop(g);
+    if (averaged) {
+        gan_graph_pop(g);
+    }
     return x;
 }
 
@@ -22782,6 +22796,8 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
     {"d-layers", "halvings in the discriminator; 3: patches of 70x70, 0: pixels", NULL, 3, 0, 8,   \
      1},                                                                                           \
     {"loss", "cross-entropy or least squares", "bce lsgan", loss, 0, 1, 1},                        \
+    {"average", "decay of averages of G's weights, which then translate; 0: none", NULL, 0, 0,     \
+     0.99999, 0},                                                                                  \
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},                                                 \
     GANI_SCHEDULE_OPTIONS(0, 0),                                                                   \
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},                                 \
@@ -22823,7 +22839,7 @@ static gan_tensor gani_pix2pix_judge(gani_recipe *recipe, gan_tensor x, gan_tens
 
 static void gani_pix2pix_train(gani_recipe *recipe) {
     const gani_goal goal = gani_translator_goal(recipe);
-    const gan_optimiser adam = gani_adam(recipe);
+    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_translator_adam(recipe);
     const int from = (int)gani_option(recipe, "direction");
     gan_graph *g = recipe->graph;
     gan_tensor pair[2];
@@ -22841,7 +22857,7 @@ static void gani_pix2pix_train(gani_recipe *recipe) {
     gan_tensor loss_g = goal.loss(g, gani_pix2pix_judge(recipe, x, fake), goal.wanted);
     const float lambda = (float)gani_option(recipe, "lambda");
     loss_g = gan_add(g, loss_g, gan_affine(g, distance, lambda, 0.0f));
-    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gan_minimise(g, loss_g, "generator.", rate, &adam_g);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_report(recipe, "distance", distance);
@@ -23081,7 +23097,8 @@ static void gani_cyclegan_train(gani_recipe *recipe) {
     cycle.discriminator = gani_cyclegan_discriminator;
     cycle.distance = gan_loss_l1;
     cycle.goal = gani_translator_goal(recipe);
-    cycle.rule_g = cycle.rule_d = gani_adam(recipe);
+    cycle.rule_g = gani_translator_adam(recipe);
+    cycle.rule_d = gani_adam(recipe);
     cycle.rate = gani_feed_lr(recipe);
     cycle.adversarial = gani_scalar(recipe->graph, 1.0);
     cycle.recovery = gani_scalar(recipe->graph, lambda);

@@ -325,6 +325,39 @@ static void running_statistics(void) {
     gan_context_destroy(ctx);
 }
 
+/* Averages of a generator's weights translate, if there are any: until they move apart, like the
+ * weights; and a model made to translate only has nothing else. */
+static void averages(void) {
+    static const char *const systems[] = {"pix2pix", "cyclegan"};
+    static float images[2 * 3 * 32 * 32], plain[IMAGE], averaged[IMAGE];
+    gan_context *ctx = open_context();
+    fill_random(images, sizeof images / sizeof images[0], "a", SEED, -1.0f, 1.0f);
+    for (int i = 0; i < 2; i++) {
+        gan_model *without = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1", 0);
+        gan_model *with = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1 average=0.5", 0);
+        translate(without, NULL, plain);
+        translate(with, NULL, averaged);
+        CHECK(same(plain, averaged), "%s: averages start as the weights", systems[i]);
+        for (int k = 0; k < 2; k++) {
+            gan_model *model = k ? with : without;
+            CHECK(gan_model_fill(model, NULL) == GAN_OK, "%s", gan_context_error(ctx));
+            memcpy(gan_model_feed(model, "real_a", NULL), images, sizeof images);
+            CHECK(gan_model_step(model) == GAN_OK, "%s", gan_context_error(ctx));
+        }
+        translate(without, NULL, plain);
+        translate(with, NULL, averaged);
+        CHECK(!same(plain, averaged), "%s: averages lag behind", systems[i]);
+        gan_model_destroy(without);
+        gan_model_destroy(with);
+        with = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1 average=0.5", 1);
+        translate(with, NULL, averaged);
+        CHECK(count_weights(with, "generator") == 0.0 && count_weights(with, "ema.generator") > 0.0,
+              "%s: averages alone", systems[i]);
+        gan_model_destroy(with);
+    }
+    gan_context_destroy(ctx);
+}
+
 /* With equal weights both directions are the same network. */
 static void directions(void) {
     static const char *const rows[][2] = {{"cyclegan", "ngf=4 ndf=4 blocks=1"},
@@ -491,6 +524,7 @@ int main(int argc, char **argv) {
     TEST(patches);
     TEST(switches);
     TEST(running_statistics);
+    TEST(averages);
     TEST(directions);
     TEST(channels);
     TEST(work_and_memory);
