@@ -171,6 +171,15 @@
  *   any number of threads, and after a save and a load. Bits do differ between instruction sets,
  *   and between C libraries (noise is made with their log, cos and sin).
  *
+ *   What limits scaling: ops run one after the other, and at the end of each (of each of two parts
+ *   in a Winograd convolution) all threads wait for the last; a wait costs microseconds, which
+ *   counts where an op takes little more, as in small multilayer perceptrons. An op is cut into
+ *   blocks that are worth a task (64 x 96 of a product, 64 channels by some rows of tiles of a
+ *   Winograd convolution, a channel or a plane of a norm), so a small layer at batch 1 may have
+ *   fewer blocks than there are threads. Norms, activations, optimisers, and layers of a few pixels,
+ *   which only read their weights, end at the memory's bandwidth, which threads share. No part that
+ *   grows with the work is done by one thread alone, but for the decoding of images.
+ *
  *   On a machine with other work set the environment variable OMP_WAIT_POLICY=passive: else GNU
  *   OpenMP's threads spin while they wait, and steal the time they wait for.
  *
