@@ -176,9 +176,10 @@
  *   counts where an op takes little more, as in small multilayer perceptrons. An op is cut into
  *   blocks that are worth a task (64 x 96 of a product, 64 channels by some rows of tiles of a
  *   Winograd convolution, a channel or a plane of a norm), so a small layer at batch 1 may have
- *   fewer blocks than there are threads. Norms, activations, optimisers, and layers of a few pixels,
- *   which only read their weights, end at the memory's bandwidth, which threads share. No part that
- *   grows with the work is done by one thread alone, but for the decoding of images.
+ *   fewer blocks than there are threads. Norms, activations, optimisers, and layers of a few
+ *   pixels, which only read their weights, end at the memory's bandwidth, which threads share. Of
+ *   what grows with the work one thread alone does ops by index (one_hot, rows of embeddings), the
+ *   clearing of padding (gan_pad), and the reading of image files.
  *
  *   On a machine with other work set the environment variable OMP_WAIT_POLICY=passive: else GNU
  *   OpenMP's threads spin while they wait, and steal the time they wait for.
