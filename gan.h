@@ -18743,13 +18743,15 @@ typedef struct gani_recipe {
     int metric_count;
 } gani_recipe;
 
+typedef void gani_builder(gani_recipe *recipe);
+
 typedef struct gani_system {
     gan_system info;
     /* Errors stick in the graph. NULL: the system does not do this. */
-    void (*train)(gani_recipe *recipe);
-    void (*sample)(gani_recipe *recipe);    /* ends with gani_images */
-    void (*translate)(gani_recipe *recipe); /* from gani_feed_source to gani_images */
-    void (*encode)(gani_recipe *recipe);    /* from gani_feed_source to gani_codes */
+    gani_builder *train;
+    gani_builder *sample;    /* ends with gani_images */
+    gani_builder *translate; /* from gani_feed_source to gani_images */
+    gani_builder *encode;    /* from gani_feed_source to gani_codes */
 } gani_system;
 
 struct gan_model {
@@ -18882,6 +18884,35 @@ static gan_tensor gani_feed_lr(gani_recipe *recipe) {
     return gani_feed_schedule(recipe, "lr", gani_option(recipe, "lr"),
                               gani_option_or(recipe, "lr-hold", 0.0),
                               gani_option_or(recipe, "lr-decay", 0.0));
+}
+
+#define GANI_AVERAGE_OPTION                                                                        \
+    {"ema", "samples use an average of G's weights; share that an update leaves, 0: none",         \
+     NULL, 0, 0, 0.999999, 0}
+
+/* Updates "generator."; option "ema" keeps the average of its weights, which sampling then uses. */
+static void gani_update_generator(gani_recipe *recipe, gan_tensor loss, gan_tensor rate,
+                                  const gan_optimiser *rule) {
+    gan_optimiser averaged = *rule;
+    averaged.ema_decay = (float)gani_option(recipe, "ema");
+    gan_minimise(recipe->graph, loss, "generator.", rate, &averaged);
+}
+
+/* Builds the recipe that samples, from averages where the model keeps some. */
+static void gani_sample_averaged(gani_recipe *recipe) {
+    const int averaged = gani_option_or(recipe, "ema", 0.0) > 0.0;
+    if (averaged) {
+        gan_graph_push(recipe->graph, "ema");
+    }
+    recipe->model->system->sample(recipe);
+    if (averaged) {
+        gan_graph_pop(recipe->graph);
+    }
+}
+
+/* What builds the recipe that samples; NULL if the system does not. */
+static gani_builder *gani_sampler(const gani_system *system) {
+    return system->sample ? gani_sample_averaged : NULL;
 }
 
 /* A number that the caller may give ("name=value"), the same in all elements; else standard. */
@@ -19083,7 +19114,7 @@ static void gani_recipe_destroy(gan_context *ctx, gani_recipe *recipe) {
 /* wanted: batch, sizes and mode, and whether to measure only. */
 static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model,
                                      const gani_recipe *wanted,
-                                     void (*build)(gani_recipe *recipe)) {
+                                     gani_builder *build) {
     gani_recipe *recipe = (gani_recipe *)gani_calloc(model->ctx, 1, sizeof *recipe);
     if (!recipe) {
         return GAN_ERR_MEMORY;
@@ -19493,7 +19524,7 @@ static gan_status gani_check_size(gan_context *ctx, const char *what, int value,
 
 /* A recipe that is measured and thrown away. Afterwards the store has its parameters. None for a
  * system that does not do this. */
-static gan_status gani_measure(gan_model *model, void (*build)(gani_recipe *recipe), int reverse,
+static gan_status gani_measure(gan_model *model, gani_builder *build, int reverse,
                                void (*look)(const gani_recipe *recipe, gan_model_info *info),
                                gan_model_info *info) {
     gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE), *recipe = NULL;
@@ -19513,7 +19544,7 @@ static gan_status gani_measure(gan_model *model, void (*build)(gani_recipe *reci
 /* Parameters of a model that is not trained: of all that it can do. */
 static gan_status gani_make_params(gan_model *model) {
     const gani_system *system = model->system;
-    gan_status status = gani_measure(model, system->sample, 0, NULL, NULL);
+    gan_status status = gani_measure(model, gani_sampler(system), 0, NULL, NULL);
     for (int reverse = 0; reverse <= system->info.two_way && status == GAN_OK; reverse++) {
         status = gani_measure(model, system->translate, reverse, NULL, NULL);
     }
@@ -19736,7 +19767,7 @@ GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {
 
 /* The recipe in a model's slot, made anew where it is not the one wanted. */
 static gan_status gani_use_recipe(gan_model *model, gani_recipe **slot, const gani_recipe *wanted,
-                                  void (*build)(gani_recipe *recipe)) {
+                                  gani_builder *build) {
     const gani_recipe *made = *slot;
     if (made && made->batch == wanted->batch && made->asked_height == wanted->asked_height &&
         made->asked_width == wanted->asked_width && made->reverse == wanted->reverse) {
@@ -19899,7 +19930,8 @@ static gan_status gani_sample_into(gan_model *model, float *out, int n, const ch
         status = gani_cannot(model, "sample; it translates images");
     }
     status =
-        status ? status : gani_use_recipe(model, &model->sample, &wanted, model->system->sample);
+        status ? status
+               : gani_use_recipe(model, &model->sample, &wanted, gani_sampler(model->system));
     if (status == GAN_OK && !gani_result(model->sample, result)) {
         status = gani_cannot(model, "draw in several frames");
     }
@@ -20125,7 +20157,7 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
         }
         info->train_multiply_adds = gani_recipe_work(model->train);
     }
-    gan_status status = gani_measure(model, system->sample, 0, gani_look_at_sample, info);
+    gan_status status = gani_measure(model, gani_sampler(system), 0, gani_look_at_sample, info);
     status =
         status ? status : gani_measure(model, system->translate, 0, gani_look_at_translate, info);
     return status ? status : gani_measure(model, system->encode, 0, gani_look_at_encode, info);
@@ -20137,8 +20169,8 @@ static gan_status gani_recipe_for(gan_model *model, const char *what, const gani
     const struct {
         const char *what;
         gani_recipe **slot;
-        void (*build)(gani_recipe *recipe);
-    } rows[] = {{"sample", &model->sample, system->sample},
+        gani_builder *build;
+    } rows[] = {{"sample", &model->sample, gani_sampler(system)},
                 {"translate", &model->translate, system->translate},
                 {"encode", &model->encode, system->encode}};
     const gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE);
@@ -20205,6 +20237,7 @@ static const gan_option gani_gan_options[] = {
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
     {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    GANI_AVERAGE_OPTION,
 };
 
 static int gani_gan_is_paper(const gani_recipe *recipe) {
@@ -20339,7 +20372,7 @@ static void gani_gan_train(gani_recipe *recipe) {
     gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
     loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
 
-    gan_minimise(g, loss_g, "generator.", rate, &update);
+    gani_update_generator(recipe, loss_g, rate, &update);
     gan_minimise(g, loss_d, "discriminator.", rate, &update);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
@@ -20383,6 +20416,7 @@ static const gan_option gani_dcgan_options[] = {
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
 };
 
 /* Weights N(0,0.02), batch norm's scale N(1,0.02). */
@@ -20537,7 +20571,7 @@ static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
 
     gan_tensor loss_g = goal->loss(g, discriminator(recipe, fake), goal->wanted);
-    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gani_update_generator(recipe, loss_g, rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_report_spread(recipe, fake, real);
@@ -20613,6 +20647,7 @@ static const gan_option gani_lsgan_options[] = {
     {"b", "D's target for real images", NULL, 1, -100, 100, 0},
     {"c", "what G wants D to give", NULL, 1, -100, 100, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
 };
 
 static void gani_lsgan_train(gani_recipe *recipe) {
@@ -20679,7 +20714,7 @@ static void gani_wgan_phases(gani_recipe *recipe, gan_tensor real, gan_tensor lo
 
     gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z_g"));
     gan_tensor loss_g = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 1);
-    gan_minimise(g, loss_g, "generator.", rate, generator);
+    gani_update_generator(recipe, loss_g, rate, generator);
     gani_report(recipe, "loss_g", loss_g);
     gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "generator", (int)gani_option(recipe, "n-critic"));
@@ -20693,6 +20728,7 @@ static const gan_option gani_wgan_options[] = {
     {"alpha", "RMSprop: decay of the mean square", NULL, 0.99, 0, 0.999999, 0},
     {"clip", "the critic's weights stay within +-this", NULL, 0.01, 1e-9, 1000, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
 };
 
 static void gani_wgan_train(gani_recipe *recipe) {
@@ -20740,6 +20776,7 @@ static const gan_option gani_wgan_gp_options[] = {
     {"beta2", "Adam: decay of the variance", NULL, 0.9, 0, 0.999999, 0},
     {"lambda", "weight of the penalty", NULL, 10, 0, 1e6, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
 };
 
 static void gani_wgan_gp_train(gani_recipe *recipe) {
@@ -20798,6 +20835,7 @@ static const gan_option gani_cgan_options[] = {
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
 };
 
 /* Images of the classes label [batch]. */
@@ -20866,7 +20904,7 @@ static void gani_cgan_train(gani_recipe *recipe) {
     gan_tensor loss_d = gani_loss_d(g, &goal, d_real, d_fake);
     gan_tensor loss_g = goal.loss(g, gani_cgan_discriminator(recipe, fake, asked), goal.wanted);
 
-    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gani_update_generator(recipe, loss_g, rate, &adam);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
@@ -20990,6 +21028,7 @@ static const gan_option gani_acgan_options[] = {
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
 };
 
 /* Images of the classes label [batch]. */
@@ -21047,7 +21086,7 @@ static void gani_acgan_train(gani_recipe *recipe) {
         gan_add(g, gan_loss_bce(g, of_g.source, 1.0f), gan_loss_cross_entropy(g, of_g.aux, asked));
     loss_g = gan_affine(g, loss_g, 0.5f, 0.0f);
 
-    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gani_update_generator(recipe, loss_g, rate, &adam);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
