@@ -23696,6 +23696,7 @@ static const gan_option gani_context_options[] = {
     {"lr-d", "learning rate of the discriminator", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 /* The hole of each image of a step. */
@@ -23795,9 +23796,9 @@ static const gani_system gani_context = {
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
  * has "_a" or "_b" behind its name. network=conv is mingyuliutw/CoGAN, cogan_pytorch/src,
- * net_cogan_mnistedge.py, made for images of 28 x 28. At other sizes G doubles a map as >>dcgan
- * does and draws with a 3x3 convolution, and D is that of >>dcgan (the authors have published no
- * such pair; their network for 128 x 128 is similar).
+ * net_cogan_mnistedge.py, made for images of 28 x 28. network=dcgan, and conv at other sizes: G
+ * doubles a map as >>dcgan does and draws with a 3x3 convolution, D is that of >>dcgan (the authors
+ * have published no such pair; their network for 128 x 128 is similar).
  * network=mlp is eriklindernoren/Keras-GAN, cogan/cogan.py. Differs from it: what D does not share
  * is its first layer, as in the paper (there it is the last); batch norm stands in front of the
  * activation and not behind the first layer, as in >>gan (there behind; then D wins at once).
@@ -23834,7 +23835,8 @@ static gan_layer_desc gani_cogan_desc(gan_init *weight, int in, int out, int ker
 }
 
 static int gani_cogan_is_28(const gani_recipe *recipe) {
-    return recipe->model->height == 28 && recipe->model->width == 28;
+    return gani_option(recipe, "network") == 0.0 && recipe->model->height == 28 &&
+           recipe->model->width == 28;
 }
 
 /* Maps of G: 4, 7, 13, 25 (then 28), or doublings. */
@@ -24018,16 +24020,18 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
  * ========================================================================= */
 
 static const gan_option gani_cogan_options[] = {
-    {"network", "convolutions, or perceptrons", "conv mlp", 0, 0, 1, 1},
+    {"network", "the authors' convolutions, perceptrons, or dcgan's convolutions", "conv mlp dcgan",
+     0, 0, 2, 1},
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
-    {"ngf", "conv: channels of the generator's outermost stage", NULL, 128, 1, 512, 1},
-    {"ndf", "conv: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
+    {"ngf", "conv, dcgan: channels of the generator's outermost stage", NULL, 128, 1, 512, 1},
+    {"ndf", "conv, dcgan: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
     {"private-g", "last layers of the generators that are not shared", NULL, 1, 1, 4, 1},
     {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
     {"weight-decay", "share of each weight that is added to its gradient", NULL, 5e-4, 0, 1, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
 static void gani_cogan_train(gani_recipe *recipe) {

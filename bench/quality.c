@@ -1047,7 +1047,7 @@ static const run runs[] = {
     {"cogan-depth", "cogan", "ngf=16 ndf=10", 32, 3000, "rgbd-kitchen/train_color",
      "rgbd-kitchen/train_depth", 32, 32, 3, 1, 400, GAN_PAIRING_UNPAIRED, GAN_DERIVE_NEGATIVE, 0,
      NULL, score_pairs},
-    {"context-encoder", "context-encoder", "ngf=32 ndf=32", 32, 1200, "rose2sunflower", NULL, 64,
+    {"context-encoder", "context-encoder", "ngf=32 ndf=32 lr-hold=200 lr-decay=200", 32, 400, "rose2sunflower", NULL, 64,
      64, 3, 0, 144, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 8, NULL, score_holes},
 };
 enum { RUNS = sizeof runs / sizeof runs[0] };
