@@ -18887,32 +18887,14 @@ static gan_tensor gani_feed_lr(gani_recipe *recipe) {
 }
 
 #define GANI_AVERAGE_OPTION                                                                        \
-    {"ema", "samples use an average of G's weights; share that an update leaves, 0: none",         \
+    {"ema", "an average of G's weights is used; share of it that an update leaves, 0: none",       \
      NULL, 0, 0, 0.999999, 0}
 
-/* Updates "generator."; option "ema" keeps the average of its weights, which sampling then uses. */
-static void gani_update_generator(gani_recipe *recipe, gan_tensor loss, gan_tensor rate,
-                                  const gan_optimiser *rule) {
-    gan_optimiser averaged = *rule;
-    averaged.ema_decay = (float)gani_option(recipe, "ema");
-    gan_minimise(recipe->graph, loss, "generator.", rate, &averaged);
-}
-
-/* Builds the recipe that samples, from averages where the model keeps some. */
-static void gani_sample_averaged(gani_recipe *recipe) {
-    const int averaged = gani_option_or(recipe, "ema", 0.0) > 0.0;
-    if (averaged) {
-        gan_graph_push(recipe->graph, "ema");
-    }
-    recipe->model->system->sample(recipe);
-    if (averaged) {
-        gan_graph_pop(recipe->graph);
-    }
-}
-
-/* What builds the recipe that samples; NULL if the system does not. */
-static gani_builder *gani_sampler(const gani_system *system) {
-    return system->sample ? gani_sample_averaged : NULL;
+/* A generator's rule, with the average that option "ema" asks for; gani_recipe_create uses it. */
+static gan_optimiser gani_averaged(const gani_recipe *recipe, const gan_optimiser *rule) {
+    gan_optimiser result = *rule;
+    result.ema_decay = (float)gani_option(recipe, "ema");
+    return result;
 }
 
 /* A number that the caller may give ("name=value"), the same in all elements; else standard. */
@@ -19123,8 +19105,16 @@ static gan_status gani_recipe_create(gani_recipe **out, const gan_model *model,
     recipe->model = model;
     gan_status status = gan_graph_create(&recipe->graph, model->ctx, model->params);
     if (status == GAN_OK) {
+        const int used = build == model->system->sample || build == model->system->translate;
+        const int averaged = used && gani_option_or(recipe, "ema", 0.0) > 0.0;
         gan_graph_set_mode(recipe->graph, wanted->mode);
+        if (averaged) {
+            gan_graph_push(recipe->graph, "ema"); /* where gan_optimiser.ema_decay keeps averages */
+        }
         build(recipe);
+        if (averaged) {
+            gan_graph_pop(recipe->graph);
+        }
         status = recipe->status;
     }
     if (status != GAN_OK) {
@@ -19544,7 +19534,7 @@ static gan_status gani_measure(gan_model *model, gani_builder *build, int revers
 /* Parameters of a model that is not trained: of all that it can do. */
 static gan_status gani_make_params(gan_model *model) {
     const gani_system *system = model->system;
-    gan_status status = gani_measure(model, gani_sampler(system), 0, NULL, NULL);
+    gan_status status = gani_measure(model, system->sample, 0, NULL, NULL);
     for (int reverse = 0; reverse <= system->info.two_way && status == GAN_OK; reverse++) {
         status = gani_measure(model, system->translate, reverse, NULL, NULL);
     }
@@ -19930,8 +19920,7 @@ static gan_status gani_sample_into(gan_model *model, float *out, int n, const ch
         status = gani_cannot(model, "sample; it translates images");
     }
     status =
-        status ? status
-               : gani_use_recipe(model, &model->sample, &wanted, gani_sampler(model->system));
+        status ? status : gani_use_recipe(model, &model->sample, &wanted, model->system->sample);
     if (status == GAN_OK && !gani_result(model->sample, result)) {
         status = gani_cannot(model, "draw in several frames");
     }
@@ -20157,7 +20146,7 @@ GAN_API gan_status gan_model_get_info(gan_model *model, gan_model_info *info) {
         }
         info->train_multiply_adds = gani_recipe_work(model->train);
     }
-    gan_status status = gani_measure(model, gani_sampler(system), 0, gani_look_at_sample, info);
+    gan_status status = gani_measure(model, system->sample, 0, gani_look_at_sample, info);
     status =
         status ? status : gani_measure(model, system->translate, 0, gani_look_at_translate, info);
     return status ? status : gani_measure(model, system->encode, 0, gani_look_at_encode, info);
@@ -20170,7 +20159,7 @@ static gan_status gani_recipe_for(gan_model *model, const char *what, const gani
         const char *what;
         gani_recipe **slot;
         gani_builder *build;
-    } rows[] = {{"sample", &model->sample, gani_sampler(system)},
+    } rows[] = {{"sample", &model->sample, system->sample},
                 {"translate", &model->translate, system->translate},
                 {"encode", &model->encode, system->encode}};
     const gani_recipe wanted = gani_recipe_wanted(model, 1, GAN_EVALUATE);
@@ -20364,6 +20353,7 @@ static void gani_gan_train(gani_recipe *recipe) {
     const gan_optimiser update =
         paper ? gan_sgd(0.5f)
               : gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+    const gan_optimiser update_g = gani_averaged(recipe, &update);
 
     gan_tensor fake = gani_gan_generator(recipe, z);
     gan_tensor d_real = gani_gan_discriminator(recipe, real);
@@ -20372,7 +20362,7 @@ static void gani_gan_train(gani_recipe *recipe) {
     gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
     loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
 
-    gani_update_generator(recipe, loss_g, rate, &update);
+    gan_minimise(g, loss_g, "generator.", rate, &update_g);
     gan_minimise(g, loss_d, "discriminator.", rate, &update);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
@@ -20562,7 +20552,7 @@ static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network
     gan_tensor real = gani_feed_images(recipe, "real");
     gan_tensor z = gani_feed_z(recipe, "z");
     gan_tensor rate = gani_feed_lr(recipe);
-    const gan_optimiser adam = gani_adam(recipe);
+    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_averaged(recipe, &adam);
 
     gan_tensor fake = generator(recipe, z);
     gan_tensor d_real = discriminator(recipe, real);
@@ -20571,7 +20561,7 @@ static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
 
     gan_tensor loss_g = goal->loss(g, discriminator(recipe, fake), goal->wanted);
-    gani_update_generator(recipe, loss_g, rate, &adam);
+    gan_minimise(g, loss_g, "generator.", rate, &adam_g);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_report_spread(recipe, fake, real);
@@ -20714,7 +20704,8 @@ static void gani_wgan_phases(gani_recipe *recipe, gan_tensor real, gan_tensor lo
 
     gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z_g"));
     gan_tensor loss_g = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 1);
-    gani_update_generator(recipe, loss_g, rate, generator);
+    const gan_optimiser averaged = gani_averaged(recipe, generator);
+    gan_minimise(g, loss_g, "generator.", rate, &averaged);
     gani_report(recipe, "loss_g", loss_g);
     gani_report_spread(recipe, fake, real);
     gani_end_phase(recipe, "generator", (int)gani_option(recipe, "n-critic"));
@@ -20890,7 +20881,7 @@ static void gani_cgan_train(gani_recipe *recipe) {
     const gani_goal goal = {gani_option(recipe, "loss") == 1.0 ? gan_loss_bce
                                                                : gan_loss_least_squares,
                             0.0f, 1.0f, 1.0f};
-    const gan_optimiser adam = gani_adam(recipe);
+    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_averaged(recipe, &adam);
     gan_graph *g = recipe->graph;
     gan_tensor real = gani_feed_images(recipe, "real");
     gan_tensor label = gani_feed_labels(recipe, "label", classes);
@@ -20904,7 +20895,7 @@ static void gani_cgan_train(gani_recipe *recipe) {
     gan_tensor loss_d = gani_loss_d(g, &goal, d_real, d_fake);
     gan_tensor loss_g = goal.loss(g, gani_cgan_discriminator(recipe, fake, asked), goal.wanted);
 
-    gani_update_generator(recipe, loss_g, rate, &adam);
+    gan_minimise(g, loss_g, "generator.", rate, &adam_g);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
@@ -21061,7 +21052,7 @@ static gani_acgan_heads gani_acgan_discriminator(gani_recipe *recipe, gan_tensor
 static void gani_acgan_train(gani_recipe *recipe) {
     const int classes = (int)gani_option(recipe, "classes");
     const float weight = (float)gani_option(recipe, "aux-fake");
-    const gan_optimiser adam = gani_adam(recipe);
+    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_averaged(recipe, &adam);
     gan_graph *g = recipe->graph;
     gan_tensor real = gani_feed_images(recipe, "real");
     gan_tensor label = gani_feed_labels(recipe, "label", classes);
@@ -21086,7 +21077,7 @@ static void gani_acgan_train(gani_recipe *recipe) {
         gan_add(g, gan_loss_bce(g, of_g.source, 1.0f), gan_loss_cross_entropy(g, of_g.aux, asked));
     loss_g = gan_affine(g, loss_g, 0.5f, 0.0f);
 
-    gani_update_generator(recipe, loss_g, rate, &adam);
+    gan_minimise(g, loss_g, "generator.", rate, &adam_g);
     gan_minimise(g, loss_d, "discriminator.", rate, &adam);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
@@ -22767,18 +22758,10 @@ static void gani_unet_switches(gani_recipe *recipe, gani_unet_desc *desc) {
     }
 }
 
-/* Adam for the generators, whose weights it may average: "ema.generator...". */
-static gan_optimiser gani_translator_adam(const gani_recipe *recipe) {
-    gan_optimiser adam = gani_adam(recipe);
-    adam.ema_decay = (float)gani_option(recipe, "average");
-    return adam;
-}
-
 /* Images of so many channels from x by the generator `scope`, as the options say. */
 static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_tensor x,
                                   int channels) {
     const int blocks = (int)gani_option(recipe, "blocks");
-    const int averaged = recipe->mode != GAN_TRAIN && gani_option(recipe, "average") > 0.0;
     gan_graph *g = recipe->graph;
     gani_unet_desc unet;
     gani_resnet_desc resnet;
@@ -22792,9 +22775,6 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
     resnet.dropout = unet.dropout > 0.0f;
     resnet.blocks = blocks ? blocks : recipe->model->height > 128 ? 9 : 6;
     resnet.downs = 2;
-    if (averaged) {
-        gan_graph_push(g, "ema");
-    }
     if ((int)gani_option(recipe, "net") == GANI_TRANSLATE_RESNET) {
         gan_graph_push(g, scope);
         x = gani_resnet_generator(g, &resnet, x);
@@ -22807,9 +22787,6 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
         x = gani_unet(g, &unet, x);
     }
     gan_graph_pop(g);
-    if (averaged) {
-        gan_graph_pop(g);
-    }
     return x;
 }
 
@@ -22845,8 +22822,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
     {"d-layers", "halvings in the discriminator; 3: patches of 70x70, 0: pixels", NULL, 3, 0, 8,   \
      1},                                                                                           \
     {"loss", "cross-entropy or least squares", "bce lsgan", loss, 0, 1, 1},                        \
-    {"average", "decay of averages of G's weights, which then translate; 0: none", NULL, 0, 0,     \
-     0.99999, 0},                                                                                  \
+    GANI_AVERAGE_OPTION,                                                                          \
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},                                                 \
     GANI_SCHEDULE_OPTIONS(0, 0),                                                                   \
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},                                 \
@@ -22888,7 +22864,7 @@ static gan_tensor gani_pix2pix_judge(gani_recipe *recipe, gan_tensor x, gan_tens
 
 static void gani_pix2pix_train(gani_recipe *recipe) {
     const gani_goal goal = gani_translator_goal(recipe);
-    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_translator_adam(recipe);
+    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_averaged(recipe, &adam);
     const int from = (int)gani_option(recipe, "direction");
     gan_graph *g = recipe->graph;
     gan_tensor pair[2];
@@ -23146,8 +23122,8 @@ static void gani_cyclegan_train(gani_recipe *recipe) {
     cycle.discriminator = gani_cyclegan_discriminator;
     cycle.distance = gan_loss_l1;
     cycle.goal = gani_translator_goal(recipe);
-    cycle.rule_g = gani_translator_adam(recipe);
     cycle.rule_d = gani_adam(recipe);
+    cycle.rule_g = gani_averaged(recipe, &cycle.rule_d);
     cycle.rate = gani_feed_lr(recipe);
     cycle.adversarial = gani_scalar(recipe->graph, 1.0);
     cycle.recovery = gani_scalar(recipe->graph, lambda);

@@ -334,7 +334,7 @@ static void averages(void) {
     fill_random(images, sizeof images / sizeof images[0], "a", SEED, -1.0f, 1.0f);
     for (int i = 0; i < 2; i++) {
         gan_model *without = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1", 0);
-        gan_model *with = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1 average=0.5", 0);
+        gan_model *with = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1 ema=0.5", 0);
         translate(without, NULL, plain);
         translate(with, NULL, averaged);
         CHECK(same(plain, averaged), "%s: averages start as the weights", systems[i]);
@@ -349,7 +349,7 @@ static void averages(void) {
         CHECK(!same(plain, averaged), "%s: averages lag behind", systems[i]);
         gan_model_destroy(without);
         gan_model_destroy(with);
-        with = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1 average=0.5", 1);
+        with = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1 ema=0.5", 1);
         translate(with, NULL, averaged);
         CHECK(count_weights(with, "generator") == 0.0 && count_weights(with, "ema.generator") > 0.0,
               "%s: averages alone", systems[i]);
