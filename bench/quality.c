@@ -1027,13 +1027,13 @@ static const run runs[] = {
     {"infogan", "infogan", "", 64, 3000, DIGITS, score_codes},
     {"draw", "draw", "", 64, 3000, DIGITS, score_bound},
     {"pix2pix-emoji", "pix2pix",
-     "ngf=24 ndf=4 d-layers=1 lr=1e-3 lambda=1000 lr-hold=300 lr-decay=500", 8, 800,
+     "ngf=24 ndf=4 d-layers=1 lr=1e-3 lambda=1000 lr-hold=200 lr-decay=200", 8, 400,
      "emoji/train/google", "emoji/train/twitter", 64, 64, 3, 0, 250, GAN_PAIRING_NAMES,
      GAN_DERIVE_NEGATIVE, 5, "dropout=0 running-stats=1", score_translations},
     {"pix2pix-facades", "pix2pix",
-     "ngf=24 ndf=12 lr=3e-4 lambda=400 lr-hold=200 lr-decay=300 direction=ba", 2, 500,
+     "ngf=24 ndf=12 lr=5e-4 lambda=300 norm=instance average=0.99 direction=ba", 2, 600,
      "facades/train", NULL, 128, 128, 3, 0, 36, GAN_PAIRING_SIDES, GAN_DERIVE_NEGATIVE, 8,
-     "dropout=0 running-stats=1", score_translations},
+     "dropout=0", score_translations},
     {"cyclegan", "cyclegan", "ngf=16 ndf=16 blocks=3 d-layers=2", 4, 1200, NEGATIVES(28),
      score_translations},
     {"dualgan", "dualgan", "ngf=16 ndf=16 loss=wgan-gp optimiser=adam lr=2e-4 lambda=20 n-critic=2",
@@ -1047,8 +1047,9 @@ static const run runs[] = {
     {"cogan-depth", "cogan", "ngf=16 ndf=10", 32, 3000, "rgbd-kitchen/train_color",
      "rgbd-kitchen/train_depth", 32, 32, 3, 1, 400, GAN_PAIRING_UNPAIRED, GAN_DERIVE_NEGATIVE, 0,
      NULL, score_pairs},
-    {"context-encoder", "context-encoder", "ngf=32 ndf=32 lr-hold=200 lr-decay=200", 32, 400, "rose2sunflower", NULL, 64,
-     64, 3, 0, 144, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 8, NULL, score_holes},
+    {"context-encoder", "context-encoder", "ngf=32 ndf=32 lr-hold=200 lr-decay=200", 32, 400,
+     "rose2sunflower", NULL, 64, 64, 3, 0, 144, GAN_PAIRING_NONE, GAN_DERIVE_NEGATIVE, 8, NULL,
+     score_holes},
 };
 enum { RUNS = sizeof runs / sizeof runs[0] };
 
