@@ -1017,13 +1017,13 @@ static void score_holes(const run *r, gan_model *model, char *text, size_t size)
 #define HALVES(rule) NULL, NULL, 0, 0, 0, 0, 0, GAN_PAIRING_HALVES, rule, 0, NULL
 
 static const run runs[] = {
-    {"gan", "gan", "", 64, 20000, DIGITS, NULL},
-    {"dcgan", "dcgan", "ngf=32 ndf=32", 64, 6000, WITH_BORDER, NULL},
-    {"lsgan", "lsgan", "ngf=32 ndf=32", 64, 6000, WITH_BORDER, NULL},
-    {"wgan", "wgan", "network=mlp", 64, 60000, DIGITS, NULL},
-    {"wgan-gp", "wgan-gp", "ngf=32 ndf=32", 64, 15000, WITH_BORDER, NULL},
-    {"cgan", "cgan", "network=dcgan ngf=32 ndf=32", 64, 6000, WITH_BORDER, NULL},
-    {"acgan", "acgan", "ngf=32", 64, 6000, WITH_BORDER, NULL},
+    {"gan", "gan", "ema=0.999", 64, 40000, DIGITS, NULL},
+    {"dcgan", "dcgan", "ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
+    {"lsgan", "lsgan", "ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
+    {"wgan", "wgan", "network=mlp ema=0.999", 64, 60000, DIGITS, NULL},
+    {"wgan-gp", "wgan-gp", "ngf=32 ndf=32 ema=0.999", 64, 30000, WITH_BORDER, NULL},
+    {"cgan", "cgan", "network=dcgan ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
+    {"acgan", "acgan", "ngf=32 ema=0.999", 64, 8000, WITH_BORDER, NULL},
     {"infogan", "infogan", "", 64, 3000, DIGITS, score_codes},
     {"draw", "draw", "", 64, 3000, DIGITS, score_bound},
     {"pix2pix-emoji", "pix2pix",
