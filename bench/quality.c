@@ -1031,7 +1031,7 @@ static const run runs[] = {
      "emoji/train/google", "emoji/train/twitter", 64, 64, 3, 0, 250, GAN_PAIRING_NAMES,
      GAN_DERIVE_NEGATIVE, 5, "dropout=0 running-stats=1", score_translations},
     {"pix2pix-facades", "pix2pix",
-     "ngf=24 ndf=12 lr=5e-4 lambda=300 norm=instance average=0.99 direction=ba", 2, 600,
+     "ngf=24 ndf=12 lr=5e-4 lambda=300 norm=instance ema=0.99 direction=ba", 2, 600,
      "facades/train", NULL, 128, 128, 3, 0, 36, GAN_PAIRING_SIDES, GAN_DERIVE_NEGATIVE, 8,
      "dropout=0", score_translations},
     {"cyclegan", "cyclegan", "ngf=16 ndf=16 blocks=3 d-layers=2", 4, 1200, NEGATIVES(28),
