@@ -122,10 +122,17 @@ static const training_row training_rows[] = {
 
 /* --- small models -------------------------------------------------------------------------- */
 
-static gan_context *open_context(void) {
+static gan_context *open_context_of(int threads) {
     gan_context *ctx = NULL;
-    CHECK(gan_context_create(&ctx, NULL) == GAN_OK, "no context");
+    gan_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.threads = threads;
+    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "no context");
     return ctx;
+}
+
+static gan_context *open_context(void) {
+    return open_context_of(0);
 }
 
 static gan_model *open_model(gan_context *ctx, const char *system, int size, const char *options,
@@ -420,9 +427,10 @@ static void channels(void) {
 
 /* Multiply-adds of a step: a generator's forward pass is 28.5e6, a discriminator's 11.5e6. Six and
  * four passes cost three times that; the frozen discriminators cost their pass and its way back to
- * the image, 46e6; layers that see nothing but data have no way back. */
+ * the image, 46e6; layers that see nothing but data have no way back. Scratch grows with the threads:
+ * one. */
 static void work_and_memory(void) {
-    gan_context *ctx = open_context();
+    gan_context *ctx = open_context_of(1);
     gan_model_info info;
     gan_model *model = open_model(ctx, "cyclegan", 64, "ngf=8 ndf=16 blocks=3", 0);
     CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
