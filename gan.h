@@ -103,7 +103,7 @@
  *   7.5   >>datasets      records of one to three images; batches
  *   7.6   >>checkpoints   safetensors: the list of tensors, reading, writing
  *   7.7   >>zip           archives without compression
- *   7.8   >>pth           PyTorch's files: an archive with a pickle of tensors
+ *   7.8   >>pth           PyTorch's files: a pickle of tensors, in an archive or a stream
  *   7.9   >>loading       opening either, reading tensors, filling a store
  *   8.1   >>recipes       how a system says what it is
  *   8.40  >>models        options; creating, training, saving
@@ -1116,10 +1116,10 @@ GAN_API gan_status gan_derive_image(gan_context *ctx, gan_derive derive, const f
 /* Checkpoints: a list of named tensors and a list of texts under keys. Two file formats:
  *   - safetensors (https://github.com/huggingface/safetensors, "Format"), read and written: 8 bytes
  *     length of the header, the header in JSON, then the data;
- *   - what PyTorch's torch.save writes since 1.6 (.pth, .pt), read only: a zip archive. Names of
- *     tensors in dictionaries or lists in one another are joined by dots. Nothing in such a file is
- *     executed. GAN_ERR_UNSUPPORTED: older files, TorchScript, objects other than tensors; the
- *     message says what to do in Python. */
+ *   - what PyTorch's torch.save writes (.pth, .pt), read only: a zip archive, or, before 1.6, a
+ *     stream of pickles and data. Names of tensors in dictionaries or lists in one another are
+ *     joined by dots. Nothing in such a file is executed. GAN_ERR_UNSUPPORTED: files before 0.1.10,
+ *     TorchScript, objects other than tensors; the message says what to do in Python. */
 typedef struct gan_metadata {
     const char *key, *value; /* UTF-8 */
 } gan_metadata;
@@ -17304,13 +17304,20 @@ static const gani_zip_entry *gani_zip_entry_find(const gani_zip *zip, const char
 }
 
 /* ============================================================================
- * >>pth  7.8  PYTORCH'S FILES (.pth, .pt): AN ARCHIVE WITH A PICKLE OF TENSORS
+ * >>pth  7.8  PYTORCH'S FILES (.pth, .pt): A PICKLE OF TENSORS, IN AN ARCHIVE OR A STREAM
  *
  * torch.save (since PyTorch 1.6) writes a zip archive of stored, not compressed, entries:
  *   NAME/data.pkl   the object as a pickle, protocol 2: dictionaries whose leaves are tensors
  *   NAME/data/KEY   the bytes of a storage; tensors are windows into storages, with strides
  *   NAME/byteorder  "little" or "big"; without it little
  * and others that say nothing about tensors.
+ *
+ * Before 1.6 it wrote, one behind the other, without an archive:
+ *   five pickles    a magic number; the version, 1001; facts about the machine; the object; the
+ *                   keys of the storages, in ascending order
+ *   storages        in this order: 8 bytes number of elements, then the elements
+ * all low byte first, whatever the machine. Where a storage begins is known only when the object
+ * has told the element types of those before it; until then its tensors count from its start.
  *
  * A pickle is a program for a stack machine that can call any Python function. The machine here
  * calls none: it knows the opcodes of plain data, and of all globals only those that a tensor is
@@ -17319,12 +17326,12 @@ static const gani_zip_entry *gani_zip_entry_find(const gani_zip *zip, const char
  * "state_dict.model.1.weight"; an element of a list has its index for a name; what is no tensor is
  * left out.
  *
- * What a file may cost is bounded before it is read: directory and pickle by GANI_MAX_ARCHIVE_PART,
- * the machine by GANI_MAX_PICKLE_VALUES values, a walk over the object by as many steps (values
- * that are shared count again). A tensor must not have more elements than its storage, nor all
+ * What a file may cost is bounded before it is read: directory and pickle (all five of a stream) by
+ * GANI_MAX_ARCHIVE_PART, the machine by GANI_MAX_PICKLE_VALUES values, a walk over the object by as
+ * many steps (values that are shared count again). A tensor must not have more elements than its storage, nor all
  * tensors together more than GANI_MAX_SHARING times the bytes of the file.
  *
- * Holds:  reader of PyTorch's archives: the list of their tensors.
+ * Holds:  reader of PyTorch's files: the list of their tensors.
  * Uses:   >>platform  >>checkpoints (the list)  >>zip        Knows nothing of: models.
  * ========================================================================= */
 
@@ -17347,7 +17354,8 @@ typedef enum gani_value_kind {
     GANI_VALUE_LIST,
     GANI_VALUE_DICT,    /* key, value, key, value ... */
     GANI_VALUE_GLOBAL,  /* number: row of gani_pickle_globals */
-    GANI_VALUE_STORAGE, /* count elements from byte number of the file on */
+    GANI_VALUE_STORAGE, /* count elements from byte number of the file on; in a stream from that of
+                           the data of its key */
     GANI_VALUE_TENSOR   /* number: index in tensors */
 } gani_value_kind;
 
@@ -17355,6 +17363,7 @@ typedef struct gani_value {
     gani_value_kind kind;
     int first, last; /* links, 0: none */
     int global;      /* of a storage: its type, a row of gani_pickle_globals */
+    int origin;      /* value that it was made from; of a tensor its storage, of a storage its id */
     int64_t number, count;
 } gani_value;
 
@@ -17365,10 +17374,10 @@ typedef struct gani_link {
 
 typedef struct gani_pickle {
     gan_checkpoint *checkpoint;
-    const gani_zip *zip;
-    const char *folder; /* "NAME/" */
+    const gani_zip *zip; /* of a stream only the file */
+    const char *folder;  /* "NAME/"; NULL: a stream */
     unsigned char *bytes;
-    size_t size, at; /* of the opcode that runs */
+    size_t size, begin, at; /* begin: of the pickle that runs; at: of its opcode */
     gani_value *values;
     gani_link *links;
     int *stack, *memo; /* numbers of values; in the memo 0: none */
@@ -17541,28 +17550,15 @@ static gan_status gani_pickle_global(gani_pickle *vm, const unsigned char *text,
                       name < 80 ? (int)name : 80, (const char *)(line + 1));
 }
 
-/* BINPERSID: the top, ("storage", type, key, place, elements ...), becomes the storage that is the
- * entry NAME/data/KEY. */
-static gan_status gani_pickle_storage(gani_pickle *vm) {
-    const gani_value *id = gani_pickle_top(vm, 0);
-    const gani_value *tag = id ? gani_pickle_item(vm, id, 0, GANI_VALUE_TEXT) : NULL;
-    const gani_value *type = id ? gani_pickle_item(vm, id, 1, GANI_VALUE_GLOBAL) : NULL;
-    const gani_value *key = id ? gani_pickle_item(vm, id, 2, GANI_VALUE_TEXT) : NULL;
-    const gani_value *elements = id ? gani_pickle_item(vm, id, 4, GANI_VALUE_NUMBER) : NULL;
+/* Where a storage is in an archive: the entry NAME/data/KEY. */
+static gan_status gani_pickle_archived(const gani_pickle *vm, const gani_value *key,
+                                       const gani_dtype *dtype, int64_t count, int64_t *begin) {
     char name[GANI_MAX_TENSOR_NAME];
-    if (!tag || !type || !key || !elements || elements->number < 0 ||
-        !gani_text_is(vm->bytes + tag->number, (size_t)tag->count, "storage") ||
-        gani_pickle_globals[type->number].kind != GANI_GLOBAL_STORAGE) {
-        return gani_pickle_wrong(vm, "(\"storage\", type, key, place, elements) expected");
-    }
     const int length =
         snprintf(name, sizeof name, "%sdata/%.*s", vm->folder,
                  key->count < 64 ? (int)key->count : 64, (const char *)vm->bytes + key->number);
     const gani_zip_entry *entry =
         length < (int)sizeof name ? gani_zip_entry_find(vm->zip, name) : NULL;
-    const gani_dtype *dtype = &gani_dtypes[gani_pickle_globals[type->number].dtype];
-    const int global = (int)type->number;
-    const int64_t count = elements->number;
     if (!entry || entry->method != 0 || entry->size % (unsigned)dtype->size_bytes ||
         entry->size / (unsigned)dtype->size_bytes != (uint64_t)count) {
         return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
@@ -17571,10 +17567,56 @@ static gan_status gani_pickle_storage(gani_pickle *vm) {
                           entry && entry->method ? "a compressed entry of " : "",
                           (unsigned long)(entry ? entry->size : 0));
     }
-    vm->stack_count--;
-    gan_status status = gani_pickle_make(vm, GANI_VALUE_STORAGE, (int64_t)entry->begin, count);
+    *begin = (int64_t)entry->begin;
+    return GAN_OK;
+}
+
+/* A storage in a stream: its data is not found yet. If the sixth item of its id is no None but
+ * (key, offset, elements), it is that part of the storage that the id names. */
+static gan_status gani_pickle_streamed(const gani_pickle *vm, const gani_value *id,
+                                       const gani_dtype *dtype, int64_t *begin, int64_t *count) {
+    const gani_value *part = gani_pickle_item(vm, id, 5, GANI_VALUE_TUPLE);
+    const gani_value *offset = part ? gani_pickle_item(vm, part, 1, GANI_VALUE_NUMBER) : NULL;
+    const gani_value *elements = part ? gani_pickle_item(vm, part, 2, GANI_VALUE_NUMBER) : NULL;
+    if ((uint64_t)*count > vm->zip->file_bytes / (unsigned)dtype->size_bytes) {
+        return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                          "pickle: storages inside the file expected, found one of %ld elements of "
+                          "type %s in %lu bytes",
+                          (long)*count, dtype->name, (unsigned long)vm->zip->file_bytes);
+    }
+    if (part && (!offset || !elements || offset->number < 0 || offset->number > *count ||
+                 elements->number < 0 || elements->number > *count - offset->number)) {
+        return gani_pickle_wrong(vm, "a part inside its storage expected");
+    }
+    *begin = part ? offset->number * dtype->size_bytes : 0;
+    *count = part ? elements->number : *count;
+    return GAN_OK;
+}
+
+/* BINPERSID: the top, ("storage", type, key, place, elements ...), becomes that storage. */
+static gan_status gani_pickle_storage(gani_pickle *vm) {
+    const gani_value *id = gani_pickle_top(vm, 0);
+    const gani_value *tag = id ? gani_pickle_item(vm, id, 0, GANI_VALUE_TEXT) : NULL;
+    const gani_value *type = id ? gani_pickle_item(vm, id, 1, GANI_VALUE_GLOBAL) : NULL;
+    const gani_value *key = id ? gani_pickle_item(vm, id, 2, GANI_VALUE_TEXT) : NULL;
+    const gani_value *elements = id ? gani_pickle_item(vm, id, 4, GANI_VALUE_NUMBER) : NULL;
+    if (!tag || !type || !key || !elements || elements->number < 0 ||
+        !gani_text_is(vm->bytes + tag->number, (size_t)tag->count, "storage") ||
+        gani_pickle_globals[type->number].kind != GANI_GLOBAL_STORAGE) {
+        return gani_pickle_wrong(vm, "(\"storage\", type, key, place, elements) expected");
+    }
+    const int global = (int)type->number, origin = vm->stack[vm->stack_count - 1];
+    const gani_dtype *dtype = &gani_dtypes[gani_pickle_globals[global].dtype];
+    int64_t begin = 0, count = elements->number;
+    gan_status status = vm->folder ? gani_pickle_archived(vm, key, dtype, count, &begin)
+                                   : gani_pickle_streamed(vm, id, dtype, &begin, &count);
+    if (!status) {
+        vm->stack_count--;
+        status = gani_pickle_make(vm, GANI_VALUE_STORAGE, begin, count);
+    }
     if (!status) {
         vm->values[vm->value_count - 1].global = global;
+        vm->values[vm->value_count - 1].origin = origin;
     }
     return status;
 }
@@ -17654,9 +17696,35 @@ static gan_status gani_pickle_tensor(gani_pickle *vm, const gani_value *call) {
         gani_pickle_room(vm, &items, &vm->tensor_capacity, vm->tensor_count, sizeof *vm->tensors);
     vm->tensors = (gani_entry *)items;
     if (!status) {
+        const int origin = vm->links[call->first].value;
         vm->tensors[vm->tensor_count] = entry;
         vm->stack_count -= 2;
         status = gani_pickle_make(vm, GANI_VALUE_TENSOR, vm->tensor_count++, 0);
+        if (!status) {
+            vm->values[vm->value_count - 1].origin = origin;
+        }
+    }
+    return status;
+}
+
+/* OrderedDict(), or, as Python 2 writes it, OrderedDict([[key, value], ...]). */
+static gan_status gani_pickle_ordered(gani_pickle *vm, const gani_value *call) {
+    const gani_value *pairs = gani_pickle_item(vm, call, 0, GANI_VALUE_LIST);
+    if (call->count != (pairs ? 1 : 0)) {
+        return gani_pickle_wrong(vm, "other arguments expected");
+    }
+    vm->stack_count -= 2;
+    int link = pairs ? pairs->first : 0;
+    gan_status status = gani_pickle_make(vm, GANI_VALUE_DICT, 0, 0);
+    const int dict = vm->value_count - 1, from = vm->stack_count;
+    for (; link && !status; link = vm->links[link].next) {
+        const gani_value *pair = &vm->values[vm->links[link].value];
+        if (pair->kind != GANI_VALUE_LIST || pair->count != 2) {
+            return gani_pickle_wrong(vm, "pairs of key and value expected");
+        }
+        status = gani_pickle_push(vm, vm->links[pair->first].value);
+        status = status ? status : gani_pickle_push(vm, vm->links[pair->last].value);
+        status = status ? status : gani_pickle_append(vm, dict, from);
     }
     return status;
 }
@@ -17677,11 +17745,7 @@ static gan_status gani_pickle_reduce(gani_pickle *vm) {
         }
         break;
     case GANI_GLOBAL_DICT:
-        if (call->count == 0) {
-            vm->stack_count -= 2;
-            return gani_pickle_make(vm, GANI_VALUE_DICT, 0, 0);
-        }
-        break;
+        return gani_pickle_ordered(vm, call);
     case GANI_GLOBAL_STORAGE:
         break;
     }
@@ -17836,7 +17900,7 @@ static gan_status gani_pickle_build(gani_pickle *vm) {
 }
 
 static gan_status gani_pickle_protocol(const gani_pickle *vm, unsigned version) {
-    if (vm->at > 0) {
+    if (vm->at > vm->begin) {
         return gani_pickle_wrong(vm, "it begins twice");
     }
     return version == 2
@@ -17924,13 +17988,14 @@ static size_t gani_opcode_argument(const gani_pickle *vm, const struct gani_opco
     return size <= left ? size : SIZE_MAX;
 }
 
-/* Runs the pickle; what it made is then on the stack. */
+/* Runs the pickle at begin, which moves behind it; what it made is then on the stack. */
 static gan_status gani_pickle_run(gani_pickle *vm) {
-    for (size_t next = 0; next < vm->size;) {
+    vm->stack_count = vm->memo_count = 0;
+    for (size_t next = vm->begin; next < vm->size;) {
         const struct gani_opcode *op = gani_opcode_find(vm->bytes[next]);
         size_t head;
         vm->at = next;
-        if (!op || (next == 0 && op->kind != GANI_OPCODE_PROTOCOL)) {
+        if (!op || (next == vm->begin && op->kind != GANI_OPCODE_PROTOCOL)) {
             return gani_pickle_wrong(vm, op ? "pickle protocol 2 expected"
                                             : "an opcode that plain data does not need");
         }
@@ -17939,10 +18004,11 @@ static gan_status gani_pickle_run(gani_pickle *vm) {
             return gani_pickle_wrong(vm, "an argument runs over its end");
         }
         gan_status status = gani_pickle_do(vm, op, vm->bytes + next + 1 + head, size - head);
+        next += 1 + size;
         if (status || op->kind == GANI_OPCODE_STOP) {
+            vm->begin = next;
             return status;
         }
-        next += 1 + size;
     }
     vm->at = vm->size - 1;
     return gani_pickle_wrong(vm, "it ends without a stop");
@@ -18055,38 +18121,198 @@ static gan_status gani_pickle_list(gani_pickle *vm) {
     return status;
 }
 
+/* A machine with `size` bytes of the file. gani_pickle_close must follow, also after an error. */
+static gan_status gani_pickle_open(gani_pickle *vm, gan_checkpoint *checkpoint, const gani_zip *zip,
+                                   uint64_t begin, size_t size) {
+    memset(vm, 0, sizeof *vm);
+    vm->checkpoint = checkpoint;
+    vm->zip = zip;
+    vm->value_count = vm->link_count = 1; /* number 0 means none */
+    vm->size = size;
+    vm->bytes = (unsigned char *)gani_alloc(checkpoint->ctx, size);
+    return vm->bytes ? gani_zip_read(zip, begin, vm->bytes, size) : GAN_ERR_MEMORY;
+}
+
+static void gani_pickle_close(gani_pickle *vm) {
+    gan_context *ctx = vm->checkpoint->ctx;
+    gani_free(ctx, vm->bytes);
+    gani_free(ctx, vm->values);
+    gani_free(ctx, vm->links);
+    gani_free(ctx, vm->stack);
+    gani_free(ctx, vm->memo);
+    gani_free(ctx, vm->tensors);
+}
+
 /* Runs the pickle that is an entry of the archive. */
 static gan_status gani_pickle_read(gan_checkpoint *checkpoint, const gani_zip *zip,
                                    const gani_zip_entry *entry, const char *folder) {
-    gan_context *ctx = checkpoint->ctx;
     gani_pickle vm;
-    memset(&vm, 0, sizeof vm);
-    vm.checkpoint = checkpoint;
-    vm.zip = zip;
-    vm.folder = folder;
-    vm.value_count = vm.link_count = 1; /* number 0 means none */
     if (entry->method != 0 || entry->size == 0 || entry->size > GANI_MAX_ARCHIVE_PART) {
-        return gani_error(ctx, entry->method ? GAN_ERR_UNSUPPORTED : GAN_ERR_LIMIT,
+        return gani_error(checkpoint->ctx, entry->method ? GAN_ERR_UNSUPPORTED : GAN_ERR_LIMIT,
                           "%s: a pickle of 1 to %u bytes expected, not compressed, found %lu%s",
                           entry->name, GANI_MAX_ARCHIVE_PART, (unsigned long)entry->size,
                           entry->method ? ", compressed" : "");
     }
-    vm.size = (size_t)entry->size;
-    vm.bytes = (unsigned char *)gani_alloc(ctx, vm.size);
-    gan_status status =
-        vm.bytes ? gani_zip_read(zip, entry->begin, vm.bytes, vm.size) : GAN_ERR_MEMORY;
+    gan_status status = gani_pickle_open(&vm, checkpoint, zip, entry->begin, (size_t)entry->size);
+    vm.folder = folder;
     status = status ? status : gani_pickle_run(&vm);
     status = status ? status : gani_pickle_list(&vm);
-    gani_free(ctx, vm.bytes);
-    gani_free(ctx, vm.values);
-    gani_free(ctx, vm.links);
-    gani_free(ctx, vm.stack);
-    gani_free(ctx, vm.memo);
-    gani_free(ctx, vm.tensors);
+    gani_pickle_close(&vm);
     return status;
 }
 
-/* --- the file ---------------------------------------------------------------- */
+/* --- streams ----------------------------------------------------------------- */
+
+/* A storage of the stream. */
+typedef struct gani_stored {
+    const char *key;
+    const gani_dtype *dtype; /* NULL: the object has no such storage */
+    int64_t elements;
+    uint64_t begin; /* of its elements */
+} gani_stored;
+
+static int gani_compare_stored(const void *a, const void *b) {
+    return strcmp(((const gani_stored *)a)->key, ((const gani_stored *)b)->key);
+}
+
+/* A text, ended by a 0 in place of the opcode behind it, which has run. */
+static const char *gani_stream_text(gani_pickle *vm, const gani_value *text) {
+    vm->bytes[text->number + text->count] = 0;
+    return (const char *)vm->bytes + text->number;
+}
+
+static gan_status gani_stream_keys(gani_pickle *vm, const gani_value *list, gani_stored *stored) {
+    int count = 0;
+    for (int link = list->first; link; link = vm->links[link].next, count++) {
+        const gani_value *key = &vm->values[vm->links[link].value];
+        stored[count].key = key->kind == GANI_VALUE_TEXT ? gani_stream_text(vm, key) : NULL;
+        if (!stored[count].key ||
+            (count > 0 && gani_compare_stored(&stored[count - 1], &stored[count]) >= 0)) {
+            return gani_pickle_wrong(vm, "keys of storages in ascending order expected");
+        }
+    }
+    return GAN_OK;
+}
+
+/* Every storage of the object looks up its key; `last` becomes the index of its row. */
+static gan_status gani_stream_match(gani_pickle *vm, gani_stored *stored, size_t count) {
+    for (int i = 1; i < vm->value_count; i++) {
+        gani_value *storage = &vm->values[i];
+        if (storage->kind != GANI_VALUE_STORAGE) {
+            continue;
+        }
+        const gani_value *id = &vm->values[storage->origin];
+        gani_stored key;
+        memset(&key, 0, sizeof key);
+        key.key = gani_stream_text(vm, gani_pickle_item(vm, id, 2, GANI_VALUE_TEXT));
+        key.dtype = &gani_dtypes[gani_pickle_globals[storage->global].dtype];
+        key.elements = gani_pickle_item(vm, id, 4, GANI_VALUE_NUMBER)->number;
+        gani_stored *row =
+            (gani_stored *)bsearch(&key, stored, count, sizeof key, gani_compare_stored);
+        if (!row || (row->dtype && (row->dtype != key.dtype || row->elements != key.elements))) {
+            return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                              "storage \"%.80s\": %s expected, found %ld elements of type %s",
+                              key.key, row ? "one type and size" : "its key in the list of keys",
+                              (long)key.elements, key.dtype->name);
+        }
+        row->dtype = key.dtype;
+        row->elements = key.elements;
+        storage->last = (int)(row - stored);
+    }
+    return GAN_OK;
+}
+
+/* Finds the storages, which follow the pickles and fill the rest of the file. */
+static gan_status gani_stream_places(const gani_pickle *vm, gani_stored *stored, size_t count) {
+    uint64_t at = vm->begin;
+    for (size_t i = 0; i < count; i++) {
+        gani_stored *row = &stored[i];
+        unsigned char number[8] = {0};
+        const uint64_t left = vm->zip->file_bytes - at;
+        const uint64_t bytes =
+            row->dtype ? (uint64_t)row->elements * (uint64_t)row->dtype->size_bytes : 0;
+        gan_status status = left < 8 ? GAN_OK : gani_zip_read(vm->zip, at, number, sizeof number);
+        if (status) {
+            return status;
+        }
+        if (!row->dtype || left < 8 || bytes > left - 8 ||
+            gani_get_le64(number) != (uint64_t)row->elements) {
+            return gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                              "storage \"%.80s\": %ld elements of type %s expected, found %lu, and "
+                              "%lu bytes to the end of the file",
+                              row->key, (long)row->elements, row->dtype ? row->dtype->name : "none",
+                              (unsigned long)gani_get_le64(number), (unsigned long)left);
+        }
+        row->begin = at + 8;
+        at += 8 + bytes;
+    }
+    return at == vm->zip->file_bytes
+               ? GAN_OK
+               : gani_error(vm->checkpoint->ctx, GAN_ERR_FORMAT,
+                            "the end of the file after the last storage expected, found %lu bytes",
+                            (unsigned long)(vm->zip->file_bytes - at));
+}
+
+/* Gives the tensors their places in the file. */
+static gan_status gani_stream_storages(gani_pickle *vm, const gani_value *keys) {
+    const size_t count = (size_t)keys->count;
+    if (count > vm->zip->file_bytes / 8) {
+        return gani_pickle_wrong(vm, "no more keys than there can be storages expected");
+    }
+    gani_stored *stored =
+        (gani_stored *)gani_calloc(vm->checkpoint->ctx, count + 1, sizeof *stored);
+    gan_status status = stored ? gani_stream_keys(vm, keys, stored) : GAN_ERR_MEMORY;
+    status = status ? status : gani_stream_match(vm, stored, count);
+    status = status ? status : gani_stream_places(vm, stored, count);
+    for (int i = 1; i < vm->value_count && !status; i++) {
+        const gani_value *value = &vm->values[i];
+        if (value->kind == GANI_VALUE_TENSOR) {
+            const uint64_t begin = stored[vm->values[value->origin].last].begin;
+            vm->tensors[value->number].begin += begin;
+            vm->tensors[value->number].end += begin;
+        }
+    }
+    gani_free(vm->checkpoint->ctx, stored);
+    return status;
+}
+
+/* The five pickles, then the storages. */
+static gan_status gani_stream_run(gani_pickle *vm) {
+    int made[5];
+    for (int i = 0; i < 5; i++) {
+        gan_status status = gani_pickle_run(vm);
+        if (status) {
+            return status;
+        }
+        made[i] = vm->stack[0];
+    }
+    const gani_value *version = &vm->values[made[1]], *keys = &vm->values[made[4]];
+    if (version->kind != GANI_VALUE_NUMBER || version->number != 1001 ||
+        vm->values[made[2]].kind != GANI_VALUE_DICT || keys->kind != GANI_VALUE_LIST) {
+        return gani_pickle_wrong(vm, "1001, a dictionary, the object and a list of keys expected");
+    }
+    vm->stack[0] = made[3];
+    gan_status status = gani_stream_storages(vm, keys);
+    return status ? status : gani_pickle_list(vm);
+}
+
+/* Fills the list of tensors from a stream of `size` bytes. */
+static gan_status gani_stream_parse(gan_checkpoint *checkpoint, uint64_t size) {
+    gani_zip file;
+    gani_pickle vm;
+    memset(&file, 0, sizeof file);
+    file.ctx = checkpoint->ctx;
+    file.file = checkpoint->file;
+    file.file_bytes = size;
+    gan_status status =
+        gani_pickle_open(&vm, checkpoint, &file, 0,
+                         size < GANI_MAX_ARCHIVE_PART ? (size_t)size : GANI_MAX_ARCHIVE_PART);
+    status = status ? status : gani_stream_run(&vm);
+    gani_pickle_close(&vm);
+    return status ? status : gani_checkpoint_names(checkpoint);
+}
+
+/* --- archives ---------------------------------------------------------------- */
 
 /* The pickle of the archive, the only "NAME/data.pkl"; folder gets "NAME/". NULL: there is none, or
  * several. */
@@ -18169,16 +18395,19 @@ static gan_status gani_pth_parse(gan_checkpoint *checkpoint, uint64_t size) {
  * Knows nothing of: models.
  * ========================================================================= */
 
+/* The magic number as a pickle: the start of what torch.save wrote before 1.6. */
+static const char gani_stream_start[] = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
+
 /* What a file that we do not read may be, by its first bytes. */
 static const struct gani_container {
     const char *start;
     int bytes;
     const char *text;
 } gani_containers[] = {
-    {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", 14,
-     "a file of PyTorch before 1.6, not a zip archive; with a newer PyTorch write it again: "
+    {"sys_info", 9,
+     "a tar archive of PyTorch before 0.1.10; with a newer PyTorch write it again: "
      "torch.save(torch.load(path, map_location=\"cpu\"), new_path)"},
-    {"\x80", 1, "a pickle, not one of PyTorch's zip archives; write it with torch.save"},
+    {"\x80", 1, "a pickle, but not as PyTorch writes it; write it with torch.save"},
     {"\x1f\x8b", 2, "compressed with gzip; unpack it first"},
     {"\x89HDF", 4, "an HDF5 file; convert it to safetensors first"},
 };
@@ -18193,6 +18422,9 @@ static gan_status gani_checkpoint_parse(gan_checkpoint *checkpoint) {
     /* "PK" may also be the low bytes of a safetensors header's length, and '{' its first byte */
     if (memcmp(start, "PK\3\4", 4) == 0 && start[8] != '{') {
         return gani_pth_parse(checkpoint, (uint64_t)size);
+    }
+    if (memcmp(start, gani_stream_start, sizeof gani_stream_start - 1) == 0) {
+        return gani_stream_parse(checkpoint, (uint64_t)size);
     }
     for (size_t i = 0; i < sizeof gani_containers / sizeof gani_containers[0]; i++) {
         const struct gani_container *row = &gani_containers[i];

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/corpus/pth: archives as torch.save writes them, and damaged or hostile ones (bad_*).
+"""Writes tests/corpus/pth: archives and streams as torch.save writes them, and damaged or hostile ones (bad_*).
 
 Plain Python without torch or pickle, so that every byte can be wrong on purpose; tests/test_weights.c says what the
 reader has to make of each. Run from anywhere: python3 tests/corpus_pth.py
@@ -94,9 +94,13 @@ def storage(key, count, kind="Float", module="torch"):
             b"tQ")
 
 
+def rebuilt(stored, shape, stride, offset=0):
+    return (name("torch._utils", "_rebuild_tensor_v2") + MARK + stored + number(offset) + numbers(shape) +
+            numbers(stride) + b"\x89" + name("collections", "OrderedDict") + b")RtR")
+
+
 def tensor(key, count, shape, stride, offset=0, kind="Float", module="torch"):
-    return (name("torch._utils", "_rebuild_tensor_v2") + MARK + storage(key, count, kind, module) + number(offset) +
-            numbers(shape) + numbers(stride) + b"\x89" + name("collections", "OrderedDict") + b")RtR")
+    return rebuilt(storage(key, count, kind, module), shape, stride, offset)
 
 
 def dictionary(items, ordered=True):
@@ -122,6 +126,108 @@ def raw(pickle):
 
 W = tensor("0", 6, (2, 3), (3, 1))
 GOOD = PROTO + dictionary([("w", W)]) + STOP
+
+
+# --- streams, as before PyTorch 1.6 -----------------------------------------------------------------
+
+MAGIC = PROTO + b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19" + STOP
+
+
+def stored(key, count, part=NONE, kind="Float"):
+    return (MARK + text("storage") + name("torch", kind + "Storage") + text(key) + text("cuda:0") + number(count) +
+            part + b"tQ")
+
+
+def part(offset, count):
+    return MARK + text("view") + number(offset) + number(count) + b"t"
+
+
+def old(kind, key, count, shape, stride, offset=0, more=NONE):
+    return rebuilt(stored(key, count, more, kind), shape, stride, offset)
+
+
+def stream(value, storages, keys=None, version=1001, little=True, system=None, tail=b""):
+    """storages: (key, number of elements, bytes)"""
+    if system is None:
+        system = dictionary([("protocol_version", number(1001)), ("little_endian", b"\x88" if little else b"\x89"),
+                             ("type_sizes", dictionary([("short", number(2))], False))], False)
+    if keys is None:
+        keys = [text(key) for key, *_ in storages]
+    return (MAGIC + PROTO + number(version) + STOP + PROTO + system + STOP + PROTO + value + STOP +
+            PROTO + b"](" + b"".join(keys) + b"e" + STOP +
+            b"".join(struct.pack("<q", count) + data for _, count, data in storages) + tail)
+
+
+def python2(items):
+    """A dictionary as Python 2 pickles it: called with a list of pairs."""
+    pairs = b"".join(b"](U" + bytes([len(k)]) + k.encode() + v + b"e" for k, v in items)
+    return name("collections", "OrderedDict") + b"](" + pairs + b"e\x85R"
+
+
+def stream_files():
+    """Keys are addresses: their order is that of their digits."""
+    yield "stream", stream(
+        dictionary([("conv.weight", old("Float", "94", 6, (2, 3), (3, 1))),
+                    ("t", old("Float", "94", 6, (3, 2), (1, 3))),
+                    ("steps", old("Long", "1000", 1, (), ())), ("flags", old("Bool", "95", 2, (2,), (1,))),
+                    ("none", old("Float", "96", 0, (0, 4), (4, 1)))]) +
+        b"}" + text("_metadata") + dictionary([]) + b"sb",
+        [("1000", 1, struct.pack("<q", -7)), ("94", 6, SIX), ("95", 2, b"\1\0"), ("96", 0, b"")], little=False)
+    yield "stream_parts", stream(
+        b"}" + MARK + text("head") + old("Float", "7", 6, (2,), (1,), 0, part(0, 2)) +
+        text("tail") + old("Float", "7", 6, (2, 1), (1, 1), 1, part(3, 3)) +
+        text("end") + old("Float", "7", 6, (0,), (1,), 0, part(6, 0)) +
+        text("all") + name("torch._utils", "_rebuild_tensor") + MARK + stored("7", 6) + number(0) + numbers((2, 3)) +
+        numbers((3, 1)) + b"tR" + b"u", [("7", 6, SIX)])
+    yield "stream_dtypes", stream(
+        dictionary([(kind, old(kind, str(i), 2, (2,), (1,))) for i, (kind, _) in enumerate(DTYPES)]),
+        [(str(i), 2, data) for i, (_, data) in enumerate(DTYPES)])
+    yield "stream_python2", stream(
+        python2([("w", old("Float", "0", 6, (2, 3), (3, 1))),
+                 ("sub", python2([("t", old("Float", "0", 6, (3, 2), (1, 3)))])),
+                 ("empty", python2([]))]) + b"}b", [("0", 6, SIX)])
+
+
+def bad_streams():
+    w, one = old("Float", "0", 6, (2, 3), (3, 1)), [("0", 6, SIX)]
+    good = stream(w, one)
+    yield "count", stream(w, [("0", 7, SIX)])
+    yield "count_big_endian", stream(w, [("0", 6 << 56, SIX)])
+    yield "count_negative", stream(w, [("0", -1, SIX)])
+    yield "huge", stream(old("Float", "0", 1 << 62, (2, 3), (3, 1)), [("0", 1 << 62, SIX)])
+    yield "beyond", stream(old("Float", "0", 20, (2, 3), (3, 1)), [("0", 20, SIX)])
+    yield "cut", good[:-1]
+    yield "no_data", good[:-32]
+    yield "tail", stream(w, one, tail=b"\0")
+    yield "version", stream(w, one, version=1000)
+    yield "system", stream(w, one, system=number(1))
+    yield "pickles", MAGIC
+    yield "global", stream(name("os", "system") + text("echo no") + b"\x85R", one)
+    yield "module", stream(MARK + text("module") + name("torch", "FloatStorage") + text("net.py") + text("text") +
+                           b"tQ", one)
+    yield "memo", stream(b"](" + w + b"q\0e", one, keys=[b"h\0"])  # a pickle remembers nothing of the one before
+    yield "keys_text", MAGIC + good[len(MAGIC):].replace(b"](" + text("0") + b"e" + STOP, text("0") + STOP)
+    yield "keys_number", stream(w, one, keys=[number(0)])
+    yield "keys_order", stream(b"](" + w + old("Float", "1", 6, (6,), (1,)) + b"e", [("1", 6, SIX), ("0", 6, SIX)])
+    yield "keys_twice", stream(w, one + one)
+    yield "keys_more", stream(w, one + [("1", 6, SIX)])
+    yield "keys_less", stream(w, one, keys=[])
+    yield "keys_many", stream(w, one, keys=[text("0") + b"q\0"] + [b"h\0"] * 900)
+    yield "types", stream(b"](" + w + old("Int", "0", 6, (2, 3), (3, 1)) + b"e", one)
+    yield "sizes", stream(b"](" + w + old("Float", "0", 5, (5,), (1,)) + b"e", one)
+    yield "complex", stream(old("ComplexFloat", "0", 3, (3,), (1,)), one)
+    for kind, offset, count in (("begin", -1, 2), ("end", 4, 3), ("offset", 7, 0), ("negative", 2, -1),
+                                ("overflow", 1 << 62, 1 << 62)):
+        yield "part_" + kind, stream(old("Float", "0", 6, (), (), 0, part(offset, count)), one)
+    yield "part_empty", stream(old("Float", "0", 6, (), (), 0, b")"), one)
+    yield "part_tensor", stream(old("Float", "0", 6, (2, 3), (3, 1), 0, part(1, 5)), one)
+    yield "python2_pair", stream(name("collections", "OrderedDict") + b"](](K\1ee\x85R", one)
+    yield "python2_flat", stream(name("collections", "OrderedDict") + b"](K\1" + w + b"e\x85R", one)
+    yield "python2_two", stream(name("collections", "OrderedDict") + b"]]\x86R", one)
+    yield "python2_text", stream(name("collections", "OrderedDict") + text("w") + b"\x85R", one)
+    lists = b"](" + b"](K\1K\2e" * 1100 + b"eq\0"  # each call copies it again
+    yield "python2_copies", stream(lists + name("collections", "OrderedDict") + b"q\1" +
+                                   b"h\1h\0\x85R\x86" * 600, one)
 
 
 # --- the files ----------------------------------------------------------------------------------
@@ -341,8 +447,9 @@ def main():
         for label, data in source():
             assert "bad_" + label not in files, label
             files["bad_" + label] = data
-    magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03."
-    files["bad_legacy"] = magic + GOOD
+    files.update(stream_files())
+    files.update(("bad_stream_" + label, data) for label, data in bad_streams())
+    files["bad_tar"] = b"sys_info".ljust(512, b"\0") + bytes(512)
     files["bad_only_pickle"] = GOOD
     for label, data in files.items():
         with open(os.path.join(FOLDER, label), "wb") as file:

@@ -83,6 +83,10 @@ def small():
     save("unet_instance", {"module." + key: value for key, value in filled("unet_instance", net).items()}, "s")
     keep("unet_instance", net(image("unet_instance", 1, 32, 32)))
 
+    net = peers.Unet(1, 1, 5, 1)  # as PyTorch wrote it before 1.6
+    save("unet_stream", filled("unet_stream", net), _use_new_zipfile_serialization=False)
+    keep("unet_stream", net(image("unet_stream", 1, 32, 32)))
+
     net = hd.ResnetGenerator(3, 3, 2, 6)  # half precision, in a training checkpoint, with the buffers of PyTorch before 0.4
     state = {key: value.half() for key, value in filled("resnet", net).items()}
     net.load_state_dict({key: value.double() for key, value in state.items()})

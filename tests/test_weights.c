@@ -86,6 +86,32 @@ static void good_files(void) {
     gan_checkpoint_close(file);
 }
 
+/* As before PyTorch 1.6, on machines of either byte order; parts of storages; Python 2. */
+static void streams(void) {
+    static const float turned[] = {0, 3, 1, 4, 2, 5}, steps[] = {-7}, flags[] = {1, 0};
+    gan_checkpoint *file = open_corpus("stream");
+    CHECK(gan_checkpoint_count(file) == 5, "%d tensors", gan_checkpoint_count(file));
+    check_tensor(file, "conv.weight", "F32", "[2,3]", six);
+    check_tensor(file, "t", "F32", "[3,2]", turned);
+    check_tensor(file, "steps", "I64", "[]", steps);
+    check_tensor(file, "flags", "BOOL", "[2]", flags);
+    check_tensor(file, "none", "F32", "[0,4]", NULL);
+    gan_checkpoint_close(file);
+
+    file = open_corpus("stream_parts");
+    check_tensor(file, "head", "F32", "[2]", six);
+    check_tensor(file, "tail", "F32", "[2,1]", six + 4);
+    check_tensor(file, "end", "F32", "[0]", NULL);
+    check_tensor(file, "all", "F32", "[2,3]", six);
+    gan_checkpoint_close(file);
+
+    file = open_corpus("stream_python2");
+    CHECK(gan_checkpoint_count(file) == 2, "%d tensors", gan_checkpoint_count(file));
+    check_tensor(file, "w", "F32", "[2,3]", six);
+    check_tensor(file, "sub.t", "F32", "[3,2]", turned);
+    gan_checkpoint_close(file);
+}
+
 /* Dictionaries in one another, lists, numbers for keys; what is no tensor is left out. */
 static void nested_names(void) {
     static const char *const names[] = {
@@ -99,7 +125,7 @@ static void nested_names(void) {
     gan_checkpoint_close(file);
 }
 
-static void number_formats(void) {
+static void check_number_formats(const char *name) {
     static const float floats[] = {1.5f, -2.0f}, integers[] = {3, -2}, bytes[] = {3, 254},
                        truth[] = {1, 0};
     static const struct {
@@ -109,7 +135,7 @@ static void number_formats(void) {
                 {"Double", "F64", floats},  {"Long", "I64", integers}, {"Int", "I32", integers},
                 {"Short", "I16", integers}, {"Char", "I8", integers},  {"Byte", "U8", bytes},
                 {"Bool", "BOOL", truth}};
-    gan_checkpoint *file = open_corpus("dtypes"), *again = NULL;
+    gan_checkpoint *file = open_corpus(name), *again = NULL;
     const char *path = scratch("dtypes.safetensors");
     CHECK(!gan_checkpoint_export(file, path, NULL), "%s", gan_context_error(ctx));
     CHECK(!gan_checkpoint_open(&again, ctx, path), "%s", gan_context_error(ctx));
@@ -123,6 +149,11 @@ static void number_formats(void) {
     gan_checkpoint_close(again);
     gan_checkpoint_close(file);
     remove(path);
+}
+
+static void number_formats(void) {
+    check_number_formats("dtypes");
+    check_number_formats("stream_dtypes");
 }
 
 /* A part of a file, its prefix gone; strided and big-endian data come out plain. */
@@ -187,7 +218,7 @@ static const struct bad_file {
     {"zero_name", GAN_ERR_FORMAT, "misnamed"},
     {"pickle_compressed", GAN_ERR_UNSUPPORTED, "compressed"},
     {"pickle_empty", GAN_ERR_LIMIT, "1 to"},
-    {"legacy", GAN_ERR_UNSUPPORTED, "before 1.6"},
+    {"tar", GAN_ERR_UNSUPPORTED, "before 0.1.10"},
     {"only_pickle", GAN_ERR_UNSUPPORTED, "write it with torch.save"},
     /* the pickle: nothing of it runs */
     {"os_system", GAN_ERR_UNSUPPORTED, "found os.system"},
@@ -269,6 +300,43 @@ static const struct bad_file {
     {"offset_negative", GAN_ERR_FORMAT, "(storage, offset, size, stride ...)"},
     {"offset_end", GAN_ERR_FORMAT, "inside its storage"},
     {"parameter", GAN_ERR_FORMAT, "other arguments"},
+    /* streams, as before PyTorch 1.6 */
+    {"stream_count", GAN_ERR_FORMAT, "6 elements of type F32 expected, found 7"},
+    {"stream_count_big_endian", GAN_ERR_FORMAT, "6 elements of type F32 expected"},
+    {"stream_count_negative", GAN_ERR_FORMAT, "6 elements of type F32 expected"},
+    {"stream_huge", GAN_ERR_FORMAT, "inside the file"},
+    {"stream_beyond", GAN_ERR_FORMAT, "and 32 bytes to the end"},
+    {"stream_cut", GAN_ERR_FORMAT, "and 31 bytes to the end"},
+    {"stream_no_data", GAN_ERR_FORMAT, "and 0 bytes to the end"},
+    {"stream_tail", GAN_ERR_FORMAT, "after the last storage expected, found 1 bytes"},
+    {"stream_version", GAN_ERR_FORMAT, "1001"},
+    {"stream_system", GAN_ERR_FORMAT, "1001, a dictionary"},
+    {"stream_pickles", GAN_ERR_FORMAT, "without a stop"},
+    {"stream_global", GAN_ERR_UNSUPPORTED, "found os.system"},
+    {"stream_module", GAN_ERR_FORMAT, "(\"storage\", type, key, place, elements)"},
+    {"stream_memo", GAN_ERR_FORMAT, "nothing was kept"},
+    {"stream_keys_text", GAN_ERR_FORMAT, "a list of keys"},
+    {"stream_keys_number", GAN_ERR_FORMAT, "ascending order"},
+    {"stream_keys_order", GAN_ERR_FORMAT, "ascending order"},
+    {"stream_keys_twice", GAN_ERR_FORMAT, "ascending order"},
+    {"stream_keys_more", GAN_ERR_FORMAT, "\"1\": 0 elements of type none"},
+    {"stream_keys_less", GAN_ERR_FORMAT, "in the list of keys"},
+    {"stream_keys_many", GAN_ERR_FORMAT, "no more keys"},
+    {"stream_types", GAN_ERR_FORMAT, "one type and size expected, found 6 elements of type I32"},
+    {"stream_sizes", GAN_ERR_FORMAT, "one type and size expected, found 5 elements"},
+    {"stream_complex", GAN_ERR_UNSUPPORTED, "found torch.ComplexFloatStorage"},
+    {"stream_part_begin", GAN_ERR_FORMAT, "a part inside its storage"},
+    {"stream_part_end", GAN_ERR_FORMAT, "a part inside its storage"},
+    {"stream_part_offset", GAN_ERR_FORMAT, "a part inside its storage"},
+    {"stream_part_negative", GAN_ERR_FORMAT, "a part inside its storage"},
+    {"stream_part_overflow", GAN_ERR_FORMAT, "a part inside its storage"},
+    {"stream_part_empty", GAN_ERR_FORMAT, "a part inside its storage"},
+    {"stream_part_tensor", GAN_ERR_FORMAT, "a tensor inside its storage"},
+    {"stream_python2_pair", GAN_ERR_FORMAT, "pairs of key and value"},
+    {"stream_python2_flat", GAN_ERR_FORMAT, "pairs of key and value"},
+    {"stream_python2_two", GAN_ERR_FORMAT, "other arguments"},
+    {"stream_python2_text", GAN_ERR_FORMAT, "other arguments"},
+    {"stream_python2_copies", GAN_ERR_LIMIT, "at most 1048576 values"},
 };
 enum { BAD_FILES = sizeof bad_files / sizeof bad_files[0] };
 
@@ -297,17 +365,19 @@ static void bad_files_are_refused(void) {
 }
 
 /* Cut off anywhere, a file is refused. */
-static void every_truncation(void) {
+static void check_truncations(const char *whole) {
     unsigned char bytes[4096];
     const char *path = scratch("cut.pth");
-    FILE *good = fopen("tests/corpus/pth/good", "rb");
+    FILE *good = fopen(whole, "rb");
     const size_t size = good ? fread(bytes, 1, sizeof bytes, good) : 0;
     CHECK(size > 500 && size < sizeof bytes, "%d bytes", (int)size);
     for (size_t cut = 0; cut < size; cut++) {
         gan_checkpoint *file = NULL;
         FILE *out = fopen(path, "wb");
         CHECK(out && fwrite(bytes, 1, cut, out) == cut && fclose(out) == 0, "cannot write");
-        CHECK(gan_checkpoint_open(&file, ctx, path) == GAN_ERR_FORMAT, "%d bytes", (int)cut);
+        const gan_status status = gan_checkpoint_open(&file, ctx, path);
+        CHECK(status == GAN_ERR_FORMAT || (status == GAN_ERR_UNSUPPORTED && cut < 14),
+              "%s, %d bytes: %s", whole, (int)cut, gan_status_text(status));
         gan_checkpoint_close(file);
     }
     if (good) {
@@ -316,11 +386,17 @@ static void every_truncation(void) {
     remove(path);
 }
 
+static void every_truncation(void) {
+    check_truncations("tests/corpus/pth/good");
+    check_truncations("tests/corpus/pth/stream");
+    check_truncations("tests/corpus/pth/stream_parts");
+}
+
 /* Every allocation fails once: a clean error, and no leak. */
 static void failing_memory(void) {
-    static const char *const files[] = {"good", "strided", "nested"};
+    static const char *const files[] = {"good", "strided", "nested", "stream", "stream_python2"};
     const char *path = scratch("memory.safetensors");
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         char name[256];
         gan_status status = GAN_ERR_MEMORY;
         snprintf(name, sizeof name, "tests/corpus/pth/%s", files[i]);
@@ -369,6 +445,8 @@ static const model_row small_rows[] = {
      "net=unet ngf=1 norm=instance dropout=0", 1, 32, 32, 0, NULL},
     {"resnet", "resnet.pth", "pix2pix", "net=resnet ngf=2 blocks=6 norm=instance dropout=0", 3, 16,
      20, 0, NULL},
+    {"unet_stream", "unet_stream.pth", "pix2pix", "net=unet ngf=1 norm=batch dropout=0.5", 1, 32, 32,
+     0, "dropout=0"},
     {"resnet_dropout", "resnet_dropout.pth", "pix2pix",
      "net=resnet ngf=2 blocks=2 norm=batch dropout=0.5", 3, 16, 16, 0, NULL},
     {"dcgan", "dcgan.pth", "dcgan", "z=4 ngf=2", 0, 16, 16, 0, "z=0.5"},
@@ -693,6 +771,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     TEST(good_files);
+    TEST(streams);
     TEST(nested_names);
     TEST(number_formats);
     TEST(export_parts);
