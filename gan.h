@@ -77,7 +77,7 @@
  *   1.4   >>api-layers    layers, losses, optimisers
  *   1.5   >>api-data      images, datasets, checkpoints
  *   1.6   >>api-models    the systems: create, train, sample, save
- *   2     >>platform      errors, memory, threads, processor features, random numbers
+ *   0     >>platform      errors, memory, threads, processor features, random numbers
  *   3.1   >>simd          the vector macros of each instruction set
  *   3.2   >>kernels-gemm  register-tiled matrix kernels and packing
  *   3.3   >>kernels-winograd  tile transforms of the Winograd convolutions
@@ -106,34 +106,34 @@
  *   7.8   >>pth           PyTorch's files: a pickle of tensors, in an archive or a stream
  *   7.9   >>loading       opening either, reading tensors, filling a store
  *   8.1   >>recipes       how a system says what it is
- *   8.40  >>models        options; creating, training, saving
- *   8.41  >>using         sampling, translating, encoding; what a model is
- *   8.2   >>gan           Goodfellow et al. 2014
- *   8.3   >>dcgan         Radford et al. 2015
- *   8.4   >>lsgan         Mao et al. 2016
- *   8.5   >>wgan          Arjovsky, Chintala, Bottou 2017
- *   8.6   >>wgan-gp       Gulrajani et al. 2017
- *   8.7   >>cgan          Mirza and Osindero 2014
- *   8.8   >>upsampling    networks that systems below share
- *   8.9   >>acgan         Odena, Olah, Shlens 2016
- *   8.20  >>infogan       Chen et al. 2016
- *   8.21  >>draw          Gregor et al. 2015
- *   8.10  >>image-networks  residual generators, patch discriminators
- *   8.11  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
- *   8.12  >>pix2pixhd     Wang et al. 2018
- *   8.13  >>pix2pixhd-styles  styles of instances
- *   8.14  >>unet          U-Net; what translators share
- *   8.15  >>pix2pix       Isola et al. 2017
- *   8.16  >>cyclegan      Zhu et al. 2017; two domains
- *   8.17  >>dualgan       Yi et al. 2017
- *   8.18  >>discogan      Kim et al. 2017
- *   8.30  >>windows       rectangles of images
- *   8.31  >>context-networks  networks that tell what a hole hides
- *   8.32  >>context-gan   Pathak et al. 2016
- *   8.33  >>coupled-networks  two networks that share layers
- *   8.34  >>cogan         Liu and Tuzel 2016
- *   8.19  >>systems       the table of systems; creating models
- *   8.40  >>weights       networks of PyTorch files recognised; loading models
+ *   8.2   >>models        options; creating, training, saving
+ *   8.3   >>using         sampling, translating, encoding; what a model is
+ *   8.4   >>gan           Goodfellow et al. 2014
+ *   8.5   >>dcgan         Radford et al. 2015
+ *   8.6   >>lsgan         Mao et al. 2016
+ *   8.7   >>wgan          Arjovsky, Chintala, Bottou 2017
+ *   8.8   >>wgan-gp       Gulrajani et al. 2017
+ *   8.9   >>cgan          Mirza and Osindero 2014
+ *   8.10  >>upsampling    networks that systems below share
+ *   8.11  >>acgan         Odena, Olah, Shlens 2016
+ *   8.12  >>infogan       Chen et al. 2016
+ *   8.13  >>draw          Gregor et al. 2015
+ *   8.14  >>image-networks  residual generators, patch discriminators
+ *   8.15  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
+ *   8.16  >>pix2pixhd     Wang et al. 2018
+ *   8.17  >>pix2pixhd-styles  styles of instances
+ *   8.18  >>unet          U-Net; what translators share
+ *   8.19  >>pix2pix       Isola et al. 2017
+ *   8.20  >>cyclegan      Zhu et al. 2017; two domains
+ *   8.21  >>dualgan       Yi et al. 2017
+ *   8.22  >>discogan      Kim et al. 2017
+ *   8.23  >>windows       rectangles of images
+ *   8.24  >>context-networks  networks that tell what a hole hides
+ *   8.25  >>context-gan   Pathak et al. 2016
+ *   8.26  >>coupled-networks  two networks that share layers
+ *   8.27  >>cogan         Liu and Tuzel 2016
+ *   8.28  >>systems       the table of systems; creating models
+ *   8.29  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -19535,7 +19535,7 @@ static gani_feed *gani_find_feed(gani_recipe *recipe, const char *name, size_t l
 }
 
 /* ============================================================================
- * >>models  8.40  OPTIONS; CREATING, TRAINING, SAVING
+ * >>models  8.2  OPTIONS; CREATING, TRAINING, SAVING
  *
  * A model is a parameter store, the options of its system, and a recipe for each thing that it has
  * been asked to do so far. The one for training is made with the model; a model that is not to be
@@ -19976,7 +19976,7 @@ GAN_API gan_status gan_model_save(const gan_model *model, const char *path) {
 }
 
 /* ============================================================================
- * >>using  8.41  SAMPLING, TRANSLATING, ENCODING; WHAT A MODEL IS
+ * >>using  8.3  SAMPLING, TRANSLATING, ENCODING; WHAT A MODEL IS
  *
  * A recipe is made when it is first needed, and again for another batch, size or direction. Every
  * image depends on the seed and its own number alone: its noise is that part of the feed's stream,
@@ -20436,7 +20436,7 @@ GAN_API gan_status gan_model_program(gan_model *model, const char *what, int ind
 }
 
 /* ============================================================================
- * >>gan  8.2  GENERATIVE ADVERSARIAL NETS (Goodfellow et al. 2014, arXiv:1406.2661)
+ * >>gan  8.4  GENERATIVE ADVERSARIAL NETS (Goodfellow et al. 2014, arXiv:1406.2661)
  *
  * Two multilayer perceptrons. D(x) is the probability that x is real; with D's logits,
  *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2,        loss_g = BCE(D(G(z)), 1).
@@ -20616,7 +20616,7 @@ static const gani_system gani_gan = {
     NULL};
 
 /* ============================================================================
- * >>dcgan  8.3  DCGAN (Radford, Metz, Chintala 2015, arXiv:1511.06434)
+ * >>dcgan  8.5  DCGAN (Radford, Metz, Chintala 2015, arXiv:1511.06434)
  *
  * All-convolutional: transposed convolutions in G, strided ones in D, batch norm in both, no
  * pooling and no linear layers; ReLU in G with tanh at the end, LeakyReLU in D. Networks, names,
@@ -20818,7 +20818,7 @@ static const gani_system gani_dcgan = {
     NULL};
 
 /* ============================================================================
- * >>lsgan  8.4  LEAST SQUARES GAN (Mao et al. 2016, arXiv:1611.04076)
+ * >>lsgan  8.6  LEAST SQUARES GAN (Mao et al. 2016, arXiv:1611.04076)
  *
  * The networks of DCGAN (network=dcgan) or of GAN (network=mlp), their scores left as they are, no
  * sigmoid, and drawn towards numbers: D towards a for generated images and b for real ones, G
@@ -20890,7 +20890,7 @@ static const gani_system gani_lsgan = {
     NULL};
 
 /* ============================================================================
- * >>wgan  8.5  WASSERSTEIN GAN (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875)
+ * >>wgan  8.7  WASSERSTEIN GAN (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875)
  *
  * D, the critic, gives scores without bounds that are to be high for real images and low for
  * generated ones; kept from being steep, their difference estimates how far apart the two
@@ -20977,7 +20977,7 @@ static const gani_system gani_wgan = {
     NULL};
 
 /* ============================================================================
- * >>wgan-gp  8.6  WASSERSTEIN GAN WITH GRADIENT PENALTY (Gulrajani et al. 2017, arXiv:1704.00028)
+ * >>wgan-gp  8.8  WASSERSTEIN GAN WITH GRADIENT PENALTY (Gulrajani et al. 2017, arXiv:1704.00028)
  *
  * As >>wgan, but instead of clipping weights the critic pays where its gradient in the image has
  * another length than 1, at points between real and generated images:
@@ -21032,7 +21032,7 @@ static const gani_system gani_wgan_gp = {
     NULL};
 
 /* ============================================================================
- * >>cgan  8.7  CONDITIONAL GAN (Mirza and Osindero 2014, arXiv:1411.1784)
+ * >>cgan  8.9  CONDITIONAL GAN (Mirza and Osindero 2014, arXiv:1411.1784)
  *
  * Both networks see a class y beside their input, so that G learns to draw the class that it is
  * told, and D to tell whether image and class belong together.
@@ -21151,7 +21151,7 @@ static const gani_system gani_cgan = {
     NULL};
 
 /* ============================================================================
- * >>upsampling  8.8  NETWORKS WITH UPSAMPLING
+ * >>upsampling  8.10  NETWORKS WITH UPSAMPLING
  *
  * The convolutional networks of eriklindernoren/PyTorch-GAN, names and initial values as there:
  * weights of convolutions N(0,0.02), scales of norms N(1,0.02). Their options are "ngf", "ndf",
@@ -21222,7 +21222,7 @@ static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor image
 }
 
 /* ============================================================================
- * >>acgan  8.9  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
+ * >>acgan  8.11  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
  *
  * G is told a class, D is not: it has a second head that must find the class out. Both networks
  * learn to make that right, beside the usual game.
@@ -21340,7 +21340,7 @@ static const gani_system gani_acgan = {
     gani_acgan_encode};
 
 /* ============================================================================
- * >>infogan  8.20  INFOGAN (Chen et al. 2016, arXiv:1606.03657)
+ * >>infogan  8.12  INFOGAN (Chen et al. 2016, arXiv:1606.03657)
  *
  * Beside noise z, G gets codes c: categorical ones, each one of `categories` values, and continuous
  * ones, uniform in [-1,1). A second head Q on the trunk of D reads the codes off an image, and G, D
@@ -21619,7 +21619,7 @@ static const gani_system gani_infogan = {
     gani_infogan_encode};
 
 /* ============================================================================
- * >>draw  8.21  DRAW (Gregor et al. 2015, arXiv:1502.04623)
+ * >>draw  8.13  DRAW (Gregor et al. 2015, arXiv:1502.04623)
  *
  * A variational auto-encoder that draws in T steps on a canvas c of logits. An encoder reads the
  * image x and what is wrong with the canvas, a latent z is drawn, a decoder writes a patch:
@@ -21822,7 +21822,7 @@ static const gani_system gani_draw_system = {
     gani_draw_encode};
 
 /* ============================================================================
- * >>image-networks  8.10  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
+ * >>image-networks  8.14  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
  *
  * The residual generator of Johnson et al. 2016 (arXiv:1603.08155) and the patch discriminator of
  * Isola et al. 2017 (arXiv:1611.07004), as junyanz/pytorch-CycleGAN-and-pix2pix and
@@ -22073,7 +22073,7 @@ static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *
 }
 
 /* ============================================================================
- * >>pix2pixhd-networks  8.11  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
+ * >>pix2pixhd-networks  8.15  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
  *
  * Global generator, local enhancers, discriminators at several sizes, the encoder of instances and
  * the part of VGG-19 that compares images; names as in NVIDIA/pix2pixHD (discriminators: those
@@ -22281,7 +22281,7 @@ static gan_tensor gani_vgg19_distance(gan_graph *g, gan_tensor x, gan_tensor y) 
 }
 
 /* ============================================================================
- * >>pix2pixhd  8.12  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
+ * >>pix2pixhd  8.16  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
  *
  * Photos from maps of classes. G sees a map as one channel for each class, 1 where the class is.
  * With instances=on a record's third image numbers the instances, and a channel of the borders
@@ -22601,7 +22601,7 @@ static const gani_system gani_pix2pixhd = {
     NULL};
 
 /* ============================================================================
- * >>pix2pixhd-styles  8.13  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
+ * >>pix2pixhd-styles  8.17  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
  *
  * While training, G gets the style of each instance from the encoder, which looks at the photo.
  * When there is only a map, styles must come from elsewhere: from the buffer "clusters", which
@@ -22835,7 +22835,7 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
 }
 
 /* ============================================================================
- * >>unet  8.14  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
+ * >>unet  8.18  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
  *
  * The generator of Isola et al. 2017 (arXiv:1611.07004) after Ronneberger et al. 2015
  * (arXiv:1505.04597): level after level halves the image by a strided convolution, and on the way
@@ -23062,7 +23062,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
 /* clang-format on */
 
 /* ============================================================================
- * >>pix2pix  8.15  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
+ * >>pix2pix  8.19  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
  *
  * G is to turn an image x into its partner y. D sees x beside y or beside G(x) and judges patch by
  * patch, so that it asks for sharp detail; the distance to y does for the rest.
@@ -23141,7 +23141,7 @@ static const gani_system gani_pix2pix = {
     NULL};
 
 /* ============================================================================
- * >>cyclegan  8.16  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593); TWO DOMAINS
+ * >>cyclegan  8.20  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593); TWO DOMAINS
  *
  * Two domains A and B without pairs, two generators and two discriminators. Generator a takes A to
  * B and discriminator a judges what it gives among images of B; b the other way about. What went
@@ -23379,7 +23379,7 @@ static const gani_system gani_cyclegan = {
     NULL};
 
 /* ============================================================================
- * >>dualgan  8.17  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
+ * >>dualgan  8.21  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
  *
  * The mechanism of >>cyclegan with critics: Wasserstein with clipped weights (loss=wgan, the
  * paper), with a penalty on the slope (wgan-gp), or cross-entropy (classic). The generators learn
@@ -23502,7 +23502,7 @@ static const gani_system gani_dualgan = {
     NULL};
 
 /* ============================================================================
- * >>discogan  8.18  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ * >>discogan  8.22  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
  *
  * The mechanism of >>cyclegan on plain encoders and decoders, without skips, and one score for each
  * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
@@ -23645,7 +23645,7 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>windows  8.30  RECTANGLES OF IMAGES
+ * >>windows  8.23  RECTANGLES OF IMAGES
  *
  * Masks, and parts of images that are brought to another size, with places and sizes that are
  * themselves tensors, known when a program runs.
@@ -23769,7 +23769,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
 }
 
 /* ============================================================================
- * >>context-networks  8.31  NETWORKS THAT TELL WHAT A HOLE HIDES
+ * >>context-networks  8.24  NETWORKS THAT TELL WHAT A HOLE HIDES
  *
  * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
  * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
@@ -23871,7 +23871,7 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 }
 
 /* ============================================================================
- * >>context-gan  8.32  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>context-gan  8.25  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
  *
  * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
  *
@@ -23999,7 +23999,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>coupled-networks  8.33  TWO NETWORKS THAT SHARE LAYERS
+ * >>coupled-networks  8.26  TWO NETWORKS THAT SHARE LAYERS
  *
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
@@ -24212,7 +24212,7 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
 }
 
 /* ============================================================================
- * >>cogan  8.34  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.27  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
@@ -24291,17 +24291,16 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.19  THE TABLE OF SYSTEMS; CREATING
+ * >>systems  8.28  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models  >>using  and the sections of the systems.
  * ========================================================================= */
 
 static const gani_system *const gani_systems[] = {
-    &gani_gan,         &gani_dcgan,     &gani_lsgan,   &gani_wgan,
-    &gani_wgan_gp,     &gani_cgan,      &gani_acgan,   &gani_infogan,
-    &gani_draw_system, &gani_pix2pixhd, &gani_pix2pix, &gani_cyclegan,
-    &gani_dualgan,     &gani_discogan,  &gani_context, &gani_cogan};
+    &gani_gan,     &gani_dcgan,    &gani_lsgan,   &gani_cgan,        &gani_infogan, &gani_acgan,
+    &gani_context, &gani_wgan,     &gani_wgan_gp, &gani_draw_system, &gani_pix2pix, &gani_pix2pixhd,
+    &gani_cogan,   &gani_cyclegan, &gani_dualgan, &gani_discogan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {
@@ -24353,7 +24352,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
 }
 
 /* ============================================================================
- * >>weights  8.40  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ * >>weights  8.29  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
  *
  * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
  * belongs to is read off the names and shapes of its tensors:
