@@ -84,7 +84,8 @@ quality: $(BUILD)/quality quality/data ## train all systems with a fixed budget 
 	$(JUDGE) --other $(BUILD)/quality/fashion/images scale
 	$(JUDGE) run all
 	$(JUDGE) table bench/QUALITY.md
-	cp $(BUILD)/quality/rows/*.png bench/pictures
+	set -e; for picture in $$(sed -n 's/.*(pictures.\(.*\))/\1/p' bench/QUALITY.md); do \
+	    cp $(BUILD)/quality/rows/$$picture bench/pictures; done
 
 fixtures: ## write the PyTorch fixtures of the tests again (needs python3 with torch)
 	set -e; for script in tests/fixtures*.py; do $(PYTHON) $$script; done

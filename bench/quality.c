@@ -547,7 +547,8 @@ static void keep_middle(float *images, int count, int side) {
     }
 }
 
-/* Of images drawn by the model, if it draws digits, perhaps with a border. Labels that it can be asked for go round. */
+/* Of images drawn by the model, if it draws digits, perhaps with a border. Labels that it can be
+ * asked for go round. */
 static void score_samples(gan_model *model, const char *name, char *text, size_t size) {
     gan_model_info info;
     check(gan_model_get_info(model, &info), name);
@@ -1169,7 +1170,8 @@ static void score_file(const char *name, const char *file) {
 
 /* --- the table --- */
 
-static void copy_row(FILE *out, const char *name) {
+/* 1 if there is one. */
+static int copy_row(FILE *out, const char *name) {
     FILE *row = fopen(in_out(name, ".row").text, "rb");
     for (int c; row && (c = fgetc(row)) != EOF;) {
         fputc(c, out);
@@ -1177,27 +1179,38 @@ static void copy_row(FILE *out, const char *name) {
     if (row) {
         fclose(row);
     }
+    return row != NULL;
 }
 
 static void write_table(const char *file, const char *const *others, int other_count) {
     FILE *out = create(file);
     fprintf(out,
             "# Quality on MNIST\n\nWritten by `make quality`; what the columns mean is said in "
-            "`bench/quality.c`. Accuracy of the judge's\nclassifier on the test images: ");
+            "`bench/quality.c`. The judge's\nclassifier is right on so many per cent of the test "
+            "images: ");
     copy_row(out, "scale.accuracy");
-    fprintf(out,
-            "per cent.\n\n| real images | distance | score | rarest class |\n|---|---|---|---|\n");
+    fprintf(out, "\n| real images | distance | score | rarest class |\n|---|---|---|---|\n");
     copy_row(out, "scale.test");
     copy_row(out, "scale.one");
     copy_row(out, "scale.three");
     copy_row(out, "scale.other");
     fprintf(out, "\n| generator | steps x batch | minutes | distance | score | rarest class | |\n"
                  "|---|---|---|---|---|---|---|\n");
+    int scored[RUNS];
     for (int i = 0; i < RUNS; i++) {
-        copy_row(out, runs[i].name);
+        scored[i] = copy_row(out, runs[i].name);
     }
     for (int i = 0; i < other_count; i++) {
         copy_row(out, others[i]);
+    }
+    fprintf(out,
+            "\n## What they draw\n\nTranslators: image, translation, truth. Pictures of sets of "
+            "images other than MNIST are not\nshown; they lie beside the scores.\n");
+    for (int i = 0; i < RUNS; i++) {
+        if (scored[i] && !runs[i].data) {
+            fprintf(out, "\n%s\n\n![%s](pictures/%s.png)\n", runs[i].name, runs[i].name,
+                    runs[i].name);
+        }
     }
     close_file(out, file);
 }
