@@ -364,12 +364,14 @@ static int word_index(const char *word, const char *const *words) {
 }
 
 /* Adds what the command line says of the data, for a system that wants several images in a record.
- * Where it says nothing, drawn digits are paired with their negatives. */
+ * Where it says nothing, drawn digits are paired with their negatives, and of a single file (MNIST)
+ * one half with the negatives of the other for systems that need no pairs. */
 static int pair_data(gan_dataset_desc *desc, const options *given, const gan_system *system) {
     static const char *const pairs[] = {"none",    "sides",  "names", "unpaired",
                                         "derived", "halves", NULL};
     static const char *const derives[] = {"negative", "rotate", "edges", "grey", NULL};
-    const int derived = given->derive || !given->data;
+    const int single = !system->paired && given->data && !given->data_b && !is_folder(given->data);
+    const int derived = given->derive || !given->data || single;
     int pairing = system->paired ? (derived         ? GAN_PAIRING_DERIVED
                                     : given->data_b ? GAN_PAIRING_NAMES
                                                     : GAN_PAIRING_SIDES)

@@ -125,6 +125,10 @@ refused "one way" "expected ab" "$gan" translate q/model.safetensors odd.ppm o.p
 check unpaired train cyclegan --data photos --size 16 $small --pool 2 --steps 3 --out c
 check back "$gan" translate c/model.safetensors odd.ppm o.png --direction ba --resize 20x12
 
+{ printf '\000\000\010\003\000\000\000\004\000\000\000\020\000\000\000\020' && head -c 1024 /dev/urandom; } >four.idx
+check "halves of one file" train cogan --data four.idx --ngf 2 --ndf 2 --batch 2 --steps 2 \
+    --out g
+
 # Networks trained in PyTorch
 check "translate by a .pth" "$gan" translate "$weights/resnet.pth" odd.ppm o.ppm
 check "its size" bytes o.ppm 2344
