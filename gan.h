@@ -205,7 +205,42 @@
  *
  * HOW TO ADD
  *
- *   a system:  a section like >>gan, and its name in >>systems;
+ *   a system:  a section like >>gan, and its name in >>systems; nothing else needs to know it, the
+ *              tool included. This one, with the networks of >>lsgan, is whole:
+ *
+ *   static const gan_option gani_hinge_options[] = {
+ *       GANI_NETWORK_OPTIONS(0), // network, z, ngf, ndf, eps; the tool lists them all
+ *       {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+ *       {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+ *       {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+ *   };
+ *
+ *   static void gani_hinge_train(gani_recipe *recipe) {
+ *       gan_graph *g = recipe->graph;
+ *       const gan_optimiser adam = gani_adam(recipe);
+ *       gan_tensor real = gani_feed_images(recipe, "real"); // filled before every step
+ *       gan_tensor fake = gani_network_generator(recipe, gani_feed_z(recipe, "z"));
+ *       gan_tensor rate = gani_feed_lr(recipe);
+ *       gan_tensor high = gani_network_discriminator(recipe, real);
+ *       gan_tensor low = gani_network_discriminator(recipe, gan_detach(g, fake));
+ *       gan_tensor loss_d = gan_add(g, gan_loss_hinge(g, high, 1), gan_loss_hinge(g, low, 0));
+ *       gan_minimise(g, loss_d, "discriminator.", rate, &adam); // what follows sees the new D
+ *       gan_tensor score = gani_network_discriminator(recipe, fake);
+ *       gan_tensor loss_g = gan_loss_wasserstein(g, score, 1);
+ *       gan_minimise(g, loss_g, "generator.", rate, &adam);
+ *       gani_report(recipe, "loss_d", loss_d);
+ *       gani_report(recipe, "loss_g", loss_g);
+ *       gani_end_phase(recipe, "train", 1); // all of this is one program, run in every step
+ *   }
+ *
+ *   static const gani_system gani_hinge = {
+ *       {"hinge", "GAN with hinge loss", "Lim and Ye 2017, arXiv:1705.02894", 64, 64, 3, 64,
+ *        gani_hinge_options, sizeof gani_hinge_options / sizeof gani_hinge_options[0], 1, 0, 0},
+ *       gani_hinge_train,
+ *       gani_network_sample,
+ *       NULL,  // translate
+ *       NULL}; // encode
+ *
  *   an op:     a row in the table of >>ops with its functions, a builder beside it, a case in
  *              tests/test_ops.c;
  *   a kernel:  a row in a list in >>instances and the function in >>kernels-vec or >>kernels-gemm.
@@ -17328,8 +17363,8 @@ static const gani_zip_entry *gani_zip_entry_find(const gani_zip *zip, const char
  *
  * What a file may cost is bounded before it is read: directory and pickle (all five of a stream) by
  * GANI_MAX_ARCHIVE_PART, the machine by GANI_MAX_PICKLE_VALUES values, a walk over the object by as
- * many steps (values that are shared count again). A tensor must not have more elements than its storage, nor all
- * tensors together more than GANI_MAX_SHARING times the bytes of the file.
+ * many steps (values that are shared count again). A tensor must not have more elements than its
+ * storage, nor all tensors together more than GANI_MAX_SHARING times the bytes of the file.
  *
  * Holds:  reader of PyTorch's files: the list of their tensors.
  * Uses:   >>platform  >>checkpoints (the list)  >>zip        Knows nothing of: models.

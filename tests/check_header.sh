@@ -179,6 +179,29 @@ for program in "$dir"/manual*.c; do
     fi
 done
 
+# The system in the manual, from its options to its row, trains and samples.
+{
+    printf '#define GAN_IMPLEMENTATION\n#include "gan.h"\n'
+    sed -n '/^ \*   static const gan_option gani_hinge_options/,/^ \*       NULL}; /s/^ \*   //p' gan.h
+    cat <<'END'
+int main(void) {
+    static float images[2 * 16 * 16];
+    gan_context *ctx;
+    gan_model *model;
+    gan_model_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.height = desc.width = 16;
+    desc.channels = 1;
+    desc.batch = 2;
+    desc.options = "ngf=2 ndf=2";
+    return gan_context_create(&ctx, NULL) || gani_model_create(&model, ctx, &gani_hinge, &desc) ||
+           gan_model_train(model, NULL) || gan_model_sample(model, images, 2, NULL, 1);
+}
+END
+} >"$dir/system.c"
+check "the manual's system compiles" "$cc" -std=c99 -Wall -Wextra -Werror -I. "$dir/system.c" -o "$dir/system" -lm
+check "the manual's system runs" "$dir/system"
+
 # --- style ---------------------------------------------------------------------------------------------
 
 other_bytes() {
