@@ -77,7 +77,7 @@
  *   1.4   >>api-layers    layers, losses, optimisers
  *   1.5   >>api-data      images, datasets, checkpoints
  *   1.6   >>api-models    the systems: create, train, sample, save
- *   0     >>platform      errors, memory, threads, processor features, random numbers
+ *   2     >>platform      errors, memory, threads, processor features, random numbers
  *   3.1   >>simd          the vector macros of each instruction set
  *   3.2   >>kernels-gemm  register-tiled matrix kernels and packing
  *   3.3   >>kernels-winograd  tile transforms of the Winograd convolutions
