@@ -536,7 +536,7 @@ static const step_row step_rows[] = {
     {"draw", NULL, 28, 1, 1, 0},          {"context-encoder", NULL, 128, 3, 1, 0},
     {"cogan", NULL, 32, 1, 1, 0},         {"pix2pix", NULL, 256, 3, 1, 0},
     {"cyclegan", NULL, 256, 3, 1, 0},     {"dualgan", NULL, 256, 3, 1, 0},
-    {"discogan", NULL, 64, 3, 1, 0},      {"pix2pixhd", NULL, 256, 3, 1, 0},
+    {"discogan", NULL, 64, 3, 1, 0},      {"pix2pixhd", "classes=0", 256, 3, 1, 0},
     {"dcgan", NULL, 64, 3, 1, 1},         {"pix2pix", NULL, 256, 3, 1, 1},
     {"cyclegan", NULL, 256, 3, 1, 1},
 };
