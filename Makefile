@@ -71,21 +71,21 @@ bench-peers: $(BUILD)/bench ## steps, generators and layers in turn with PyTorch
 # MNIST and, for the scale, Fashion-MNIST as published: folders of compressed IDX files.
 MNIST   ?= ../shared/data/mnist
 FASHION ?= ../shared/data/fashion-mnist
-JUDGE   := OMP_WAIT_POLICY=passive $(BUILD)/quality --out $(BUILD)/quality/rows \
-             --data $(BUILD)/quality/mnist/train-images-idx3-ubyte
+JUDGE   := OMP_WAIT_POLICY=passive $(BUILD)/quality --out $(BUILD)/judge/rows \
+             --data $(BUILD)/judge/mnist/train-images-idx3-ubyte
 
 quality/data:
-	@mkdir -p $(BUILD)/quality/mnist $(BUILD)/quality/fashion bench/pictures
-	gunzip -c $(MNIST)/train-images-idx3-ubyte.gz > $(BUILD)/quality/mnist/train-images-idx3-ubyte
-	gunzip -c $(MNIST)/train-labels-idx1-ubyte.gz > $(BUILD)/quality/mnist/train-labels-idx1-ubyte
-	-gunzip -c $(FASHION)/train*-images-idx3-ubyte.gz > $(BUILD)/quality/fashion/images
+	@mkdir -p $(BUILD)/judge/mnist $(BUILD)/judge/fashion bench/pictures
+	gunzip -c $(MNIST)/train-images-idx3-ubyte.gz > $(BUILD)/judge/mnist/train-images-idx3-ubyte
+	gunzip -c $(MNIST)/train-labels-idx1-ubyte.gz > $(BUILD)/judge/mnist/train-labels-idx1-ubyte
+	-gunzip -c $(FASHION)/train*-images-idx3-ubyte.gz > $(BUILD)/judge/fashion/images
 
 quality: $(BUILD)/quality quality/data ## train all systems with a fixed budget and judge them: bench/QUALITY.md (hours)
-	$(JUDGE) --other $(BUILD)/quality/fashion/images scale
+	$(JUDGE) --other $(BUILD)/judge/fashion/images scale
 	$(JUDGE) run all
 	$(JUDGE) table bench/QUALITY.md
 	set -e; for picture in $$(sed -n 's/.*(pictures.\(.*\))/\1/p' bench/QUALITY.md); do \
-	    cp $(BUILD)/quality/rows/$$picture bench/pictures; done
+	    cp $(BUILD)/judge/rows/$$picture bench/pictures; done
 
 fixtures: ## write the PyTorch fixtures of the tests again (needs python3 with torch)
 	set -e; for script in tests/fixtures*.py; do $(PYTHON) $$script; done

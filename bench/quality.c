@@ -13,7 +13,7 @@
  *     --data FILE       MNIST's 60,000 training images (IDX, not compressed), labels beside them
  *     --other FILE      images that are no digits, for the scale: Fashion-MNIST
  *     --sets DIR        where the other rows' sets of images are [../shared/data]
- *     --out DIR         [build/quality]: checkpoints, scores and pictures
+ *     --out DIR         [build/judge]: checkpoints, scores and pictures
  *     --threads N       [all processors]
  *
  * The classifier, a small convolutional network, learns from the first 50,000 images, and so do all
@@ -1220,7 +1220,7 @@ int main(int argc, char **argv) {
     int i = 1;
     memset(&desc, 0, sizeof desc);
     self.sets = "../shared/data";
-    self.out = "build/quality";
+    self.out = "build/judge";
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "--data") == 0) {
