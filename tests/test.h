@@ -133,4 +133,17 @@ static inline double activate(double x, gani_act act) {
     }
 }
 
+/* Numbers in the trained parameters whose names begin with prefix. */
+static inline double count_weights(gan_model *model, const char *prefix) {
+    gan_params *params = gan_model_params(model);
+    double count = 0.0;
+    for (int i = 0; i < gan_params_count(params); i++) {
+        const gan_param_info info = gan_params_at(params, i);
+        if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, prefix, strlen(prefix)) == 0) {
+            count += (double)gan_shape_count(info.shape);
+        }
+    }
+    return count;
+}
+
 #endif

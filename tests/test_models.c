@@ -152,18 +152,6 @@ static int same_files(const char *a, const char *b) {
 
 /* ---- the networks of the specifications ---------------------------------------------------- */
 
-static double count_weights(gan_model *model, const char *prefix) {
-    gan_params *params = gan_model_params(model);
-    double count = 0.0;
-    for (int i = 0; i < gan_params_count(params); i++) {
-        const gan_param_info info = gan_params_at(params, i);
-        if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, prefix, strlen(prefix)) == 0) {
-            count += (double)gan_shape_count(info.shape);
-        }
-    }
-    return count;
-}
-
 static void check_counts(gan_model_desc desc, double generator, double discriminator) {
     gan_context *ctx = open_context(NULL, 1);
     gan_model *model = NULL;

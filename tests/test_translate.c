@@ -148,18 +148,6 @@ static gan_model *open_model(gan_context *ctx, const char *system, int size, con
     return model;
 }
 
-static double count_weights(gan_model *model, const char *prefix) {
-    gan_params *params = gan_model_params(model);
-    double count = 0.0;
-    for (int i = 0; i < gan_params_count(params); i++) {
-        const gan_param_info info = gan_params_at(params, i);
-        if (info.kind == GAN_PARAM_WEIGHT && strncmp(info.name, prefix, strlen(prefix)) == 0) {
-            count += (double)gan_shape_count(info.shape);
-        }
-    }
-    return count;
-}
-
 /* Sizes of the networks as counted from the reference implementations; DualGAN's has no norm at the
  * innermost level, 128 numbers less. */
 static void sizes_of_networks(void) {

@@ -1,14 +1,9 @@
 #!/usr/bin/env python3
-"""InfoGAN and DRAW in PyTorch, to compare speed (main) and values (tests/fixtures_latent.py).
+"""InfoGAN and DRAW in PyTorch, to compare speed (compare.py) and values (tests/fixtures_latent.py).
 
-    latent.py [--threads N] [--repeat N]
-
-prints one line for each step: name threads median_ms. Networks, order of the updates and settings are those of gan.h.
+Networks, order of the updates and settings are those of gan.h.
 """
-import argparse
 import math
-import statistics
-import time
 
 import torch
 from torch import nn
@@ -193,32 +188,3 @@ class DrawTrainer:
         nn.utils.clip_grad_norm_(self.net.parameters(), self.clip)
         self.optimiser.step()
         return loss.item(), error.mean().item(), kl.mean().item()
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeat", type=int, default=7)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
-    images = torch.rand(64, 1, 28, 28) * 2 - 1
-    z, chance = torch.randn(64, 100), torch.rand(64, 1, 28, 28)
-    code, c = torch.randint(10, (128, 1)), torch.rand(128, 2) * 2 - 1
-    cases = [
-        ("step_draw_28x28_b64", DrawTrainer(Draw()), (images, z, chance)),
-        ("step_draw_plain_28x28_b64", DrawTrainer(Draw(attention=False)), (images, z, chance)),
-        ("step_infogan_28x28_b128", InfoGanTrainer(InfoGanGenerator(), InfoGanDiscriminator()),
-         (torch.cat((images, images)), torch.randn(128, 62), code, c)),
-    ]
-    for name, trainer, inputs in cases:
-        times = []
-        for i in range(args.repeat + 1):
-            start = time.perf_counter()
-            trainer.step(*inputs)
-            times.append((time.perf_counter() - start) * 1e3)
-        print(f"{name} {args.threads} {statistics.median(times[1:]):.1f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,9 @@
 #!/usr/bin/env python3
 """The training steps of gan.h in PyTorch, to compare speed (compare.py) and values (tests/fixtures.py).
 
-    steps.py [--threads N] [--repeat N]
-
-prints one line for each step: name threads median_ms. Networks, order of the updates and settings are those of
-gan.h: GAN as eriklindernoren/PyTorch-GAN has it (with batch norm's eps 1e-5), DCGAN as pytorch/examples.
+Networks, order of the updates and settings are those of gan.h: GAN as eriklindernoren/PyTorch-GAN has it (with batch
+norm's eps 1e-5), DCGAN as pytorch/examples.
 """
-import argparse
-import statistics
-import time
-
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
@@ -246,29 +240,3 @@ def wgan_gp(g, d, n_critic=5, lr=1e-4, betas=(0.5, 0.9), weight=10.0):
         return weight * ((gradient.flatten(1).norm(dim=1) - 1) ** 2).mean()
     return CriticTrainer(g, d, n_critic, torch.optim.Adam(g.parameters(), lr, betas),
                          torch.optim.Adam(d.parameters(), lr, betas), penalty=penalty)
-
-
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeat", type=int, default=7)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
-    batch = 64
-    cases = [
-        ("step_gan_28x28_b64", Trainer(*gan_networks(), "gd"), (batch, 784), (batch, 100)),
-        ("step_dcgan_64x64_b64", Trainer(*dcgan_networks(), "dg"), (batch, 3, 64, 64), (batch, 100, 1, 1)),
-    ]
-    for name, trainer, image_shape, latent_shape in cases:
-        images, z, times = torch.rand(image_shape) * 2 - 1, torch.randn(latent_shape), []
-        trainer.step(images, z)
-        for _ in range(args.repeat):
-            start = time.perf_counter()
-            trainer.step(images, z)
-            times.append((time.perf_counter() - start) * 1e3)
-        print(f"{name} {args.threads} {statistics.median(times):.1f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
