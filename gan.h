@@ -124,16 +124,17 @@
  *   8.17  >>pix2pixhd-styles  styles of instances
  *   8.18  >>unet          U-Net; what translators share
  *   8.19  >>pix2pix       Isola et al. 2017
- *   8.20  >>cyclegan      Zhu et al. 2017; two domains
- *   8.21  >>dualgan       Yi et al. 2017
- *   8.22  >>discogan      Kim et al. 2017
- *   8.23  >>windows       rectangles of images
- *   8.24  >>context-networks  networks that tell what a hole hides
- *   8.25  >>context-gan   Pathak et al. 2016
- *   8.26  >>coupled-networks  two networks that share layers
- *   8.27  >>cogan         Liu and Tuzel 2016
- *   8.28  >>systems       the table of systems; creating models
- *   8.29  >>weights       networks of PyTorch files recognised; loading models
+ *   8.20  >>cycles        two domains, there and back
+ *   8.21  >>cyclegan      Zhu et al. 2017
+ *   8.22  >>dualgan       Yi et al. 2017
+ *   8.23  >>discogan      Kim et al. 2017
+ *   8.24  >>windows       rectangles of images
+ *   8.25  >>context-networks  networks that tell what a hole hides
+ *   8.26  >>context-gan   Pathak et al. 2016
+ *   8.27  >>coupled-networks  two networks that share layers
+ *   8.28  >>cogan         Liu and Tuzel 2016
+ *   8.29  >>systems       the table of systems; creating models
+ *   8.30  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -23176,7 +23177,7 @@ static const gani_system gani_pix2pix = {
     NULL};
 
 /* ============================================================================
- * >>cyclegan  8.20  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593); TWO DOMAINS
+ * >>cycles  8.20  TWO DOMAINS, THERE AND BACK
  *
  * Two domains A and B without pairs, two generators and two discriminators. Generator a takes A to
  * B and discriminator a judges what it gives among images of B; b the other way about. What went
@@ -23190,9 +23191,8 @@ static const gani_system gani_pix2pix = {
  * DualGAN and DiscoGAN are this with other networks, losses, weights and turns, all said in a
  * gani_cycle; DualGAN may also penalise the slope of D, DiscoGAN matches inner features of D.
  *
- * CycleGAN: least squares, mean |.|, recovery lambda = 10, identity lambda/2; generated images
- * reach D by way of a pool of 50. Networks, names, initial values and order as in
- * junyanz/pytorch-CycleGAN-and-pix2pix: first both generators, then both discriminators.
+ * Holds:  a training step and a translation as gani_cycle says.
+ * Uses:   >>recipes  >>losses        Knows nothing of: networks, options.
  * ========================================================================= */
 
 enum { GANI_MAX_FEATURES = 16 };
@@ -23365,7 +23365,13 @@ static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *gene
     gani_images(recipe, gani_cycle_move(recipe, generator, k, x));
 }
 
-/* --- CycleGAN -------------------------------------------------------------- */
+/* ============================================================================
+ * >>cyclegan  8.21  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
+ *
+ * The mechanism of >>cycles with least squares, mean |.|, recovery lambda = 10, identity lambda/2;
+ * generated images reach D by way of a pool of 50. Networks, names, initial values and order as in
+ * junyanz/pytorch-CycleGAN-and-pix2pix: first both generators, then both discriminators.
+ * ========================================================================= */
 
 static const gan_option gani_cyclegan_options[] = {
     GANI_TRANSLATOR_OPTIONS(GANI_TRANSLATE_RESNET, 1, 1, 0),
@@ -23414,9 +23420,9 @@ static const gani_system gani_cyclegan = {
     NULL};
 
 /* ============================================================================
- * >>dualgan  8.21  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
+ * >>dualgan  8.22  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
  *
- * The mechanism of >>cyclegan with critics: Wasserstein with clipped weights (loss=wgan, the
+ * The mechanism of >>cycles with critics: Wasserstein with clipped weights (loss=wgan, the
  * paper), with a penalty on the slope (wgan-gp), or cross-entropy (classic). The generators learn
  * in every n-critic-th step, after the critics. Recovery weighs lambda; no identity, no pool.
  *
@@ -23537,9 +23543,9 @@ static const gani_system gani_dualgan = {
     NULL};
 
 /* ============================================================================
- * >>discogan  8.22  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ * >>discogan  8.23  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
  *
- * The mechanism of >>cyclegan on plain encoders and decoders, without skips, and one score for each
+ * The mechanism of >>cycles on plain encoders and decoders, without skips, and one score for each
  * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
  * real ones, in the mean over the batch, and the way back counts for little at first:
  *
@@ -23680,7 +23686,7 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>windows  8.23  RECTANGLES OF IMAGES
+ * >>windows  8.24  RECTANGLES OF IMAGES
  *
  * Masks, and parts of images that are brought to another size, with places and sizes that are
  * themselves tensors, known when a program runs.
@@ -23804,7 +23810,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
 }
 
 /* ============================================================================
- * >>context-networks  8.24  NETWORKS THAT TELL WHAT A HOLE HIDES
+ * >>context-networks  8.25  NETWORKS THAT TELL WHAT A HOLE HIDES
  *
  * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
  * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
@@ -23906,7 +23912,7 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 }
 
 /* ============================================================================
- * >>context-gan  8.25  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>context-gan  8.26  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
  *
  * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
  *
@@ -24034,7 +24040,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>coupled-networks  8.26  TWO NETWORKS THAT SHARE LAYERS
+ * >>coupled-networks  8.27  TWO NETWORKS THAT SHARE LAYERS
  *
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
@@ -24247,7 +24253,7 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
 }
 
 /* ============================================================================
- * >>cogan  8.27  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.28  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
@@ -24326,16 +24332,17 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.28  THE TABLE OF SYSTEMS; CREATING
+ * >>systems  8.29  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models  >>using  and the sections of the systems.
  * ========================================================================= */
 
 static const gani_system *const gani_systems[] = {
-    &gani_gan,     &gani_dcgan,    &gani_lsgan,   &gani_cgan,        &gani_infogan, &gani_acgan,
-    &gani_context, &gani_wgan,     &gani_wgan_gp, &gani_draw_system, &gani_pix2pix, &gani_pix2pixhd,
-    &gani_cogan,   &gani_cyclegan, &gani_dualgan, &gani_discogan};
+    &gani_gan, &gani_dcgan, &gani_lsgan, &gani_cgan,
+    &gani_infogan, &gani_acgan, &gani_context, &gani_wgan,
+    &gani_wgan_gp, &gani_draw_system, &gani_pix2pix, &gani_pix2pixhd,
+    &gani_cogan, &gani_cyclegan, &gani_dualgan, &gani_discogan};
 #define GANI_SYSTEM_COUNT ((int)(sizeof gani_systems / sizeof gani_systems[0]))
 
 GAN_API const gan_system *gan_system_at(int index) {
@@ -24387,7 +24394,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
 }
 
 /* ============================================================================
- * >>weights  8.29  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ * >>weights  8.30  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
  *
  * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
  * belongs to is read off the names and shapes of its tensors:
