@@ -117,24 +117,25 @@
  *   8.10  >>upsampling    networks that systems below share
  *   8.11  >>acgan         Odena, Olah, Shlens 2016
  *   8.12  >>infogan       Chen et al. 2016
- *   8.13  >>draw          Gregor et al. 2015
- *   8.14  >>image-networks  residual generators, patch discriminators
- *   8.15  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
- *   8.16  >>pix2pixhd     Wang et al. 2018
- *   8.17  >>pix2pixhd-styles  styles of instances
- *   8.18  >>unet          U-Net; what translators share
- *   8.19  >>pix2pix       Isola et al. 2017
- *   8.20  >>cycles        two domains, there and back
- *   8.21  >>cyclegan      Zhu et al. 2017
- *   8.22  >>dualgan       Yi et al. 2017
- *   8.23  >>discogan      Kim et al. 2017
- *   8.24  >>windows       rectangles of images
- *   8.25  >>context-networks  networks that tell what a hole hides
- *   8.26  >>context-gan   Pathak et al. 2016
- *   8.27  >>coupled-networks  two networks that share layers
- *   8.28  >>cogan         Liu and Tuzel 2016
- *   8.29  >>systems       the table of systems; creating models
- *   8.30  >>weights       networks of PyTorch files recognised; loading models
+ *   8.13  >>draw-networks  networks that draw step by step
+ *   8.14  >>draw          Gregor et al. 2015
+ *   8.15  >>image-networks  residual generators, patch discriminators
+ *   8.16  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
+ *   8.17  >>pix2pixhd     Wang et al. 2018
+ *   8.18  >>pix2pixhd-styles  styles of instances
+ *   8.19  >>unet          U-Net; what translators share
+ *   8.20  >>pix2pix       Isola et al. 2017
+ *   8.21  >>cycles        two domains, there and back
+ *   8.22  >>cyclegan      Zhu et al. 2017
+ *   8.23  >>dualgan       Yi et al. 2017
+ *   8.24  >>discogan      Kim et al. 2017
+ *   8.25  >>windows       rectangles of images
+ *   8.26  >>context-networks  networks that tell what a hole hides
+ *   8.27  >>context-gan   Pathak et al. 2016
+ *   8.28  >>coupled-networks  two networks that share layers
+ *   8.29  >>cogan         Liu and Tuzel 2016
+ *   8.30  >>systems       the table of systems; creating models
+ *   8.31  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -21655,46 +21656,16 @@ static const gani_system gani_infogan = {
     gani_infogan_encode};
 
 /* ============================================================================
- * >>draw  8.13  DRAW (Gregor et al. 2015, arXiv:1502.04623)
+ * >>draw-networks  8.13  NETWORKS THAT DRAW STEP BY STEP
  *
- * A variational auto-encoder that draws in T steps on a canvas c of logits. An encoder reads the
- * image x and what is wrong with the canvas, a latent z is drawn, a decoder writes a patch:
+ * What one step of >>draw does: reading the image and what is still wrong with the canvas, and
+ * decoding, which writes on the canvas. Reading and writing go through a window, a grid of Gaussian
+ * filters that the decoder places over the image (gan_attention_window), or, attention=no, see all
+ * of it.
  *
- *     r = read(x, x - s(c), h_dec)         s: sigmoid; all states are 0 at first
- *     h_enc = LSTM(r and h_dec, h_enc)
- *     z ~ q = N(mu(h_enc), exp(log_sigma(h_enc))^2)
- *     h_dec = LSTM(z, h_dec)
- *     c += write(h_dec)
- *
- *     loss = sum over pixels of BCE(c, x) at the end + sum over steps of KL(q || N(0,1))
- *
- * the mean over images of a bound of -log p(x) in nats. Samples take z ~ N(0,1) and only decode.
- * Reading and writing go through a window, a grid of Gaussian filters that h_dec places over the
- * image (gan_attention_window), or, attention=no, see all of it. Pixels are taken for probabilities
- * and x is drawn from them in every step anew (binarise=sample), or is pixel > 1/2.
- *
- * The paper has glimpses=64 z=100 read=2 write=5 on a fixed binarisation of MNIST.
+ * Holds:  the state between steps, their noise, reading, decoding.
+ * Uses:   >>layers (LSTM, attention)  >>recipes        Knows nothing of: losses.
  * ========================================================================= */
-
-enum { GANI_MAX_GLIMPSES = 256 };
-
-static const gan_option gani_draw_options[] = {
-    {"glimpses", "T, how often the network reads and writes", NULL, 10, 1, GANI_MAX_GLIMPSES, 1},
-    {"hidden", "units of both LSTMs", NULL, 256, 1, 65536, 1},
-    {"z", "numbers in the noise of a step", NULL, 10, 1, 65536, 1},
-    {"attention", "read and write through a window, or all of the image", "yes no", 0, 0, 1, 1},
-    {"read", "side of the grid that reads", NULL, 5, 2, 256, 1},
-    {"write", "side of the grid that writes", NULL, 5, 2, 256, 1},
-    {"offset", "coordinate of the first pixel; 1: a window starts in the middle of the image", NULL,
-     1, -1, 1, 0},
-    {"binarise", "pixels become 0 or 1: by chance, by 1/2, or stay", "sample threshold no", 0, 0, 2,
-     1},
-    {"lr", "learning rate", NULL, 1e-3, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.9, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-    {"clip", "largest norm of the gradient; 0: any", NULL, 10, 0, 1e9, 0},
-    GANI_SCHEDULE_OPTIONS(0, 0),
-};
 
 typedef struct gani_draw_state {
     gan_tensor h_enc, c_enc, h_dec, c_dec; /* [batch,hidden] */
@@ -21771,6 +21742,47 @@ static gan_tensor gani_draw_feed_noise(gani_recipe *recipe) {
     const int count = (int)(gani_option(recipe, "z") * gani_option(recipe, "glimpses"));
     return gani_feed_normal(recipe, "z", gan_shape2(recipe->batch, count));
 }
+
+/* ============================================================================
+ * >>draw  8.14  DRAW (Gregor et al. 2015, arXiv:1502.04623)
+ *
+ * A variational auto-encoder that draws in T steps on a canvas c of logits. An encoder reads the
+ * image x and what is wrong with the canvas, a latent z is drawn, a decoder writes a patch:
+ *
+ *     r = read(x, x - s(c), h_dec)         s: sigmoid; all states are 0 at first
+ *     h_enc = LSTM(r and h_dec, h_enc)
+ *     z ~ q = N(mu(h_enc), exp(log_sigma(h_enc))^2)
+ *     h_dec = LSTM(z, h_dec)
+ *     c += write(h_dec)
+ *
+ *     loss = sum over pixels of BCE(c, x) at the end + sum over steps of KL(q || N(0,1))
+ *
+ * the mean over images of a bound of -log p(x) in nats. Samples take z ~ N(0,1) and only decode.
+ * Networks of >>draw-networks. Pixels are taken for probabilities and x is drawn from them in every
+ * step anew (binarise=sample), or is pixel > 1/2.
+ *
+ * The paper has glimpses=64 z=100 read=2 write=5 on a fixed binarisation of MNIST.
+ * ========================================================================= */
+
+enum { GANI_MAX_GLIMPSES = 256 };
+
+static const gan_option gani_draw_options[] = {
+    {"glimpses", "T, how often the network reads and writes", NULL, 10, 1, GANI_MAX_GLIMPSES, 1},
+    {"hidden", "units of both LSTMs", NULL, 256, 1, 65536, 1},
+    {"z", "numbers in the noise of a step", NULL, 10, 1, 65536, 1},
+    {"attention", "read and write through a window, or all of the image", "yes no", 0, 0, 1, 1},
+    {"read", "side of the grid that reads", NULL, 5, 2, 256, 1},
+    {"write", "side of the grid that writes", NULL, 5, 2, 256, 1},
+    {"offset", "coordinate of the first pixel; 1: a window starts in the middle of the image", NULL,
+     1, -1, 1, 0},
+    {"binarise", "pixels become 0 or 1: by chance, by 1/2, or stay", "sample threshold no", 0, 0, 2,
+     1},
+    {"lr", "learning rate", NULL, 1e-3, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.9, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"clip", "largest norm of the gradient; 0: any", NULL, 10, 0, 1e9, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
+};
 
 /* Pixels in [-1,1] as the x of the formulas. */
 static gan_tensor gani_draw_pixels(gani_recipe *recipe, gan_tensor images) {
@@ -21858,7 +21870,7 @@ static const gani_system gani_draw_system = {
     gani_draw_encode};
 
 /* ============================================================================
- * >>image-networks  8.14  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
+ * >>image-networks  8.15  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
  *
  * The residual generator of Johnson et al. 2016 (arXiv:1603.08155) and the patch discriminator of
  * Isola et al. 2017 (arXiv:1611.07004), as junyanz/pytorch-CycleGAN-and-pix2pix and
@@ -22109,7 +22121,7 @@ static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *
 }
 
 /* ============================================================================
- * >>pix2pixhd-networks  8.15  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
+ * >>pix2pixhd-networks  8.16  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
  *
  * Global generator, local enhancers, discriminators at several sizes, the encoder of instances and
  * the part of VGG-19 that compares images; names as in NVIDIA/pix2pixHD (discriminators: those
@@ -22317,7 +22329,7 @@ static gan_tensor gani_vgg19_distance(gan_graph *g, gan_tensor x, gan_tensor y) 
 }
 
 /* ============================================================================
- * >>pix2pixhd  8.16  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
+ * >>pix2pixhd  8.17  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
  *
  * Photos from maps of classes. G sees a map as one channel for each class, 1 where the class is.
  * With instances=on a record's third image numbers the instances, and a channel of the borders
@@ -22637,7 +22649,7 @@ static const gani_system gani_pix2pixhd = {
     NULL};
 
 /* ============================================================================
- * >>pix2pixhd-styles  8.17  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
+ * >>pix2pixhd-styles  8.18  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
  *
  * While training, G gets the style of each instance from the encoder, which looks at the photo.
  * When there is only a map, styles must come from elsewhere: from the buffer "clusters", which
@@ -22871,7 +22883,7 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
 }
 
 /* ============================================================================
- * >>unet  8.18  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
+ * >>unet  8.19  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
  *
  * The generator of Isola et al. 2017 (arXiv:1611.07004) after Ronneberger et al. 2015
  * (arXiv:1505.04597): level after level halves the image by a strided convolution, and on the way
@@ -23098,7 +23110,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
 /* clang-format on */
 
 /* ============================================================================
- * >>pix2pix  8.19  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
+ * >>pix2pix  8.20  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
  *
  * G is to turn an image x into its partner y. D sees x beside y or beside G(x) and judges patch by
  * patch, so that it asks for sharp detail; the distance to y does for the rest.
@@ -23177,7 +23189,7 @@ static const gani_system gani_pix2pix = {
     NULL};
 
 /* ============================================================================
- * >>cycles  8.20  TWO DOMAINS, THERE AND BACK
+ * >>cycles  8.21  TWO DOMAINS, THERE AND BACK
  *
  * Two domains A and B without pairs, two generators and two discriminators. Generator a takes A to
  * B and discriminator a judges what it gives among images of B; b the other way about. What went
@@ -23366,7 +23378,7 @@ static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *gene
 }
 
 /* ============================================================================
- * >>cyclegan  8.21  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
+ * >>cyclegan  8.22  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
  *
  * The mechanism of >>cycles with least squares, mean |.|, recovery lambda = 10, identity lambda/2;
  * generated images reach D by way of a pool of 50. Networks, names, initial values and order as in
@@ -23420,7 +23432,7 @@ static const gani_system gani_cyclegan = {
     NULL};
 
 /* ============================================================================
- * >>dualgan  8.22  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
+ * >>dualgan  8.23  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
  *
  * The mechanism of >>cycles with critics: Wasserstein with clipped weights (loss=wgan, the
  * paper), with a penalty on the slope (wgan-gp), or cross-entropy (classic). The generators learn
@@ -23543,7 +23555,7 @@ static const gani_system gani_dualgan = {
     NULL};
 
 /* ============================================================================
- * >>discogan  8.23  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ * >>discogan  8.24  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
  *
  * The mechanism of >>cycles on plain encoders and decoders, without skips, and one score for each
  * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
@@ -23686,7 +23698,7 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>windows  8.24  RECTANGLES OF IMAGES
+ * >>windows  8.25  RECTANGLES OF IMAGES
  *
  * Masks, and parts of images that are brought to another size, with places and sizes that are
  * themselves tensors, known when a program runs.
@@ -23810,7 +23822,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
 }
 
 /* ============================================================================
- * >>context-networks  8.25  NETWORKS THAT TELL WHAT A HOLE HIDES
+ * >>context-networks  8.26  NETWORKS THAT TELL WHAT A HOLE HIDES
  *
  * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
  * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
@@ -23912,7 +23924,7 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 }
 
 /* ============================================================================
- * >>context-gan  8.26  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>context-gan  8.27  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
  *
  * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
  *
@@ -24040,7 +24052,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>coupled-networks  8.27  TWO NETWORKS THAT SHARE LAYERS
+ * >>coupled-networks  8.28  TWO NETWORKS THAT SHARE LAYERS
  *
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
@@ -24253,7 +24265,7 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
 }
 
 /* ============================================================================
- * >>cogan  8.28  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.29  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
@@ -24332,7 +24344,7 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.29  THE TABLE OF SYSTEMS; CREATING
+ * >>systems  8.30  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models  >>using  and the sections of the systems.
@@ -24394,7 +24406,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
 }
 
 /* ============================================================================
- * >>weights  8.30  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ * >>weights  8.31  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
  *
  * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
  * belongs to is read off the names and shapes of its tensors:
