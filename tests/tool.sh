@@ -83,6 +83,8 @@ says "--ngf X"
 check train train dcgan $dcgan --steps 4 --out a
 check samples kind a/samples.png PNG
 check losses grep -q "step,loss_d,loss_g,spread" a/losses.csv
+check "a collapse" train gan --size 16 --channels 1 --batch 16 --lr 0.02 --steps 400 --out collapsed
+says "mode collapse"
 refused "a checkpoint is there" "--resume goes on" "$gan" train dcgan --steps 4 --out a
 # shellcheck disable=SC2086
 check "train in two parts" train dcgan $dcgan --steps 2 --out b

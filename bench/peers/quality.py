@@ -2,10 +2,12 @@
 """Trains DCGAN or WGAN-GP on MNIST with PyTorch as bench/quality.c trains them with gan.h (networks, settings, batch,
 number of steps, the first 50,000 images) and writes 10,000 samples for the judge:
 
-    quality.py dcgan|wgan-gp --data train-images-idx3-ubyte --steps N [--ngf 64] [--ndf 64] [--threads N] --out FILE
+    quality.py dcgan --data train-images-idx3-ubyte --steps 12000 --ngf 32 --ndf 32 --ema 0.999 --out FILE
+    quality.py wgan-gp --data ... --steps 20000 --ngf 32 --ndf 32 --lr 4e-4 --n-critic 3 --ema 0.999 --out FILE
     build/quality ... score NAME FILE
 """
 import argparse
+import copy
 import struct
 import sys
 import time
@@ -43,6 +45,20 @@ def start(module):
         nn.init.normal_(module.weight, 1.0, 0.02)
 
 
+class Average:
+    """A copy of g whose weights are averaged over the updates, as gan.h's option ema; its statistics are g's latest."""
+
+    def __init__(self, g, decay):
+        self.g, self.decay, self.net = g, decay, copy.deepcopy(g)
+
+    @torch.no_grad()
+    def update(self):
+        for mean, value in zip(self.net.parameters(), self.g.parameters()):
+            mean.lerp_(value, 1 - self.decay)
+        for mean, value in zip(self.net.buffers(), self.g.buffers()):
+            mean.copy_(value)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("system", choices=["dcgan", "wgan-gp"])
@@ -50,6 +66,9 @@ def main():
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--ngf", type=int, default=64)
     parser.add_argument("--ndf", type=int, default=64)
+    parser.add_argument("--lr", type=float, help="default: 2e-4, of wgan-gp 1e-4")
+    parser.add_argument("--n-critic", type=int, default=5)
+    parser.add_argument("--ema", type=float, default=0.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
@@ -59,8 +78,12 @@ def main():
     g, d = steps.dcgan_networks(32, 1, LATENT, args.ngf, args.ndf, critic=critic)
     g.apply(start)
     d.apply(start)
-    trainer = steps.wgan_gp(g, d) if critic else steps.Trainer(g, d, "dg")
-    order, began = torch.randperm(TRAINED), time.time()
+    if critic:
+        trainer = steps.wgan_gp(g, d, n_critic=args.n_critic, lr=args.lr or 1e-4)
+    else:
+        trainer = steps.Trainer(g, d, "dg", lr=args.lr or 2e-4)
+    average = Average(g, args.ema)
+    order, began = torch.randperm(TRAINED), time.process_time()
     for step in range(args.steps):
         at = step * BATCH % TRAINED
         if at + BATCH > TRAINED:
@@ -69,12 +92,14 @@ def main():
         images, z = data[order[at:at + BATCH]], torch.randn(BATCH, LATENT, 1, 1)
         more = {"z_g": torch.randn(BATCH, LATENT, 1, 1), "epsilon": torch.rand(BATCH, 1, 1, 1)} if critic else {}
         losses = trainer.step(images, z, **more)
+        if not critic or trainer.steps % args.n_critic == 0:
+            average.update()
         if step % 50 == 49:
-            left = (time.time() - began) / (step + 1) * (args.steps - step - 1) / 60
-            print(f"\r{args.system}: step {step + 1} of {args.steps}, {left:.1f} min left, losses {losses[0]:.3f} "
-                  f"{losses[1]:.3f}  ", end="", file=sys.stderr, flush=True)
-    print(f"\n{args.system}: {(time.time() - began) / 60:.1f} minutes", file=sys.stderr)
-    g.eval()
+            left = (time.process_time() - began) / (step + 1) * (args.steps - step - 1) / 60
+            print(f"\r{args.system}: step {step + 1} of {args.steps}, {left:.1f} processor minutes left, "
+                  f"losses {losses[0]:.3f} {losses[1]:.3f}  ", end="", file=sys.stderr, flush=True)
+    print(f"\n{args.system}: {(time.process_time() - began) / 60:.1f} processor minutes", file=sys.stderr)
+    g = average.net.eval()
     with torch.no_grad():
         write_images(args.out, torch.cat([g(torch.randn(100, LATENT, 1, 1)) for _ in range(SAMPLES // 100)]))
 
