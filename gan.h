@@ -116,26 +116,27 @@
  *   8.9   >>cgan          Mirza and Osindero 2014
  *   8.10  >>upsampling    networks that systems below share
  *   8.11  >>acgan         Odena, Olah, Shlens 2016
- *   8.12  >>infogan       Chen et al. 2016
- *   8.13  >>draw-networks  networks that draw step by step
- *   8.14  >>draw          Gregor et al. 2015
- *   8.15  >>image-networks  residual generators, patch discriminators
- *   8.16  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
- *   8.17  >>pix2pixhd     Wang et al. 2018
- *   8.18  >>pix2pixhd-styles  styles of instances
- *   8.19  >>unet          U-Net; what translators share
- *   8.20  >>pix2pix       Isola et al. 2017
- *   8.21  >>cycles        two domains, there and back
- *   8.22  >>cyclegan      Zhu et al. 2017
- *   8.23  >>dualgan       Yi et al. 2017
- *   8.24  >>discogan      Kim et al. 2017
- *   8.25  >>windows       rectangles of images
- *   8.26  >>context-networks  networks that tell what a hole hides
- *   8.27  >>context-gan   Pathak et al. 2016
- *   8.28  >>coupled-networks  two networks that share layers
- *   8.29  >>cogan         Liu and Tuzel 2016
- *   8.30  >>systems       the table of systems; creating models
- *   8.31  >>weights       networks of PyTorch files recognised; loading models
+ *   8.12  >>infogan-networks  networks that take codes, and read them off images
+ *   8.13  >>infogan       Chen et al. 2016
+ *   8.14  >>draw-networks  networks that draw step by step
+ *   8.15  >>draw          Gregor et al. 2015
+ *   8.16  >>image-networks  residual generators, patch discriminators
+ *   8.17  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
+ *   8.18  >>pix2pixhd     Wang et al. 2018
+ *   8.19  >>pix2pixhd-styles  styles of instances
+ *   8.20  >>unet          U-Net; what translators share
+ *   8.21  >>pix2pix       Isola et al. 2017
+ *   8.22  >>cycles        two domains, there and back
+ *   8.23  >>cyclegan      Zhu et al. 2017
+ *   8.24  >>dualgan       Yi et al. 2017
+ *   8.25  >>discogan      Kim et al. 2017
+ *   8.26  >>windows       rectangles of images
+ *   8.27  >>context-networks  networks that tell what a hole hides
+ *   8.28  >>context-gan   Pathak et al. 2016
+ *   8.29  >>coupled-networks  two networks that share layers
+ *   8.30  >>cogan         Liu and Tuzel 2016
+ *   8.31  >>systems       the table of systems; creating models
+ *   8.32  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -19202,6 +19203,19 @@ static void gani_need_sizes(gani_recipe *recipe, int m) {
     }
 }
 
+/* Those of the parts [batch,c,...] that are there, joined along axis 1. */
+static gan_tensor gani_join_channels(gan_graph *g, const gan_tensor *parts, int count) {
+    gan_tensor present[4];
+    int found = 0;
+    GAN_ASSERT(count <= 4);
+    for (int i = 0; i < count; i++) {
+        if (parts[i].id) {
+            present[found++] = parts[i];
+        }
+    }
+    return found == 1 ? present[0] : gan_concat(g, present, found, 1);
+}
+
 /* One image x [1,pixels] through the pool: what comes out. number [1] is a whole number drawn from
  * 0 ... 2*capacity-1. While the pool is not full, x is stored and comes out; then x changes places
  * with image `number`, or, from capacity on, comes out itself. */
@@ -21377,53 +21391,73 @@ static const gani_system gani_acgan = {
     gani_acgan_encode};
 
 /* ============================================================================
- * >>infogan  8.12  INFOGAN (Chen et al. 2016, arXiv:1606.03657)
+ * >>infogan-networks  8.12  NETWORKS THAT TAKE CODES, AND READ THEM OFF IMAGES
  *
- * Beside noise z, G gets codes c: categorical ones, each one of `categories` values, and continuous
- * ones, uniform in [-1,1). A second head Q on the trunk of D reads the codes off an image, and G, D
- * and Q all learn that it can, so that codes come to stand for what images differ in. With logits l
- * and means m of Q,
+ * G gets noise and codes in a row: z, one-hot categorical codes, continuous ones. D and Q are two
+ * heads on one trunk. network=paper is what the authors took for MNIST, openai/InfoGAN, with its
+ * weights N(0,0.02); network=upsampling is >>upsampling with heads as in
+ * eriklindernoren/PyTorch-GAN, implementations/infogan/infogan.py.
  *
- *     info = lambda * sum over categorical codes of CE(l, c)
- *          + lambda-c * sum over continuous codes of mean (c - m)^2 / 2
- *     loss_g = BCE(D(G(z, c)), 1) + info
- *     loss_d = BCE(D(x), 1) + BCE(D(G(z, c)), 0) + info
- *
- * -info is a lower bound of the mutual information between codes and images, but for a constant.
- * Networks (network=paper), weights, rates: the authors' for MNIST, openai/InfoGAN, where the
- * deviation of continuous codes is fixed to 1, too. Differs from it: G first, then D on the same
- * images; running statistics of batch norm in D and Q are those of real images, since these are
- * what Q is asked about.
- *
- * eriklindernoren/PyTorch-GAN, implementations/infogan/infogan.py, is network=upsampling ndf=16
- * loss=least-squares info=apart lambda-c=0.1 lr-g=2e-4 at 32x32: a third update, by info alone, of
- * all networks, on noise of its own and with its own Adam. Differs from it: the cross-entropy is
- * one of logits (there a softmax is applied twice).
+ * Holds:  codes, drawn or asked for; the networks.
+ * Uses:   >>upsampling  >>recipes        Knows nothing of: losses.
  * ========================================================================= */
+
+/* --- codes ----------------------------------------------------------------- */
 
 enum { GANI_MAX_CODES = 10 }; /* of each kind */
 
-static const gan_option gani_infogan_options[] = {
-    {"network", "the paper's, or those of the system acgan", "paper upsampling", 0, 0, 1, 1},
-    {"loss", "cross-entropy of D's probability, or squared distance", "bce least-squares", 0, 0, 1,
-     1},
-    {"info", "codes are learnt within the updates of G and D, or in one of their own",
-     "within apart", 0, 0, 1, 1},
-    {"z", "numbers in the noise", NULL, 62, 1, 65536, 1},
-    {"categorical", "categorical codes", NULL, 1, 0, GANI_MAX_CODES, 1},
-    {"categories", "values of a categorical code", NULL, 10, 2, 65536, 1},
-    {"continuous", "continuous codes", NULL, 2, 0, GANI_MAX_CODES, 1},
-    {"lambda", "weight of categorical codes", NULL, 1, 0, 1000, 0},
-    {"lambda-c", "weight of continuous codes", NULL, 1, 0, 1000, 0},
-    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
-    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
-    {"dropout", "upsampling: share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
-    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
-    {"lr-g", "learning rate of G", NULL, 1e-3, 0, 10, 0},
-    {"lr-d", "learning rate of D and Q", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-};
+/* Categorical codes [batch,categorical], continuous ones [batch,continuous]; {0} if none. */
+typedef struct gani_infogan_codes {
+    gan_tensor categorical, continuous;
+} gani_infogan_codes;
+
+/* Noise and codes of a step. */
+static gan_tensor gani_infogan_draw(gani_recipe *recipe, const char *z, const char *categorical,
+                                    const char *continuous, gani_infogan_codes *codes) {
+    const int count = (int)gani_option(recipe, "categorical"),
+              count_c = (int)gani_option(recipe, "continuous");
+    memset(codes, 0, sizeof *codes);
+    if (count) {
+        codes->categorical =
+            gani_add_feed(recipe, categorical, GANI_FEED_CLASSES, gan_shape2(recipe->batch, count),
+                          gani_option(recipe, "categories"), 0.0, 0.0);
+    }
+    if (count_c) {
+        codes->continuous =
+            gani_feed_uniform(recipe, continuous, gan_shape2(recipe->batch, count_c), -1.0, 1.0);
+    }
+    return gani_feed_z(recipe, z);
+}
+
+/* Codes that can be asked for: "code=3 c1=0.5"; further categorical ones are "code2", "code3" ... */
+static gani_infogan_codes gani_infogan_asked(gani_recipe *recipe) {
+    static const char *const names[GANI_MAX_CODES] = {"code",  "code2", "code3", "code4", "code5",
+                                                      "code6", "code7", "code8", "code9", "code10"};
+    static const char *const names_c[GANI_MAX_CODES] = {"c1", "c2", "c3", "c4", "c5",
+                                                        "c6", "c7", "c8", "c9", "c10"};
+    const gan_shape column = gan_shape2(recipe->batch, 1);
+    gan_graph *g = recipe->graph;
+    gani_infogan_codes codes = {{0}, {0}};
+    gan_tensor columns[GANI_MAX_CODES];
+    const int count = (int)gani_option(recipe, "categorical"),
+              count_c = (int)gani_option(recipe, "continuous");
+    for (int i = 0; i < count; i++) {
+        columns[i] = gani_add_feed(recipe, names[i], i == 0 ? GANI_FEED_CYCLE : GANI_FEED_CLASSES,
+                                   column, gani_option(recipe, "categories"), 0.0, 0.0);
+    }
+    if (count) {
+        codes.categorical = gan_concat(g, columns, count, 1);
+    }
+    for (int i = 0; i < count_c; i++) {
+        columns[i] = gani_feed_uniform(recipe, names_c[i], column, -1.0, 1.0);
+    }
+    if (count_c) {
+        codes.continuous = gan_concat(g, columns, count_c, 1);
+    }
+    return codes;
+}
+
+/* --- networks -------------------------------------------------------------- */
 
 static int gani_infogan_is_paper(const gani_recipe *recipe) {
     return gani_option(recipe, "network") == 0.0;
@@ -21475,11 +21509,6 @@ static gan_tensor gani_infogan_features(gani_recipe *recipe, gan_tensor x) {
     return x;
 }
 
-/* Categorical codes [batch,categorical], continuous ones [batch,continuous]; {0} if none. */
-typedef struct gani_infogan_codes {
-    gan_tensor categorical, continuous;
-} gani_infogan_codes;
-
 typedef struct gani_infogan_heads {
     gan_tensor score, logits, means; /* [batch,1], Q: [batch,categorical*categories], as codes */
 } gani_infogan_heads;
@@ -21507,23 +21536,65 @@ static gani_infogan_heads gani_infogan_discriminator(gani_recipe *recipe, gan_te
     return heads;
 }
 
-/* G(z, c), c as z: numbers in a row. */
+/* G(z, c) */
 static gan_tensor gani_infogan_images(gani_recipe *recipe, gan_tensor z,
                                       const gani_infogan_codes *codes) {
     gan_graph *g = recipe->graph;
     gan_tensor parts[3];
-    int count = 0;
-    parts[count++] = z;
+    parts[0] = z;
+    parts[1] = codes->categorical;
+    parts[2] = codes->continuous;
     if (codes->categorical.id) {
-        gan_tensor chosen =
-            gan_one_hot(g, codes->categorical, (int)gani_option(recipe, "categories"));
-        parts[count++] = gani_flatten(g, chosen);
+        const int categories = (int)gani_option(recipe, "categories");
+        parts[1] = gani_flatten(g, gan_one_hot(g, codes->categorical, categories));
     }
-    if (codes->continuous.id) {
-        parts[count++] = codes->continuous;
-    }
-    return gani_infogan_generator(recipe, gan_concat(g, parts, count, 1));
+    return gani_infogan_generator(recipe, gani_join_channels(g, parts, 3));
 }
+
+/* ============================================================================
+ * >>infogan  8.13  INFOGAN (Chen et al. 2016, arXiv:1606.03657)
+ *
+ * Beside noise z, G gets codes c: categorical ones, each one of `categories` values, and continuous
+ * ones, uniform in [-1,1). A second head Q on the trunk of D reads the codes off an image, and G, D
+ * and Q all learn that it can, so that codes come to stand for what images differ in. With logits l
+ * and means m of Q,
+ *
+ *     info = lambda * sum over categorical codes of CE(l, c)
+ *          + lambda-c * sum over continuous codes of mean (c - m)^2 / 2
+ *     loss_g = BCE(D(G(z, c)), 1) + info
+ *     loss_d = BCE(D(x), 1) + BCE(D(G(z, c)), 0) + info
+ *
+ * -info is a lower bound of the mutual information between codes and images, but for a constant;
+ * the deviation of continuous codes is fixed to 1. Networks of >>infogan-networks, rates of
+ * openai/InfoGAN. Differs from it: G first, then D on the same images; running statistics of batch
+ * norm in D and Q are those of real images, since these are what Q is asked about.
+ *
+ * PyTorch-GAN's is network=upsampling ndf=16 loss=least-squares info=apart lambda-c=0.1 lr-g=2e-4
+ * at 32x32: a third update, by info alone, of all networks, on noise of its own and with its own
+ * Adam. Differs from it: the cross-entropy is one of logits (there a softmax is applied twice).
+ * ========================================================================= */
+
+static const gan_option gani_infogan_options[] = {
+    {"network", "the paper's, or those of the system acgan", "paper upsampling", 0, 0, 1, 1},
+    {"loss", "cross-entropy of D's probability, or squared distance", "bce least-squares", 0, 0, 1,
+     1},
+    {"info", "codes are learnt within the updates of G and D, or in one of their own",
+     "within apart", 0, 0, 1, 1},
+    {"z", "numbers in the noise", NULL, 62, 1, 65536, 1},
+    {"categorical", "categorical codes", NULL, 1, 0, GANI_MAX_CODES, 1},
+    {"categories", "values of a categorical code", NULL, 10, 2, 65536, 1},
+    {"continuous", "continuous codes", NULL, 2, 0, GANI_MAX_CODES, 1},
+    {"lambda", "weight of categorical codes", NULL, 1, 0, 1000, 0},
+    {"lambda-c", "weight of continuous codes", NULL, 1, 0, 1000, 0},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"dropout", "upsampling: share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
+    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"lr-g", "learning rate of G", NULL, 1e-3, 0, 10, 0},
+    {"lr-d", "learning rate of D and Q", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+};
 
 /* How badly Q reads the codes. */
 static gan_tensor gani_infogan_loss(gani_recipe *recipe, const gani_infogan_heads *heads,
@@ -21545,24 +21616,6 @@ static gan_tensor gani_infogan_loss(gani_recipe *recipe, const gani_infogan_head
         info = gan_add(g, info, gan_affine(g, error, (float)weight_c, 0.0f));
     }
     return info;
-}
-
-/* Noise and codes of a step. */
-static gan_tensor gani_infogan_draw(gani_recipe *recipe, const char *z, const char *categorical,
-                                    const char *continuous, gani_infogan_codes *codes) {
-    const int count = (int)gani_option(recipe, "categorical"),
-              count_c = (int)gani_option(recipe, "continuous");
-    memset(codes, 0, sizeof *codes);
-    if (count) {
-        codes->categorical =
-            gani_add_feed(recipe, categorical, GANI_FEED_CLASSES, gan_shape2(recipe->batch, count),
-                          gani_option(recipe, "categories"), 0.0, 0.0);
-    }
-    if (count_c) {
-        codes->continuous =
-            gani_feed_uniform(recipe, continuous, gan_shape2(recipe->batch, count_c), -1.0, 1.0);
-    }
-    return gani_feed_z(recipe, z);
 }
 
 static void gani_infogan_train(gani_recipe *recipe) {
@@ -21608,31 +21661,8 @@ static void gani_infogan_train(gani_recipe *recipe) {
     gani_end_phase(recipe, "train", 1);
 }
 
-/* Codes can be asked for: "code=3 c1=0.5"; further categorical ones are "code2", "code3" ... */
 static void gani_infogan_sample(gani_recipe *recipe) {
-    static const char *const names[GANI_MAX_CODES] = {"code",  "code2", "code3", "code4", "code5",
-                                                      "code6", "code7", "code8", "code9", "code10"};
-    static const char *const names_c[GANI_MAX_CODES] = {"c1", "c2", "c3", "c4", "c5",
-                                                        "c6", "c7", "c8", "c9", "c10"};
-    const gan_shape column = gan_shape2(recipe->batch, 1);
-    gan_graph *g = recipe->graph;
-    gani_infogan_codes codes = {{0}, {0}};
-    gan_tensor columns[GANI_MAX_CODES];
-    const int count = (int)gani_option(recipe, "categorical"),
-              count_c = (int)gani_option(recipe, "continuous");
-    for (int i = 0; i < count; i++) {
-        columns[i] = gani_add_feed(recipe, names[i], i == 0 ? GANI_FEED_CYCLE : GANI_FEED_CLASSES,
-                                   column, gani_option(recipe, "categories"), 0.0, 0.0);
-    }
-    if (count) {
-        codes.categorical = gan_concat(g, columns, count, 1);
-    }
-    for (int i = 0; i < count_c; i++) {
-        columns[i] = gani_feed_uniform(recipe, names_c[i], column, -1.0, 1.0);
-    }
-    if (count_c) {
-        codes.continuous = gan_concat(g, columns, count_c, 1);
-    }
+    const gani_infogan_codes codes = gani_infogan_asked(recipe);
     gani_images(recipe, gani_infogan_images(recipe, gani_feed_z(recipe, "z"), &codes));
 }
 
@@ -21641,9 +21671,7 @@ static void gani_infogan_encode(gani_recipe *recipe) {
     gan_tensor images = gani_feed_source(recipe, "images", recipe->model->channels);
     const gani_infogan_heads heads = gani_infogan_discriminator(recipe, images);
     const gan_tensor both[] = {heads.logits, heads.means};
-    gani_codes(recipe, heads.logits.id && heads.means.id ? gan_concat(recipe->graph, both, 2, 1)
-                       : heads.logits.id                 ? heads.logits
-                                                         : heads.means);
+    gani_codes(recipe, gani_join_channels(recipe->graph, both, 2));
 }
 
 static const gani_system gani_infogan = {
@@ -21656,7 +21684,7 @@ static const gani_system gani_infogan = {
     gani_infogan_encode};
 
 /* ============================================================================
- * >>draw-networks  8.13  NETWORKS THAT DRAW STEP BY STEP
+ * >>draw-networks  8.14  NETWORKS THAT DRAW STEP BY STEP
  *
  * What one step of >>draw does: reading the image and what is still wrong with the canvas, and
  * decoding, which writes on the canvas. Reading and writing go through a window, a grid of Gaussian
@@ -21744,7 +21772,7 @@ static gan_tensor gani_draw_feed_noise(gani_recipe *recipe) {
 }
 
 /* ============================================================================
- * >>draw  8.14  DRAW (Gregor et al. 2015, arXiv:1502.04623)
+ * >>draw  8.15  DRAW (Gregor et al. 2015, arXiv:1502.04623)
  *
  * A variational auto-encoder that draws in T steps on a canvas c of logits. An encoder reads the
  * image x and what is wrong with the canvas, a latent z is drawn, a decoder writes a patch:
@@ -21870,7 +21898,7 @@ static const gani_system gani_draw_system = {
     gani_draw_encode};
 
 /* ============================================================================
- * >>image-networks  8.15  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
+ * >>image-networks  8.16  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
  *
  * The residual generator of Johnson et al. 2016 (arXiv:1603.08155) and the patch discriminator of
  * Isola et al. 2017 (arXiv:1611.07004), as junyanz/pytorch-CycleGAN-and-pix2pix and
@@ -22121,7 +22149,7 @@ static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *
 }
 
 /* ============================================================================
- * >>pix2pixhd-networks  8.16  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
+ * >>pix2pixhd-networks  8.17  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
  *
  * Global generator, local enhancers, discriminators at several sizes, the encoder of instances and
  * the part of VGG-19 that compares images; names as in NVIDIA/pix2pixHD (discriminators: those
@@ -22329,7 +22357,7 @@ static gan_tensor gani_vgg19_distance(gan_graph *g, gan_tensor x, gan_tensor y) 
 }
 
 /* ============================================================================
- * >>pix2pixhd  8.17  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
+ * >>pix2pixhd  8.18  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
  *
  * Photos from maps of classes. G sees a map as one channel for each class, 1 where the class is.
  * With instances=on a record's third image numbers the instances, and a channel of the borders
@@ -22649,7 +22677,7 @@ static const gani_system gani_pix2pixhd = {
     NULL};
 
 /* ============================================================================
- * >>pix2pixhd-styles  8.18  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
+ * >>pix2pixhd-styles  8.19  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
  *
  * While training, G gets the style of each instance from the encoder, which looks at the photo.
  * When there is only a map, styles must come from elsewhere: from the buffer "clusters", which
@@ -22883,7 +22911,7 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
 }
 
 /* ============================================================================
- * >>unet  8.19  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
+ * >>unet  8.20  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
  *
  * The generator of Isola et al. 2017 (arXiv:1611.07004) after Ronneberger et al. 2015
  * (arXiv:1505.04597): level after level halves the image by a strided convolution, and on the way
@@ -23110,7 +23138,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
 /* clang-format on */
 
 /* ============================================================================
- * >>pix2pix  8.20  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
+ * >>pix2pix  8.21  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
  *
  * G is to turn an image x into its partner y. D sees x beside y or beside G(x) and judges patch by
  * patch, so that it asks for sharp detail; the distance to y does for the rest.
@@ -23189,7 +23217,7 @@ static const gani_system gani_pix2pix = {
     NULL};
 
 /* ============================================================================
- * >>cycles  8.21  TWO DOMAINS, THERE AND BACK
+ * >>cycles  8.22  TWO DOMAINS, THERE AND BACK
  *
  * Two domains A and B without pairs, two generators and two discriminators. Generator a takes A to
  * B and discriminator a judges what it gives among images of B; b the other way about. What went
@@ -23378,7 +23406,7 @@ static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *gene
 }
 
 /* ============================================================================
- * >>cyclegan  8.22  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
+ * >>cyclegan  8.23  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
  *
  * The mechanism of >>cycles with least squares, mean |.|, recovery lambda = 10, identity lambda/2;
  * generated images reach D by way of a pool of 50. Networks, names, initial values and order as in
@@ -23432,7 +23460,7 @@ static const gani_system gani_cyclegan = {
     NULL};
 
 /* ============================================================================
- * >>dualgan  8.23  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
+ * >>dualgan  8.24  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
  *
  * The mechanism of >>cycles with critics: Wasserstein with clipped weights (loss=wgan, the
  * paper), with a penalty on the slope (wgan-gp), or cross-entropy (classic). The generators learn
@@ -23555,7 +23583,7 @@ static const gani_system gani_dualgan = {
     NULL};
 
 /* ============================================================================
- * >>discogan  8.24  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ * >>discogan  8.25  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
  *
  * The mechanism of >>cycles on plain encoders and decoders, without skips, and one score for each
  * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
@@ -23698,7 +23726,7 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>windows  8.25  RECTANGLES OF IMAGES
+ * >>windows  8.26  RECTANGLES OF IMAGES
  *
  * Masks, and parts of images that are brought to another size, with places and sizes that are
  * themselves tensors, known when a program runs.
@@ -23822,7 +23850,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
 }
 
 /* ============================================================================
- * >>context-networks  8.26  NETWORKS THAT TELL WHAT A HOLE HIDES
+ * >>context-networks  8.27  NETWORKS THAT TELL WHAT A HOLE HIDES
  *
  * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
  * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
@@ -23924,7 +23952,7 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 }
 
 /* ============================================================================
- * >>context-gan  8.27  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>context-gan  8.28  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
  *
  * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
  *
@@ -24052,7 +24080,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>coupled-networks  8.28  TWO NETWORKS THAT SHARE LAYERS
+ * >>coupled-networks  8.29  TWO NETWORKS THAT SHARE LAYERS
  *
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
@@ -24265,7 +24293,7 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
 }
 
 /* ============================================================================
- * >>cogan  8.29  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.30  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
@@ -24344,7 +24372,7 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.30  THE TABLE OF SYSTEMS; CREATING
+ * >>systems  8.31  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models  >>using  and the sections of the systems.
@@ -24406,7 +24434,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
 }
 
 /* ============================================================================
- * >>weights  8.31  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ * >>weights  8.32  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
  *
  * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
  * belongs to is read off the names and shapes of its tensors:
