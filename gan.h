@@ -122,21 +122,23 @@
  *   8.15  >>draw          Gregor et al. 2015
  *   8.16  >>image-networks  residual generators, patch discriminators
  *   8.17  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
- *   8.18  >>pix2pixhd     Wang et al. 2018
- *   8.19  >>pix2pixhd-styles  styles of instances
- *   8.20  >>unet          U-Net; what translators share
- *   8.21  >>pix2pix       Isola et al. 2017
- *   8.22  >>cycles        two domains, there and back
- *   8.23  >>cyclegan      Zhu et al. 2017
- *   8.24  >>dualgan       Yi et al. 2017
- *   8.25  >>discogan      Kim et al. 2017
- *   8.26  >>windows       rectangles of images
- *   8.27  >>context-networks  networks that tell what a hole hides
- *   8.28  >>context-gan   Pathak et al. 2016
- *   8.29  >>coupled-networks  two networks that share layers
- *   8.30  >>cogan         Liu and Tuzel 2016
- *   8.31  >>systems       the table of systems; creating models
- *   8.32  >>weights       networks of PyTorch files recognised; loading models
+ *   8.18  >>vgg           VGG-19: how alike two images look
+ *   8.19  >>pix2pixhd-parts  maps, styles and networks as the options say
+ *   8.20  >>pix2pixhd     Wang et al. 2018
+ *   8.21  >>pix2pixhd-styles  styles of instances
+ *   8.22  >>unet          U-Net; what translators share
+ *   8.23  >>pix2pix       Isola et al. 2017
+ *   8.24  >>cycles        two domains, there and back
+ *   8.25  >>cyclegan      Zhu et al. 2017
+ *   8.26  >>dualgan       Yi et al. 2017
+ *   8.27  >>discogan      Kim et al. 2017
+ *   8.28  >>windows       rectangles of images
+ *   8.29  >>context-networks  networks that tell what a hole hides
+ *   8.30  >>context-gan   Pathak et al. 2016
+ *   8.31  >>coupled-networks  two networks that share layers
+ *   8.32  >>cogan         Liu and Tuzel 2016
+ *   8.33  >>systems       the table of systems; creating models
+ *   8.34  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -22151,10 +22153,9 @@ static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *
 /* ============================================================================
  * >>pix2pixhd-networks  8.17  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
  *
- * Global generator, local enhancers, discriminators at several sizes, the encoder of instances and
- * the part of VGG-19 that compares images; names as in NVIDIA/pix2pixHD (discriminators: those
- * with feature matching) and in torchvision. Networks are built from the chains of
- * >>image-networks with biases everywhere.
+ * Global generator, local enhancers, discriminators at several sizes, the encoder of instances;
+ * names as in NVIDIA/pix2pixHD (discriminators: those with feature matching). Networks are built
+ * from the chains of >>image-networks with biases everywhere.
  *
  * With k enhancers the global network works at 1/2^k of the size and gives maps, not an image.
  * Enhancer i, from coarse to fine, adds to them what it sees at twice their size:
@@ -22172,8 +22173,7 @@ enum {
     GANI_HD_SCALES = 4,  /* most sizes that are judged; one more than there are enhancers */
     GANI_HD_STAGES = 6,  /* most stages of a discriminator that are matched: layers + 1 */
     GANI_HD_IDS = 65536, /* instances have numbers below this: samples of 16 bits */
-    GANI_HD_BATCH = 256, /* images whose instances a float can number: 2^24 */
-    GANI_VGG_TAPS = 5
+    GANI_HD_BATCH = 256  /* images whose instances a float can number: 2^24 */
 };
 
 /* Half the size; windows at the border count only what is inside. */
@@ -22322,8 +22322,19 @@ static gan_tensor gani_hd_instance_mean(gan_graph *g, gan_tensor x, gan_tensor i
     return gan_permute(g, mean, from_rows);
 }
 
-/* Taps behind relu1_1, relu2_1 ... relu5_1 of VGG-19 (Simonyan and Zisserman 2014,
- * arXiv:1409.1556), "features.0.weight" ...; x [n,3,h,w]. */
+/* ============================================================================
+ * >>vgg  8.18  VGG-19: HOW ALIKE TWO IMAGES LOOK
+ *
+ * A network that knows photos (Simonyan and Zisserman 2014, arXiv:1409.1556), as far as it is
+ * compared in, names as in torchvision. Its weights come from a file of the caller's and rest.
+ *
+ * Holds:  the network, the distance of images in its maps, loading it.
+ * Uses:   >>image-networks (chains)  >>loading        Knows nothing of: systems.
+ * ========================================================================= */
+
+enum { GANI_VGG_TAPS = 5 };
+
+/* Taps behind relu1_1, relu2_1 ... relu5_1, "features.0.weight" ...; x [n,3,h,w]. */
 static void gani_vgg19(gan_graph *g, gan_tensor x, gan_tensor taps[GANI_VGG_TAPS]) {
     static const int convs[GANI_VGG_TAPS] = {2, 2, 4, 4, 1};
     gani_chain chain = gani_chain_begin(g, GAN_NORM_INSTANCE, 1, x);
@@ -22356,14 +22367,228 @@ static gan_tensor gani_vgg19_distance(gan_graph *g, gan_tensor x, gan_tensor y) 
     return sum;
 }
 
+/* Weights from the file that the model's descriptor names: one of VGG-19, or a checkpoint with
+ * them. */
+static gan_status gani_vgg19_load(const gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    gan_checkpoint *file = NULL;
+    gan_load_desc load;
+    memset(&load, 0, sizeof load);
+    load.weights_only = load.ignore_unknown = 1;
+    load.store_prefix = "vgg.features.";
+    if (!model->vgg) {
+        return gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                          "%s: option vgg needs gan_model_desc.vgg, a file with the weights of "
+                          "VGG-19 (features.0.weight, as torchvision names them)",
+                          model->system->info.name);
+    }
+    gan_status status = gan_checkpoint_open(&file, model->ctx, model->vgg);
+    if (status == GAN_OK) {
+        const int own = gan_checkpoint_find(file, "vgg.features.0.weight") >= 0;
+        load.file_prefix = own ? load.store_prefix : "features.";
+        status = gan_params_load(model->params, file, &load);
+    }
+    gan_checkpoint_close(file);
+    return status;
+}
+
+/* Distance of two images, times option "vgg"; parameters "vgg.", loaded here. */
+static gan_tensor gani_vgg19_term(gani_recipe *recipe, gan_tensor fake, gan_tensor real) {
+    gan_graph *g = recipe->graph;
+    gan_graph_push(g, "vgg");
+    gan_tensor distance = gani_vgg19_distance(g, fake, real);
+    gan_graph_pop(g);
+    if (gan_graph_status(g) == GAN_OK) {
+        const gan_status status = gani_vgg19_load(recipe);
+        if (status != GAN_OK) {
+            gani_stick(g, status);
+        }
+    }
+    return gan_affine(g, distance, (float)gani_option(recipe, "vgg"), 0.0f);
+}
+
 /* ============================================================================
- * >>pix2pixhd  8.18  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
+ * >>pix2pixhd-parts  8.19  WHAT PIX2PIXHD IS PUT TOGETHER FROM
  *
- * Photos from maps of classes. G sees a map as one channel for each class, 1 where the class is.
- * With instances=on a record's third image numbers the instances, and a channel of the borders
- * between them is added; with features=k also k channels of style, those that an encoder E reads
- * off the real photo, averaged over each instance. D_s judges map and photo together, at full size
- * and smaller ones; f_s,i are its inner maps.
+ * What G and D see of a map: one channel for each class, 1 where the class is; with instances=on
+ * one of the borders between instances; with features=k also k channels of style, those that an
+ * encoder E reads off the real photo, averaged over each instance, or, where there is no photo, some
+ * that are drawn from a table (>>pix2pixhd-styles).
+ *
+ * Holds:  maps, styles and the networks of >>pix2pixhd-networks as the options say.
+ * Uses:   >>pix2pixhd-networks  >>recipes        Knows nothing of: losses.
+ * ========================================================================= */
+
+static gan_norm_kind gani_pix2pixhd_norm(const gani_recipe *recipe) {
+    return gani_option(recipe, "norm") == 1.0 ? GAN_NORM_BATCH : GAN_NORM_INSTANCE;
+}
+
+/* What the sides of images must be multiples of. */
+static int gani_pix2pixhd_multiple(const gani_recipe *recipe) {
+    return 1 << ((int)gani_option(recipe, "downs") + (int)gani_option(recipe, "enhancers"));
+}
+
+/* Sizes, and options that do not go together. */
+static void gani_pix2pixhd_check(gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    const int instances = gani_option(recipe, "instances") == 1.0;
+    gani_need_sizes(recipe, gani_pix2pixhd_multiple(recipe));
+    if (gani_option(recipe, "features") > 0.0) {
+        gani_need_sizes(recipe, 1 << (int)gani_option(recipe, "downs-e"));
+    }
+    if (gani_option(recipe, "features") > 0.0 && !instances) {
+        gani_stick(recipe->graph,
+                   gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                              "pix2pixhd: features=%g are those of instances: needs instances=on",
+                              gani_option(recipe, "features")));
+    }
+    if (instances && recipe->batch > GANI_HD_BATCH) {
+        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_LIMIT,
+                                             "pix2pixhd: at most %d images with instances in a "
+                                             "step, found %d",
+                                             GANI_HD_BATCH, recipe->batch));
+    }
+    if (gani_option(recipe, "stage") == 1.0 && gani_option(recipe, "enhancers") == 0.0) {
+        gani_stick(recipe->graph,
+                   gani_error(model->ctx, GAN_ERR_ARGUMENT,
+                              "pix2pixhd: stage=enhancers with enhancers=0: nothing to train"));
+    }
+}
+
+/* What a photo is asked of: a map of classes, or an image if there are none, and the numbers of the
+ * instances in it, perhaps none. */
+typedef struct gani_hd_map {
+    gan_tensor label, instance;
+} gani_hd_map;
+
+/* For training: parts 0 and 2 of the records. */
+static gani_hd_map gani_pix2pixhd_feed(gani_recipe *recipe) {
+    const int classes = (int)gani_option(recipe, "classes");
+    gani_hd_map map = {{0}, {0}};
+    map.label = classes ? gani_feed_label_map(recipe, "label", 0, classes)
+                        : gani_feed_part(recipe, "label", 0, recipe->model->channels);
+    if (gani_option(recipe, "instances") == 1.0) {
+        map.instance = gani_feed_part(recipe, "instance", 2, 1);
+    }
+    return map;
+}
+
+/* For translating: the caller's images hold the map in one channel, and where instances=on their
+ * numbers in a second. */
+static gani_hd_map gani_pix2pixhd_feed_source(gani_recipe *recipe) {
+    gani_hd_map map = {{0}, {0}};
+    map.label = gani_option(recipe, "classes") > 0.0
+                    ? gani_feed_source_map(recipe, "label")
+                    : gani_feed_source(recipe, "label", recipe->model->channels);
+    if (gani_option(recipe, "instances") == 1.0) {
+        map.instance = gani_feed_source_map(recipe, "instance");
+    }
+    return map;
+}
+
+/* Map and borders as channels. */
+static gan_tensor gani_pix2pixhd_seen(gani_recipe *recipe, const gani_hd_map *map) {
+    static const int channels_first[] = {0, 3, 1, 2};
+    const int classes = (int)gani_option(recipe, "classes");
+    gan_graph *g = recipe->graph;
+    gan_tensor parts[] = {map->label, map->instance};
+    if (classes > 0) {
+        gan_tensor flat =
+            gan_reshape(g, map->label, gan_shape3(recipe->batch, recipe->height, recipe->width));
+        parts[0] = gan_permute(g, gan_one_hot(g, flat, classes), channels_first);
+    }
+    if (map->instance.id) {
+        parts[1] = gani_hd_edges(g, map->instance);
+    }
+    return gani_join_channels(g, parts, 2);
+}
+
+static gan_tensor gani_pix2pixhd_generator(gani_recipe *recipe, gan_tensor seen,
+                                           gan_tensor features) {
+    const gan_tensor both[] = {seen, features};
+    gan_graph *g = recipe->graph;
+    gani_hd_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.whole.channels = recipe->model->channels_b;
+    desc.whole.ngf = (int)gani_option(recipe, "ngf");
+    desc.whole.blocks = (int)gani_option(recipe, "blocks");
+    desc.whole.downs = (int)gani_option(recipe, "downs");
+    desc.whole.norm = gani_pix2pixhd_norm(recipe);
+    desc.enhancers = (int)gani_option(recipe, "enhancers");
+    desc.blocks_local = (int)gani_option(recipe, "blocks-local");
+    gan_graph_push(g, "generator");
+    gan_tensor y = gani_hd_generator(g, &desc, gani_join_channels(g, both, 2));
+    gan_graph_pop(g);
+    return y;
+}
+
+/* E: features of each instance in all of its pixels. */
+static gan_tensor gani_pix2pixhd_encoder(gani_recipe *recipe, gan_tensor real,
+                                         gan_tensor instance) {
+    gan_graph *g = recipe->graph;
+    gani_resnet_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.channels = (int)gani_option(recipe, "features");
+    desc.ngf = (int)gani_option(recipe, "nef");
+    desc.downs = (int)gani_option(recipe, "downs-e");
+    desc.norm = gani_pix2pixhd_norm(recipe);
+    desc.hd = 1;
+    gan_graph_push(g, "encoder");
+    gan_tensor y = gani_resnet_generator(g, &desc, real);
+    gan_graph_pop(g);
+    return gani_hd_instance_mean(g, y, instance);
+}
+
+static gani_hd_scores gani_pix2pixhd_discriminator(gani_recipe *recipe, gan_tensor seen,
+                                                   gan_tensor images) {
+    const gan_tensor both[] = {seen, images};
+    gan_graph *g = recipe->graph;
+    gani_patch_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.ndf = (int)gani_option(recipe, "ndf");
+    desc.layers = (int)gani_option(recipe, "layers");
+    desc.norm = gani_pix2pixhd_norm(recipe);
+    gan_graph_push(g, "discriminator");
+    const gani_hd_scores scores = gani_hd_discriminator(
+        g, &desc, (int)gani_option(recipe, "scales"), gan_concat(g, both, 2, 1));
+    gan_graph_pop(g);
+    return scores;
+}
+
+/* The styles that translating draws from [classes * clusters,features]; see >>pix2pixhd-styles. */
+static gan_tensor gani_pix2pixhd_clusters(gani_recipe *recipe) {
+    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
+    const int classes = (int)gani_option(recipe, "classes");
+    const int rows = (classes > 0 ? classes : 1) * (int)gani_option(recipe, "clusters");
+    return gan_param(recipe->graph, "clusters",
+                     gan_shape2(rows, (int)gani_option(recipe, "features")), GAN_PARAM_BUFFER,
+                     zero);
+}
+
+/* Style channels: each instance takes one of the clusters of its class. */
+static gan_tensor gani_pix2pixhd_drawn(gani_recipe *recipe, const gani_hd_map *map) {
+    static const int channels_first[] = {0, 3, 1, 2};
+    const int n = recipe->batch, h = recipe->height, w = recipe->width;
+    const int clusters = (int)gani_option(recipe, "clusters");
+    gan_graph *g = recipe->graph;
+    gan_tensor pick = gani_add_feed(recipe, "style", GANI_FEED_CLASSES,
+                                    gan_shape2(n * GANI_HD_IDS, 1), clusters, 0.0, 0.0);
+    gan_tensor row = gan_reshape(g, gan_gather_rows(g, pick, gani_hd_rows(g, map->instance)),
+                                 gan_shape1(n * h * w));
+    if (gani_option(recipe, "classes") > 0.0) {
+        gan_tensor first = gan_reshape(g, map->label, gan_shape1(n * h * w));
+        row = gan_add(g, row, gan_affine(g, first, (float)clusters, 0.0f));
+    }
+    gan_tensor y = gan_gather_rows(g, gani_pix2pixhd_clusters(recipe), row);
+    y = gan_reshape(g, y, gan_shape4(n, h, w, (int)gani_option(recipe, "features")));
+    return gan_permute(g, y, channels_first);
+}
+
+/* ============================================================================
+ * >>pix2pixhd  8.20  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
+ *
+ * Photos from maps of classes, and of instances and their styles if wanted (>>pix2pixhd-parts). D_s
+ * judges map and photo together, at full size and smaller ones; f_s,i are its inner maps.
  *
  *     loss_d = sum over s of (L(D_s(x), 1) + L(D_s(G), 0)) / 2
  *     loss_g = sum over s of L(D_s(G), 1)
@@ -22405,166 +22630,8 @@ static const gan_option gani_pix2pixhd_options[] = {
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
 };
 
-static gan_norm_kind gani_pix2pixhd_norm(const gani_recipe *recipe) {
-    return gani_option(recipe, "norm") == 1.0 ? GAN_NORM_BATCH : GAN_NORM_INSTANCE;
-}
-
-/* Map and borders as channels. label: classes, or an image if there are none; instance may be
- * none. */
-static gan_tensor gani_pix2pixhd_seen(gani_recipe *recipe, gan_tensor label, gan_tensor instance) {
-    static const int channels_first[] = {0, 3, 1, 2};
-    const int classes = (int)gani_option(recipe, "classes");
-    gan_graph *g = recipe->graph;
-    gan_tensor parts[2];
-    parts[0] = label;
-    if (classes > 0) {
-        gan_tensor flat =
-            gan_reshape(g, label, gan_shape3(recipe->batch, recipe->height, recipe->width));
-        parts[0] = gan_permute(g, gan_one_hot(g, flat, classes), channels_first);
-    }
-    if (!instance.id) {
-        return parts[0];
-    }
-    parts[1] = gani_hd_edges(g, instance);
-    return gan_concat(g, parts, 2, 1);
-}
-
-static gan_tensor gani_pix2pixhd_generator(gani_recipe *recipe, gan_tensor seen,
-                                           gan_tensor features) {
-    const gan_tensor both[] = {seen, features};
-    gan_graph *g = recipe->graph;
-    gani_hd_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.whole.channels = recipe->model->channels_b;
-    desc.whole.ngf = (int)gani_option(recipe, "ngf");
-    desc.whole.blocks = (int)gani_option(recipe, "blocks");
-    desc.whole.downs = (int)gani_option(recipe, "downs");
-    desc.whole.norm = gani_pix2pixhd_norm(recipe);
-    desc.enhancers = (int)gani_option(recipe, "enhancers");
-    desc.blocks_local = (int)gani_option(recipe, "blocks-local");
-    gan_graph_push(g, "generator");
-    gan_tensor y = gani_hd_generator(g, &desc, features.id ? gan_concat(g, both, 2, 1) : seen);
-    gan_graph_pop(g);
-    return y;
-}
-
-/* E: features of each instance in all of its pixels. */
-static gan_tensor gani_pix2pixhd_encoder(gani_recipe *recipe, gan_tensor real,
-                                         gan_tensor instance) {
-    gan_graph *g = recipe->graph;
-    gani_resnet_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.channels = (int)gani_option(recipe, "features");
-    desc.ngf = (int)gani_option(recipe, "nef");
-    desc.downs = (int)gani_option(recipe, "downs-e");
-    desc.norm = gani_pix2pixhd_norm(recipe);
-    desc.hd = 1;
-    gan_graph_push(g, "encoder");
-    gan_tensor y = gani_resnet_generator(g, &desc, real);
-    gan_graph_pop(g);
-    return gani_hd_instance_mean(g, y, instance);
-}
-
-static gani_hd_scores gani_pix2pixhd_discriminator(gani_recipe *recipe, gan_tensor seen,
-                                                   gan_tensor images) {
-    const gan_tensor both[] = {seen, images};
-    gan_graph *g = recipe->graph;
-    gani_patch_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.ndf = (int)gani_option(recipe, "ndf");
-    desc.layers = (int)gani_option(recipe, "layers");
-    desc.norm = gani_pix2pixhd_norm(recipe);
-    gan_graph_push(g, "discriminator");
-    const gani_hd_scores scores = gani_hd_discriminator(
-        g, &desc, (int)gani_option(recipe, "scales"), gan_concat(g, both, 2, 1));
-    gan_graph_pop(g);
-    return scores;
-}
-
 static gani_score_loss *gani_pix2pixhd_goal(const gani_recipe *recipe) {
     return gani_option(recipe, "loss") == 1.0 ? gan_loss_bce : gan_loss_least_squares;
-}
-
-/* Weights from the file that the model's descriptor names: one of VGG-19, or a checkpoint with
- * them. */
-static gan_status gani_pix2pixhd_load_vgg(const gani_recipe *recipe) {
-    const gan_model *model = recipe->model;
-    gan_checkpoint *file = NULL;
-    gan_load_desc load;
-    memset(&load, 0, sizeof load);
-    load.weights_only = load.ignore_unknown = 1;
-    load.store_prefix = "vgg.features.";
-    if (!model->vgg) {
-        return gani_error(model->ctx, GAN_ERR_ARGUMENT,
-                          "%s: option vgg needs gan_model_desc.vgg, a file with the weights of "
-                          "VGG-19 (features.0.weight, as torchvision names them)",
-                          model->system->info.name);
-    }
-    gan_status status = gan_checkpoint_open(&file, model->ctx, model->vgg);
-    if (status == GAN_OK) {
-        const int own = gan_checkpoint_find(file, "vgg.features.0.weight") >= 0;
-        load.file_prefix = own ? load.store_prefix : "features.";
-        status = gan_params_load(model->params, file, &load);
-    }
-    gan_checkpoint_close(file);
-    return status;
-}
-
-/* Distance of two images in VGG-19, times its weight. */
-static gan_tensor gani_pix2pixhd_vgg(gani_recipe *recipe, gan_tensor fake, gan_tensor real) {
-    gan_graph *g = recipe->graph;
-    gan_graph_push(g, "vgg");
-    gan_tensor distance = gani_vgg19_distance(g, fake, real);
-    gan_graph_pop(g);
-    if (gan_graph_status(g) == GAN_OK) {
-        const gan_status status = gani_pix2pixhd_load_vgg(recipe);
-        if (status != GAN_OK) {
-            gani_stick(g, status);
-        }
-    }
-    return gan_affine(g, distance, (float)gani_option(recipe, "vgg"), 0.0f);
-}
-
-/* The styles that translating draws from [classes * clusters,features]; see >>pix2pixhd-styles. */
-static gan_tensor gani_pix2pixhd_clusters(gani_recipe *recipe) {
-    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
-    const int classes = (int)gani_option(recipe, "classes");
-    const int rows = (classes > 0 ? classes : 1) * (int)gani_option(recipe, "clusters");
-    return gan_param(recipe->graph, "clusters",
-                     gan_shape2(rows, (int)gani_option(recipe, "features")), GAN_PARAM_BUFFER,
-                     zero);
-}
-
-/* What the sides of images must be multiples of. */
-static int gani_pix2pixhd_multiple(const gani_recipe *recipe) {
-    return 1 << ((int)gani_option(recipe, "downs") + (int)gani_option(recipe, "enhancers"));
-}
-
-/* Sizes, and options that do not go together. */
-static void gani_pix2pixhd_check(gani_recipe *recipe) {
-    const gan_model *model = recipe->model;
-    const int instances = gani_option(recipe, "instances") == 1.0;
-    gani_need_sizes(recipe, gani_pix2pixhd_multiple(recipe));
-    if (gani_option(recipe, "features") > 0.0) {
-        gani_need_sizes(recipe, 1 << (int)gani_option(recipe, "downs-e"));
-    }
-    if (gani_option(recipe, "features") > 0.0 && !instances) {
-        gani_stick(recipe->graph,
-                   gani_error(model->ctx, GAN_ERR_ARGUMENT,
-                              "pix2pixhd: features=%g are those of instances: needs instances=on",
-                              gani_option(recipe, "features")));
-    }
-    if (instances && recipe->batch > GANI_HD_BATCH) {
-        gani_stick(recipe->graph, gani_error(model->ctx, GAN_ERR_LIMIT,
-                                             "pix2pixhd: at most %d images with instances in a "
-                                             "step, found %d",
-                                             GANI_HD_BATCH, recipe->batch));
-    }
-    if (gani_option(recipe, "stage") == 1.0 && gani_option(recipe, "enhancers") == 0.0) {
-        gani_stick(recipe->graph,
-                   gani_error(model->ctx, GAN_ERR_ARGUMENT,
-                              "pix2pixhd: stage=enhancers with enhancers=0: nothing to train"));
-    }
 }
 
 /* Appends the loss of G, and reports it and what it is made of. */
@@ -22580,7 +22647,7 @@ static gan_tensor gani_pix2pixhd_loss_g(gani_recipe *recipe, const gani_hd_score
         loss = gan_add(g, loss, match);
     }
     if (gani_option(recipe, "vgg") > 0.0) {
-        vgg = gani_pix2pixhd_vgg(recipe, fake, real);
+        vgg = gani_vgg19_term(recipe, fake, real);
         loss = gan_add(g, loss, vgg);
     }
     gani_report(recipe, "loss_g", loss);
@@ -22594,24 +22661,20 @@ static gan_tensor gani_pix2pixhd_loss_g(gani_recipe *recipe, const gani_hd_score
 }
 
 static void gani_pix2pixhd_train(gani_recipe *recipe) {
-    const int instances = gani_option(recipe, "instances") == 1.0;
-    const int classes = (int)gani_option(recipe, "classes");
     const char *trained = gani_option(recipe, "stage") == 1.0
                               ? "generator.model1 generator.model2 generator.model3 encoder."
                               : "generator. encoder.";
     const gan_optimiser adam = gani_adam(recipe);
     gan_graph *g = recipe->graph;
-    gan_tensor instance = {0}, features = {0};
+    gan_tensor features = {0};
     gani_pix2pixhd_check(recipe);
-    gan_tensor label = classes ? gani_feed_label_map(recipe, "label", 0, classes)
-                               : gani_feed_part(recipe, "label", 0, recipe->model->channels);
+    const gani_hd_map map = gani_pix2pixhd_feed(recipe);
     gan_tensor real = gani_feed_part(recipe, "real", 1, recipe->model->channels_b);
-    instance = instances ? gani_feed_part(recipe, "instance", 2, 1) : instance;
     gan_tensor rate = gani_feed_lr(recipe);
 
-    gan_tensor seen = gani_pix2pixhd_seen(recipe, label, instance);
+    gan_tensor seen = gani_pix2pixhd_seen(recipe, &map);
     if (gani_option(recipe, "features") > 0.0) {
-        features = gani_pix2pixhd_encoder(recipe, real, instance);
+        features = gani_pix2pixhd_encoder(recipe, real, map.instance);
         gani_pix2pixhd_clusters(recipe);
     }
     gan_tensor fake = gani_pix2pixhd_generator(recipe, seen, features);
@@ -22630,40 +22693,14 @@ static void gani_pix2pixhd_train(gani_recipe *recipe) {
     gani_end_phase(recipe, "train", 1);
 }
 
-/* Style channels: each instance takes one of the clusters of its class. */
-static gan_tensor gani_pix2pixhd_drawn(gani_recipe *recipe, gan_tensor label, gan_tensor instance) {
-    static const int channels_first[] = {0, 3, 1, 2};
-    const int n = recipe->batch, h = recipe->height, w = recipe->width;
-    const int clusters = (int)gani_option(recipe, "clusters");
-    gan_graph *g = recipe->graph;
-    gan_tensor pick = gani_add_feed(recipe, "style", GANI_FEED_CLASSES,
-                                    gan_shape2(n * GANI_HD_IDS, 1), clusters, 0.0, 0.0);
-    gan_tensor row =
-        gan_reshape(g, gan_gather_rows(g, pick, gani_hd_rows(g, instance)), gan_shape1(n * h * w));
-    if (gani_option(recipe, "classes") > 0.0) {
-        gan_tensor first = gan_reshape(g, label, gan_shape1(n * h * w));
-        row = gan_add(g, row, gan_affine(g, first, (float)clusters, 0.0f));
-    }
-    gan_tensor y = gan_gather_rows(g, gani_pix2pixhd_clusters(recipe), row);
-    y = gan_reshape(g, y, gan_shape4(n, h, w, (int)gani_option(recipe, "features")));
-    return gan_permute(g, y, channels_first);
-}
-
-/* The caller's images hold the map in one channel, and where instances=on their numbers in a
- * second. */
 static void gani_pix2pixhd_translate(gani_recipe *recipe) {
-    const int classes = (int)gani_option(recipe, "classes");
-    gan_tensor instance = {0}, features = {0};
+    gan_tensor features = {0};
     gani_round_sizes(recipe, gani_pix2pixhd_multiple(recipe));
-    gan_tensor label = classes > 0 ? gani_feed_source_map(recipe, "label")
-                                   : gani_feed_source(recipe, "label", recipe->model->channels);
-    if (gani_option(recipe, "instances") == 1.0) {
-        instance = gani_feed_source_map(recipe, "instance");
-    }
+    const gani_hd_map map = gani_pix2pixhd_feed_source(recipe);
     if (gani_option(recipe, "features") > 0.0) {
-        features = gani_pix2pixhd_drawn(recipe, label, instance);
+        features = gani_pix2pixhd_drawn(recipe, &map);
     }
-    gan_tensor seen = gani_pix2pixhd_seen(recipe, label, instance);
+    gan_tensor seen = gani_pix2pixhd_seen(recipe, &map);
     gani_images(recipe, gani_pix2pixhd_generator(recipe, seen, features));
 }
 
@@ -22677,7 +22714,7 @@ static const gani_system gani_pix2pixhd = {
     NULL};
 
 /* ============================================================================
- * >>pix2pixhd-styles  8.19  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
+ * >>pix2pixhd-styles  8.21  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
  *
  * While training, G gets the style of each instance from the encoder, which looks at the photo.
  * When there is only a map, styles must come from elsewhere: from the buffer "clusters", which
@@ -22911,7 +22948,7 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
 }
 
 /* ============================================================================
- * >>unet  8.20  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
+ * >>unet  8.22  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
  *
  * The generator of Isola et al. 2017 (arXiv:1611.07004) after Ronneberger et al. 2015
  * (arXiv:1505.04597): level after level halves the image by a strided convolution, and on the way
@@ -23138,7 +23175,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
 /* clang-format on */
 
 /* ============================================================================
- * >>pix2pix  8.21  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
+ * >>pix2pix  8.23  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
  *
  * G is to turn an image x into its partner y. D sees x beside y or beside G(x) and judges patch by
  * patch, so that it asks for sharp detail; the distance to y does for the rest.
@@ -23217,7 +23254,7 @@ static const gani_system gani_pix2pix = {
     NULL};
 
 /* ============================================================================
- * >>cycles  8.22  TWO DOMAINS, THERE AND BACK
+ * >>cycles  8.24  TWO DOMAINS, THERE AND BACK
  *
  * Two domains A and B without pairs, two generators and two discriminators. Generator a takes A to
  * B and discriminator a judges what it gives among images of B; b the other way about. What went
@@ -23406,7 +23443,7 @@ static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *gene
 }
 
 /* ============================================================================
- * >>cyclegan  8.23  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
+ * >>cyclegan  8.25  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
  *
  * The mechanism of >>cycles with least squares, mean |.|, recovery lambda = 10, identity lambda/2;
  * generated images reach D by way of a pool of 50. Networks, names, initial values and order as in
@@ -23460,7 +23497,7 @@ static const gani_system gani_cyclegan = {
     NULL};
 
 /* ============================================================================
- * >>dualgan  8.24  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
+ * >>dualgan  8.26  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
  *
  * The mechanism of >>cycles with critics: Wasserstein with clipped weights (loss=wgan, the
  * paper), with a penalty on the slope (wgan-gp), or cross-entropy (classic). The generators learn
@@ -23583,7 +23620,7 @@ static const gani_system gani_dualgan = {
     NULL};
 
 /* ============================================================================
- * >>discogan  8.25  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ * >>discogan  8.27  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
  *
  * The mechanism of >>cycles on plain encoders and decoders, without skips, and one score for each
  * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
@@ -23726,7 +23763,7 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>windows  8.26  RECTANGLES OF IMAGES
+ * >>windows  8.28  RECTANGLES OF IMAGES
  *
  * Masks, and parts of images that are brought to another size, with places and sizes that are
  * themselves tensors, known when a program runs.
@@ -23850,7 +23887,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
 }
 
 /* ============================================================================
- * >>context-networks  8.27  NETWORKS THAT TELL WHAT A HOLE HIDES
+ * >>context-networks  8.29  NETWORKS THAT TELL WHAT A HOLE HIDES
  *
  * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
  * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
@@ -23952,7 +23989,7 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 }
 
 /* ============================================================================
- * >>context-gan  8.28  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>context-gan  8.30  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
  *
  * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
  *
@@ -24080,7 +24117,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>coupled-networks  8.29  TWO NETWORKS THAT SHARE LAYERS
+ * >>coupled-networks  8.31  TWO NETWORKS THAT SHARE LAYERS
  *
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
@@ -24293,7 +24330,7 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
 }
 
 /* ============================================================================
- * >>cogan  8.30  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.32  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
@@ -24372,7 +24409,7 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.31  THE TABLE OF SYSTEMS; CREATING
+ * >>systems  8.33  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models  >>using  and the sections of the systems.
@@ -24434,7 +24471,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
 }
 
 /* ============================================================================
- * >>weights  8.32  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ * >>weights  8.34  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
  *
  * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
  * belongs to is read off the names and shapes of its tensors:
