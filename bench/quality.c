@@ -7,7 +7,8 @@
  *     scale             distances between real images: what the numbers mean
  *     run NAME...       trains rows of the table below with their fixed budget, and scores them;
  *                       one that was interrupted goes on; "all" is every row
- *     score NAME FILE   scores a checkpoint, or images (IDX) that another program has drawn
+ *     score NAME FILE   scores a checkpoint, as that row if there is one of the name, or images
+ *                       (IDX) that another program has drawn
  *     table FILE        writes all scores so far as Markdown, with their pictures beside it
  *
  *     --data FILE       MNIST's 60,000 training images (IDX, not compressed), labels beside them
@@ -1020,11 +1021,12 @@ static void score_holes(const run *r, gan_model *model, char *text, size_t size)
 static const run runs[] = {
     {"gan", "gan", "ema=0.999", 64, 40000, DIGITS, NULL},
     {"dcgan", "dcgan", "ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
-    {"lsgan", "lsgan", "ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
+    {"lsgan", "lsgan", "ngf=32 ndf=32 ema=0.999", 64, 8000, WITH_BORDER, NULL},
     {"wgan", "wgan", "network=mlp ema=0.999", 64, 60000, DIGITS, NULL},
-    {"wgan-gp", "wgan-gp", "ngf=32 ndf=32 lr=4e-4 n-critic=3 ema=0.999", 64, 20000, WITH_BORDER, NULL},
-    {"cgan", "cgan", "network=dcgan ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
-    {"acgan", "acgan", "ngf=32 ema=0.999", 64, 8000, WITH_BORDER, NULL},
+    {"wgan-gp", "wgan-gp", "ngf=32 ndf=32 lr=4e-4 n-critic=3 ema=0.999", 64, 15000, WITH_BORDER,
+     NULL},
+    {"cgan", "cgan", "network=dcgan ngf=32 ndf=32 ema=0.999", 64, 8000, WITH_BORDER, NULL},
+    {"acgan", "acgan", "ngf=32 ema=0.999", 64, 6000, WITH_BORDER, NULL},
     {"infogan", "infogan", "", 64, 5000, DIGITS, score_codes},
     {"draw", "draw", "lr-hold=12000 lr-decay=12000", 64, 24000, DIGITS, score_bound},
     {"pix2pix-emoji", "pix2pix",
@@ -1041,11 +1043,10 @@ static const run runs[] = {
      8, 1200, NEGATIVES(32), score_translations},
     {"discogan", "discogan", "ngf=16 ndf=16 rate=0.5 start-rate=0.5", 32, 1500, NEGATIVES(28),
      score_translations},
-    {"cogan-edges", "cogan", "network=dcgan ngf=16 ndf=16 private-g=2 lr=5e-4", 32, 20000,
-     HALVES(GAN_DERIVE_EDGES), score_pairs},
+    {"cogan-edges", "cogan", "ngf=32", 64, 5000, HALVES(GAN_DERIVE_EDGES), score_pairs},
     {"cogan-negative", "cogan", "ngf=16 ndf=10", 32, 2000, HALVES(GAN_DERIVE_NEGATIVE),
      score_pairs},
-    {"cogan-rotate", "cogan", "network=mlp", 64, 40000, HALVES(GAN_DERIVE_ROTATE), score_pairs},
+    {"cogan-rotate", "cogan", "network=mlp", 64, 25000, HALVES(GAN_DERIVE_ROTATE), score_pairs},
     {"cogan-depth", "cogan", "ngf=16 ndf=20", 32, 3000, "rgbd-kitchen/train_color",
      "rgbd-kitchen/train_depth", 32, 32, 3, 1, 400, GAN_PAIRING_UNPAIRED, GAN_DERIVE_NEGATIVE, 0,
      NULL, score_pairs},
@@ -1155,17 +1156,21 @@ static void run_row(const run *r) {
 
 static void score_file(const char *name, const char *file) {
     const size_t length = strlen(file);
-    char scores[160], text[640];
+    const run *r = find_run(name);
+    char scores[160], also[256] = "", text[640];
     prepare();
     if (length > 12 && strcmp(file + length - 12, ".safetensors") == 0) {
         gan_model *model = NULL;
         check(gan_model_load(&model, self.ctx, file, NULL), file);
         score_samples(model, name, scores, sizeof scores);
+        if (r && r->also) {
+            r->also(r, model, also, sizeof also);
+        }
         gan_model_destroy(model);
     } else {
         score_images(name, file, scores, sizeof scores);
     }
-    snprintf(text, sizeof text, "| %s | | |%s |", name, scores);
+    snprintf(text, sizeof text, "| %s | | |%s%s |", name, scores, also);
     write_row(name, text);
 }
 
@@ -1195,8 +1200,10 @@ static void write_table(const char *file, const char *const *others, int other_c
     copy_row(out, "scale.one");
     copy_row(out, "scale.three");
     copy_row(out, "scale.other");
-    fprintf(out, "\n| generator | steps x batch | processor minutes | distance | score | rarest class | |\n"
-                 "|---|---|---|---|---|---|---|\n");
+    fprintf(
+        out,
+        "\n| generator | steps x batch | processor minutes | distance | score | rarest class | |\n"
+        "|---|---|---|---|---|---|---|\n");
     int scored[RUNS];
     for (int i = 0; i < RUNS; i++) {
         scored[i] = copy_row(out, runs[i].name);

@@ -3,7 +3,7 @@
 number of steps, the first 50,000 images) and writes 10,000 samples for the judge:
 
     quality.py dcgan --data train-images-idx3-ubyte --steps 12000 --ngf 32 --ndf 32 --ema 0.999 --out FILE
-    quality.py wgan-gp --data ... --steps 20000 --ngf 32 --ndf 32 --lr 4e-4 --n-critic 3 --ema 0.999 --out FILE
+    quality.py wgan-gp --data ... --steps 15000 --ngf 32 --ndf 32 --lr 4e-4 --n-critic 3 --ema 0.999 --out FILE
     build/quality ... score NAME FILE
 """
 import argparse
