@@ -108,37 +108,40 @@
  *   8.1   >>recipes       how a system says what it is
  *   8.2   >>models        options; creating, training, saving
  *   8.3   >>using         sampling, translating, encoding; what a model is
- *   8.4   >>gan           Goodfellow et al. 2014
- *   8.5   >>dcgan         Radford et al. 2015
- *   8.6   >>lsgan         Mao et al. 2016
- *   8.7   >>wgan          Arjovsky, Chintala, Bottou 2017
- *   8.8   >>wgan-gp       Gulrajani et al. 2017
- *   8.9   >>cgan          Mirza and Osindero 2014
- *   8.10  >>upsampling    networks that systems below share
- *   8.11  >>acgan         Odena, Olah, Shlens 2016
- *   8.12  >>infogan-networks  networks that take codes, and read them off images
- *   8.13  >>infogan       Chen et al. 2016
- *   8.14  >>draw-networks  networks that draw step by step
- *   8.15  >>draw          Gregor et al. 2015
- *   8.16  >>image-networks  residual generators, patch discriminators
- *   8.17  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
- *   8.18  >>vgg           VGG-19: how alike two images look
- *   8.19  >>pix2pixhd-parts  maps, styles and networks as the options say
- *   8.20  >>pix2pixhd     Wang et al. 2018
- *   8.21  >>pix2pixhd-styles  styles of instances
- *   8.22  >>unet          U-Net; what translators share
- *   8.23  >>pix2pix       Isola et al. 2017
- *   8.24  >>cycles        two domains, there and back
- *   8.25  >>cyclegan      Zhu et al. 2017
- *   8.26  >>dualgan       Yi et al. 2017
- *   8.27  >>discogan      Kim et al. 2017
- *   8.28  >>windows       rectangles of images
- *   8.29  >>context-networks  networks that tell what a hole hides
- *   8.30  >>context-gan   Pathak et al. 2016
- *   8.31  >>coupled-networks  two networks that share layers
- *   8.32  >>cogan         Liu and Tuzel 2016
- *   8.33  >>systems       the table of systems; creating models
- *   8.34  >>weights       networks of PyTorch files recognised; loading models
+ *   8.4   >>games         two networks against each other
+ *   8.5   >>perceptrons   networks of linear layers
+ *   8.6   >>gan           Goodfellow et al. 2014
+ *   8.7   >>dcgan-networks  convolutional networks
+ *   8.8   >>dcgan         Radford et al. 2015
+ *   8.9   >>lsgan         Mao et al. 2016
+ *   8.10  >>wgan          Arjovsky, Chintala, Bottou 2017
+ *   8.11  >>wgan-gp       Gulrajani et al. 2017
+ *   8.12  >>cgan          Mirza and Osindero 2014
+ *   8.13  >>upsampling    networks that systems below share
+ *   8.14  >>acgan         Odena, Olah, Shlens 2016
+ *   8.15  >>infogan-networks  networks that take codes, and read them off images
+ *   8.16  >>infogan       Chen et al. 2016
+ *   8.17  >>draw-networks  networks that draw step by step
+ *   8.18  >>draw          Gregor et al. 2015
+ *   8.19  >>image-networks  residual generators, patch discriminators
+ *   8.20  >>pix2pixhd-networks  coarse to fine generators, discriminators at several sizes
+ *   8.21  >>vgg           VGG-19: how alike two images look
+ *   8.22  >>pix2pixhd-parts  maps, styles and networks as the options say
+ *   8.23  >>pix2pixhd     Wang et al. 2018
+ *   8.24  >>pix2pixhd-styles  styles of instances
+ *   8.25  >>unet          U-Net; what translators share
+ *   8.26  >>pix2pix       Isola et al. 2017
+ *   8.27  >>cycles        two domains, there and back
+ *   8.28  >>cyclegan      Zhu et al. 2017
+ *   8.29  >>dualgan       Yi et al. 2017
+ *   8.30  >>discogan      Kim et al. 2017
+ *   8.31  >>windows       rectangles of images
+ *   8.32  >>context-networks  networks that tell what a hole hides
+ *   8.33  >>context-gan   Pathak et al. 2016
+ *   8.34  >>coupled-networks  two networks that share layers
+ *   8.35  >>cogan         Liu and Tuzel 2016
+ *   8.36  >>systems       the table of systems; creating models
+ *   8.37  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -19205,6 +19208,22 @@ static void gani_need_sizes(gani_recipe *recipe, int m) {
     }
 }
 
+/* z ~ N(0,1) [batch,z]. */
+static gan_tensor gani_feed_z(gani_recipe *recipe, const char *name) {
+    return gani_feed_normal(recipe, name, gan_shape2(recipe->batch, (int)gani_option(recipe, "z")));
+}
+
+static int gani_pixels(const gani_recipe *recipe) {
+    return recipe->model->channels * recipe->model->height * recipe->model->width;
+}
+
+/* [batch,pixels] to [batch,c,h,w]. */
+static gan_tensor gani_as_images(gani_recipe *recipe, gan_tensor x) {
+    const gan_model *model = recipe->model;
+    return gan_reshape(recipe->graph, x,
+                       gan_shape4(recipe->batch, model->channels, model->height, model->width));
+}
+
 /* Those of the parts [batch,c,...] that are there, joined along axis 1. */
 static gan_tensor gani_join_channels(gan_graph *g, const gan_tensor *parts, int count) {
     gan_tensor present[4];
@@ -20489,58 +20508,70 @@ GAN_API gan_status gan_model_program(gan_model *model, const char *what, int ind
 }
 
 /* ============================================================================
- * >>gan  8.4  GENERATIVE ADVERSARIAL NETS (Goodfellow et al. 2014, arXiv:1406.2661)
+ * >>games  8.4  TWO NETWORKS AGAINST EACH OTHER
  *
- * Two multilayer perceptrons. D(x) is the probability that x is real; with D's logits,
- *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2,        loss_g = BCE(D(G(z)), 1).
+ * The training step of a system that is a generator, a discriminator and what these play for.
  *
- * preset=pytorch-gan: networks, names and order of eriklindernoren/PyTorch-GAN,
- * implementations/gan/gan.py: G first, then D on the same fake images. Differs from it: batch
- * norm's eps is 1e-5 (option eps; 0.8 there, by a slip).
- *
- * preset=paper: the authors' network for MNIST, goodfeli/adversarial mnist.yaml: maxout
- * discriminator with dropout on the input of each layer, sigmoid images in [0,1], SGD; both updates
- * from the same weights. Differs from it: the momentum stays at 0.5 (there it rises to 0.7 over 250
- * epochs) and the bias of the output layer starts at 0 (there from the mean image).
+ * Holds:  goals, the step, the rule that most systems update by.
+ * Uses:   >>recipes  >>losses  >>optimisers        Knows nothing of: networks.
  * ========================================================================= */
 
-static const gan_option gani_gan_options[] = {
-    {"preset", "networks and optimiser", "pytorch-gan paper", 0, 0, 1, 1},
-    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
-    {"lr", "learning rate; 0 is the preset's own, 0.0002 (paper: 0.1)", NULL, 0, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
-    GANI_AVERAGE_OPTION,
-};
+/* From noise to images, or from images to scores. */
+typedef gan_tensor gani_network(gani_recipe *recipe, gan_tensor input);
 
-static int gani_gan_is_paper(const gani_recipe *recipe) {
-    return gani_option(recipe, "preset") == 1.0;
+/* What the two networks play for: D is to give `real` for real images and `fake` for generated
+ * ones, G wants D to give `wanted`. */
+typedef struct gani_goal {
+    gan_tensor (*loss)(gan_graph *graph, gan_tensor score, float target);
+    float fake, real, wanted;
+} gani_goal;
+
+/* loss_d = (loss(D(x), real) + loss(D(G(z)), fake)) / 2 */
+static gan_tensor gani_loss_d(gan_graph *g, const gani_goal *goal, gan_tensor d_real,
+                              gan_tensor d_fake) {
+    gan_tensor loss =
+        gan_add(g, goal->loss(g, d_real, goal->real), goal->loss(g, d_fake, goal->fake));
+    return gan_affine(g, loss, 0.5f, 0.0f);
 }
 
-/* z ~ N(0,1) [batch,z]. */
-static gan_tensor gani_feed_z(gani_recipe *recipe, const char *name) {
-    return gani_feed_normal(recipe, name, gan_shape2(recipe->batch, (int)gani_option(recipe, "z")));
+/* Adam as the options "beta1" and "beta2" say. */
+static gan_optimiser gani_adam(const gani_recipe *recipe) {
+    return gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
 }
 
-/* The same; paper: uniform of variance 1. */
-static gan_tensor gani_gan_noise(gani_recipe *recipe) {
-    const gan_shape shape = gan_shape2(recipe->batch, (int)gani_option(recipe, "z"));
-    const double root3 = 1.7320508075688772;
-    return gani_gan_is_paper(recipe) ? gani_feed_uniform(recipe, "z", shape, -root3, root3)
-                                     : gani_feed_z(recipe, "z");
+/* A training step: D, and then G against the new D. */
+static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network *discriminator,
+                      const gani_goal *goal) {
+    gan_graph *g = recipe->graph;
+    gan_tensor real = gani_feed_images(recipe, "real");
+    gan_tensor z = gani_feed_z(recipe, "z");
+    gan_tensor rate = gani_feed_lr(recipe);
+    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_averaged(recipe, &adam);
+
+    gan_tensor fake = generator(recipe, z);
+    gan_tensor d_real = discriminator(recipe, real);
+    gan_tensor d_fake = discriminator(recipe, gan_detach(g, fake));
+    gan_tensor loss_d = gani_loss_d(g, goal, d_real, d_fake);
+    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
+
+    gan_tensor loss_g = goal->loss(g, discriminator(recipe, fake), goal->wanted);
+    gan_minimise(g, loss_g, "generator.", rate, &adam_g);
+    gani_report(recipe, "loss_d", loss_d);
+    gani_report(recipe, "loss_g", loss_g);
+    gani_report_spread(recipe, fake, real);
+    gani_end_phase(recipe, "train", 1);
 }
 
-static int gani_pixels(const gani_recipe *recipe) {
-    return recipe->model->channels * recipe->model->height * recipe->model->width;
-}
-
-/* [batch,pixels] to [batch,c,h,w]. */
-static gan_tensor gani_as_images(gani_recipe *recipe, gan_tensor x) {
-    const gan_model *model = recipe->model;
-    return gan_reshape(recipe->graph, x,
-                       gan_shape4(recipe->batch, model->channels, model->height, model->width));
-}
+/* ============================================================================
+ * >>perceptrons  8.5  NETWORKS OF LINEAR LAYERS
+ *
+ * Those of eriklindernoren/PyTorch-GAN, implementations/gan/gan.py, with its names (differs from it:
+ * batch norm's eps is an option; 0.8 there, by a slip), and those of Goodfellow et al. 2014 for
+ * MNIST, goodfeli/adversarial mnist.yaml.
+ *
+ * Holds:  two generators and two discriminators.
+ * Uses:   >>recipes  >>layers        Knows nothing of: losses.
+ * ========================================================================= */
 
 /* Images from z: 100 - 128 - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU
  * 0.2; tanh. */
@@ -20616,6 +20647,43 @@ static gan_tensor gani_paper_discriminator(gani_recipe *recipe, gan_tensor image
     return x;
 }
 
+/* ============================================================================
+ * >>gan  8.6  GENERATIVE ADVERSARIAL NETS (Goodfellow et al. 2014, arXiv:1406.2661)
+ *
+ * Two multilayer perceptrons. D(x) is the probability that x is real; with D's logits,
+ *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2,        loss_g = BCE(D(G(z)), 1).
+ *
+ * preset=pytorch-gan: networks and order of eriklindernoren/PyTorch-GAN, implementations/gan/gan.py:
+ * G first, then D on the same fake images.
+ *
+ * preset=paper: the authors' network for MNIST, goodfeli/adversarial mnist.yaml: maxout
+ * discriminator with dropout on the input of each layer, sigmoid images in [0,1], SGD; both updates
+ * from the same weights. Differs from it: the momentum stays at 0.5 (there it rises to 0.7 over 250
+ * epochs) and the bias of the output layer starts at 0 (there from the mean image).
+ * ========================================================================= */
+
+static const gan_option gani_gan_options[] = {
+    {"preset", "networks and optimiser", "pytorch-gan paper", 0, 0, 1, 1},
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"lr", "learning rate; 0 is the preset's own, 0.0002 (paper: 0.1)", NULL, 0, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    GANI_AVERAGE_OPTION,
+};
+
+static int gani_gan_is_paper(const gani_recipe *recipe) {
+    return gani_option(recipe, "preset") == 1.0;
+}
+
+/* z ~ N(0,1) [batch,z]; paper: uniform of variance 1. */
+static gan_tensor gani_gan_noise(gani_recipe *recipe) {
+    const gan_shape shape = gan_shape2(recipe->batch, (int)gani_option(recipe, "z"));
+    const double root3 = 1.7320508075688772;
+    return gani_gan_is_paper(recipe) ? gani_feed_uniform(recipe, "z", shape, -root3, root3)
+                                     : gani_feed_z(recipe, "z");
+}
+
 static gan_tensor gani_gan_generator(gani_recipe *recipe, gan_tensor z) {
     return gani_gan_is_paper(recipe) ? gani_paper_generator(recipe, z)
                                      : gani_mlp_generator(recipe, z);
@@ -20627,6 +20695,7 @@ static gan_tensor gani_gan_discriminator(gani_recipe *recipe, gan_tensor images)
 }
 
 static void gani_gan_train(gani_recipe *recipe) {
+    static const gani_goal goal = {gan_loss_bce, 0.0f, 1.0f, 1.0f};
     gan_graph *g = recipe->graph;
     const int paper = gani_gan_is_paper(recipe);
     const double lr = gani_option(recipe, "lr");
@@ -20635,17 +20704,14 @@ static void gani_gan_train(gani_recipe *recipe) {
     gan_tensor rate = paper
                           ? gani_feed_rate(recipe, "lr", lr != 0.0 ? lr : 0.1, 1.0 / 1.000004, 1e-6)
                           : gani_feed_rate(recipe, "lr", lr != 0.0 ? lr : 2e-4, 1.0, 0.0);
-    const gan_optimiser update =
-        paper ? gan_sgd(0.5f)
-              : gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
+    const gan_optimiser update = paper ? gan_sgd(0.5f) : gani_adam(recipe);
     const gan_optimiser update_g = gani_averaged(recipe, &update);
 
     gan_tensor fake = gani_gan_generator(recipe, z);
     gan_tensor d_real = gani_gan_discriminator(recipe, real);
     gan_tensor d_fake = gani_gan_discriminator(recipe, gan_detach(g, fake));
     gan_tensor loss_g = gan_loss_bce(g, gani_gan_discriminator(recipe, fake), 1.0f);
-    gan_tensor loss_d = gan_add(g, gan_loss_bce(g, d_real, 1.0f), gan_loss_bce(g, d_fake, 0.0f));
-    loss_d = gan_affine(g, loss_d, 0.5f, 0.0f);
+    gan_tensor loss_d = gani_loss_d(g, &goal, d_real, d_fake);
 
     gan_minimise(g, loss_g, "generator.", rate, &update_g);
     gan_minimise(g, loss_d, "discriminator.", rate, &update);
@@ -20669,30 +20735,15 @@ static const gani_system gani_gan = {
     NULL};
 
 /* ============================================================================
- * >>dcgan  8.5  DCGAN (Radford, Metz, Chintala 2015, arXiv:1511.06434)
+ * >>dcgan-networks  8.7  CONVOLUTIONAL NETWORKS
  *
- * All-convolutional: transposed convolutions in G, strided ones in D, batch norm in both, no
- * pooling and no linear layers; ReLU in G with tanh at the end, LeakyReLU in D. Networks, names,
- * initial values and order as in pytorch/examples dcgan/main.py, at any size: an image side is
- * base * 2^stages, base from 4 to 15, so that 64 has four stages around 4x4 and 28 two around 7x7.
- * Channels double inwards from ngf and ndf, up to 16 times.
+ * Those of pytorch/examples, dcgan/main.py, its names and initial values, at any size: an image side
+ * is base * 2^stages, base from 4 to 15, so that 64 has four stages around 4x4 and 28 two around
+ * 7x7. Channels double inwards from ngf and ndf, up to 16 times.
  *
- *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2
- *     loss_g = BCE(D(G(z)), 1), with D after its update
- *
- * Differs from pytorch/examples: the factor 1/2 (Adam does not see it but for eps).
+ * Holds:  stages; generator; discriminator or critic, whose norms can be chosen.
+ * Uses:   >>recipes  >>layers        Knows nothing of: losses.
  * ========================================================================= */
-
-static const gan_option gani_dcgan_options[] = {
-    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
-    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
-    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
-    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-    GANI_SCHEDULE_OPTIONS(0, 0),
-    GANI_AVERAGE_OPTION,
-};
 
 /* Weights N(0,0.02), batch norm's scale N(1,0.02). */
 static const gan_init gani_dcgan_weight = {GAN_INIT_NORMAL, 0.0f, 0.02f};
@@ -20807,51 +20858,29 @@ static gan_tensor gani_dcgan_discriminator(gani_recipe *recipe, gan_tensor image
     return gani_dcgan_critic(recipe, images, GANI_DCGAN_BATCH);
 }
 
-/* From noise to images, or from images to scores. */
-typedef gan_tensor gani_network(gani_recipe *recipe, gan_tensor input);
+/* ============================================================================
+ * >>dcgan  8.8  DCGAN (Radford, Metz, Chintala 2015, arXiv:1511.06434)
+ *
+ * All-convolutional: transposed convolutions in G, strided ones in D, batch norm in both, no
+ * pooling and no linear layers; ReLU in G with tanh at the end, LeakyReLU in D. Networks
+ * (>>dcgan-networks) and order as in pytorch/examples, dcgan/main.py.
+ *
+ *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2
+ *     loss_g = BCE(D(G(z)), 1), with D after its update
+ *
+ * Differs from pytorch/examples: the factor 1/2 (Adam does not see it but for eps).
+ * ========================================================================= */
 
-/* What the two networks play for: D is to give `real` for real images and `fake` for generated
- * ones, G wants D to give `wanted`. */
-typedef struct gani_goal {
-    gan_tensor (*loss)(gan_graph *graph, gan_tensor score, float target);
-    float fake, real, wanted;
-} gani_goal;
-
-/* loss_d = (loss(D(x), real) + loss(D(G(z)), fake)) / 2 */
-static gan_tensor gani_loss_d(gan_graph *g, const gani_goal *goal, gan_tensor d_real,
-                              gan_tensor d_fake) {
-    gan_tensor loss =
-        gan_add(g, goal->loss(g, d_real, goal->real), goal->loss(g, d_fake, goal->fake));
-    return gan_affine(g, loss, 0.5f, 0.0f);
-}
-
-/* Adam as the options "beta1" and "beta2" say. */
-static gan_optimiser gani_adam(const gani_recipe *recipe) {
-    return gan_adam((float)gani_option(recipe, "beta1"), (float)gani_option(recipe, "beta2"));
-}
-
-/* A training step: D, and then G against the new D. */
-static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network *discriminator,
-                      const gani_goal *goal) {
-    gan_graph *g = recipe->graph;
-    gan_tensor real = gani_feed_images(recipe, "real");
-    gan_tensor z = gani_feed_z(recipe, "z");
-    gan_tensor rate = gani_feed_lr(recipe);
-    const gan_optimiser adam = gani_adam(recipe), adam_g = gani_averaged(recipe, &adam);
-
-    gan_tensor fake = generator(recipe, z);
-    gan_tensor d_real = discriminator(recipe, real);
-    gan_tensor d_fake = discriminator(recipe, gan_detach(g, fake));
-    gan_tensor loss_d = gani_loss_d(g, goal, d_real, d_fake);
-    gan_minimise(g, loss_d, "discriminator.", rate, &adam);
-
-    gan_tensor loss_g = goal->loss(g, discriminator(recipe, fake), goal->wanted);
-    gan_minimise(g, loss_g, "generator.", rate, &adam_g);
-    gani_report(recipe, "loss_d", loss_d);
-    gani_report(recipe, "loss_g", loss_g);
-    gani_report_spread(recipe, fake, real);
-    gani_end_phase(recipe, "train", 1);
-}
+static const gan_option gani_dcgan_options[] = {
+    {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
+};
 
 static void gani_dcgan_train(gani_recipe *recipe) {
     static const gani_goal goal = {gan_loss_bce, 0.0f, 1.0f, 1.0f};
@@ -20871,7 +20900,7 @@ static const gani_system gani_dcgan = {
     NULL};
 
 /* ============================================================================
- * >>lsgan  8.6  LEAST SQUARES GAN (Mao et al. 2016, arXiv:1611.04076)
+ * >>lsgan  8.9  LEAST SQUARES GAN (Mao et al. 2016, arXiv:1611.04076)
  *
  * The networks of DCGAN (network=dcgan) or of GAN (network=mlp), their scores left as they are, no
  * sigmoid, and drawn towards numbers: D towards a for generated images and b for real ones, G
@@ -20943,7 +20972,7 @@ static const gani_system gani_lsgan = {
     NULL};
 
 /* ============================================================================
- * >>wgan  8.7  WASSERSTEIN GAN (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875)
+ * >>wgan  8.10  WASSERSTEIN GAN (Arjovsky, Chintala, Bottou 2017, arXiv:1701.07875)
  *
  * D, the critic, gives scores without bounds that are to be high for real images and low for
  * generated ones; kept from being steep, their difference estimates how far apart the two
@@ -21030,7 +21059,7 @@ static const gani_system gani_wgan = {
     NULL};
 
 /* ============================================================================
- * >>wgan-gp  8.8  WASSERSTEIN GAN WITH GRADIENT PENALTY (Gulrajani et al. 2017, arXiv:1704.00028)
+ * >>wgan-gp  8.11  WASSERSTEIN GAN WITH GRADIENT PENALTY (Gulrajani et al. 2017, arXiv:1704.00028)
  *
  * As >>wgan, but instead of clipping weights the critic pays where its gradient in the image has
  * another length than 1, at points between real and generated images:
@@ -21085,7 +21114,7 @@ static const gani_system gani_wgan_gp = {
     NULL};
 
 /* ============================================================================
- * >>cgan  8.9  CONDITIONAL GAN (Mirza and Osindero 2014, arXiv:1411.1784)
+ * >>cgan  8.12  CONDITIONAL GAN (Mirza and Osindero 2014, arXiv:1411.1784)
  *
  * Both networks see a class y beside their input, so that G learns to draw the class that it is
  * told, and D to tell whether image and class belong together.
@@ -21204,7 +21233,7 @@ static const gani_system gani_cgan = {
     NULL};
 
 /* ============================================================================
- * >>upsampling  8.10  NETWORKS WITH UPSAMPLING
+ * >>upsampling  8.13  NETWORKS WITH UPSAMPLING
  *
  * The convolutional networks of eriklindernoren/PyTorch-GAN, names and initial values as there:
  * weights of convolutions N(0,0.02), scales of norms N(1,0.02). Their options are "ngf", "ndf",
@@ -21275,7 +21304,7 @@ static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor image
 }
 
 /* ============================================================================
- * >>acgan  8.11  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
+ * >>acgan  8.14  AUXILIARY CLASSIFIER GAN (Odena, Olah, Shlens 2016, arXiv:1610.09585)
  *
  * G is told a class, D is not: it has a second head that must find the class out. Both networks
  * learn to make that right, beside the usual game.
@@ -21393,7 +21422,7 @@ static const gani_system gani_acgan = {
     gani_acgan_encode};
 
 /* ============================================================================
- * >>infogan-networks  8.12  NETWORKS THAT TAKE CODES, AND READ THEM OFF IMAGES
+ * >>infogan-networks  8.15  NETWORKS THAT TAKE CODES, AND READ THEM OFF IMAGES
  *
  * G gets noise and codes in a row: z, one-hot categorical codes, continuous ones. D and Q are two
  * heads on one trunk. network=paper is what the authors took for MNIST, openai/InfoGAN, with its
@@ -21554,7 +21583,7 @@ static gan_tensor gani_infogan_images(gani_recipe *recipe, gan_tensor z,
 }
 
 /* ============================================================================
- * >>infogan  8.13  INFOGAN (Chen et al. 2016, arXiv:1606.03657)
+ * >>infogan  8.16  INFOGAN (Chen et al. 2016, arXiv:1606.03657)
  *
  * Beside noise z, G gets codes c: categorical ones, each one of `categories` values, and continuous
  * ones, uniform in [-1,1). A second head Q on the trunk of D reads the codes off an image, and G, D
@@ -21686,7 +21715,7 @@ static const gani_system gani_infogan = {
     gani_infogan_encode};
 
 /* ============================================================================
- * >>draw-networks  8.14  NETWORKS THAT DRAW STEP BY STEP
+ * >>draw-networks  8.17  NETWORKS THAT DRAW STEP BY STEP
  *
  * What one step of >>draw does: reading the image and what is still wrong with the canvas, and
  * decoding, which writes on the canvas. Reading and writing go through a window, a grid of Gaussian
@@ -21774,7 +21803,7 @@ static gan_tensor gani_draw_feed_noise(gani_recipe *recipe) {
 }
 
 /* ============================================================================
- * >>draw  8.15  DRAW (Gregor et al. 2015, arXiv:1502.04623)
+ * >>draw  8.18  DRAW (Gregor et al. 2015, arXiv:1502.04623)
  *
  * A variational auto-encoder that draws in T steps on a canvas c of logits. An encoder reads the
  * image x and what is wrong with the canvas, a latent z is drawn, a decoder writes a patch:
@@ -21900,7 +21929,7 @@ static const gani_system gani_draw_system = {
     gani_draw_encode};
 
 /* ============================================================================
- * >>image-networks  8.16  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
+ * >>image-networks  8.19  NETWORKS FROM IMAGE TO IMAGE AND FROM IMAGE TO SCORES
  *
  * The residual generator of Johnson et al. 2016 (arXiv:1603.08155) and the patch discriminator of
  * Isola et al. 2017 (arXiv:1611.07004), as junyanz/pytorch-CycleGAN-and-pix2pix and
@@ -21917,7 +21946,7 @@ static const gani_system gani_draw_system = {
  * has one in every convolution, beginning as PyTorch's do.
  *
  * Holds:  chains of numbered layers; the two networks.
- * Uses:   >>layers  >>dcgan (initial values)        Knows nothing of: recipes.
+ * Uses:   >>layers  >>dcgan-networks (initial values)        Knows nothing of: recipes.
  * ========================================================================= */
 
 typedef struct gani_chain {
@@ -22151,7 +22180,7 @@ static gan_tensor gani_patch_discriminator(gan_graph *g, const gani_patch_desc *
 }
 
 /* ============================================================================
- * >>pix2pixhd-networks  8.17  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
+ * >>pix2pixhd-networks  8.20  FROM COARSE TO FINE: NETWORKS OF PIX2PIXHD
  *
  * Global generator, local enhancers, discriminators at several sizes, the encoder of instances;
  * names as in NVIDIA/pix2pixHD (discriminators: those with feature matching). Networks are built
@@ -22323,7 +22352,7 @@ static gan_tensor gani_hd_instance_mean(gan_graph *g, gan_tensor x, gan_tensor i
 }
 
 /* ============================================================================
- * >>vgg  8.18  VGG-19: HOW ALIKE TWO IMAGES LOOK
+ * >>vgg  8.21  VGG-19: HOW ALIKE TWO IMAGES LOOK
  *
  * A network that knows photos (Simonyan and Zisserman 2014, arXiv:1409.1556), as far as it is
  * compared in, names as in torchvision. Its weights come from a file of the caller's and rest.
@@ -22408,7 +22437,7 @@ static gan_tensor gani_vgg19_term(gani_recipe *recipe, gan_tensor fake, gan_tens
 }
 
 /* ============================================================================
- * >>pix2pixhd-parts  8.19  WHAT PIX2PIXHD IS PUT TOGETHER FROM
+ * >>pix2pixhd-parts  8.22  WHAT PIX2PIXHD IS PUT TOGETHER FROM
  *
  * What G and D see of a map: one channel for each class, 1 where the class is; with instances=on
  * one of the borders between instances; with features=k also k channels of style, those that an
@@ -22585,7 +22614,7 @@ static gan_tensor gani_pix2pixhd_drawn(gani_recipe *recipe, const gani_hd_map *m
 }
 
 /* ============================================================================
- * >>pix2pixhd  8.20  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
+ * >>pix2pixhd  8.23  PIX2PIXHD (Wang et al. 2018, arXiv:1711.11585)
  *
  * Photos from maps of classes, and of instances and their styles if wanted (>>pix2pixhd-parts). D_s
  * judges map and photo together, at full size and smaller ones; f_s,i are its inner maps.
@@ -22714,7 +22743,7 @@ static const gani_system gani_pix2pixhd = {
     NULL};
 
 /* ============================================================================
- * >>pix2pixhd-styles  8.21  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
+ * >>pix2pixhd-styles  8.24  STYLES OF INSTANCES: K-MEANS OVER WHAT THE ENCODER READS
  *
  * While training, G gets the style of each instance from the encoder, which looks at the photo.
  * When there is only a map, styles must come from elsewhere: from the buffer "clusters", which
@@ -22948,7 +22977,7 @@ GAN_API gan_status gan_model_cluster(gan_model *model, gan_dataset *data) {
 }
 
 /* ============================================================================
- * >>unet  8.22  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
+ * >>unet  8.25  U-NET, AND WHAT THE TRANSLATORS BELOW SHARE
  *
  * The generator of Isola et al. 2017 (arXiv:1611.07004) after Ronneberger et al. 2015
  * (arXiv:1505.04597): level after level halves the image by a strided convolution, and on the way
@@ -23175,7 +23204,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
 /* clang-format on */
 
 /* ============================================================================
- * >>pix2pix  8.23  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
+ * >>pix2pix  8.26  IMAGE TO IMAGE WITH PAIRS (Isola, Zhu, Zhou, Efros 2017, arXiv:1611.07004)
  *
  * G is to turn an image x into its partner y. D sees x beside y or beside G(x) and judges patch by
  * patch, so that it asks for sharp detail; the distance to y does for the rest.
@@ -23254,7 +23283,7 @@ static const gani_system gani_pix2pix = {
     NULL};
 
 /* ============================================================================
- * >>cycles  8.24  TWO DOMAINS, THERE AND BACK
+ * >>cycles  8.27  TWO DOMAINS, THERE AND BACK
  *
  * Two domains A and B without pairs, two generators and two discriminators. Generator a takes A to
  * B and discriminator a judges what it gives among images of B; b the other way about. What went
@@ -23443,7 +23472,7 @@ static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *gene
 }
 
 /* ============================================================================
- * >>cyclegan  8.25  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
+ * >>cyclegan  8.28  CYCLEGAN (Zhu, Park, Isola, Efros 2017, arXiv:1703.10593)
  *
  * The mechanism of >>cycles with least squares, mean |.|, recovery lambda = 10, identity lambda/2;
  * generated images reach D by way of a pool of 50. Networks, names, initial values and order as in
@@ -23497,7 +23526,7 @@ static const gani_system gani_cyclegan = {
     NULL};
 
 /* ============================================================================
- * >>dualgan  8.26  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
+ * >>dualgan  8.29  DUALGAN (Yi, Zhang, Tan, Gong 2017, arXiv:1704.02510)
  *
  * The mechanism of >>cycles with critics: Wasserstein with clipped weights (loss=wgan, the
  * paper), with a penalty on the slope (wgan-gp), or cross-entropy (classic). The generators learn
@@ -23620,7 +23649,7 @@ static const gani_system gani_dualgan = {
     NULL};
 
 /* ============================================================================
- * >>discogan  8.27  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ * >>discogan  8.30  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
  *
  * The mechanism of >>cycles on plain encoders and decoders, without skips, and one score for each
  * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
@@ -23632,7 +23661,7 @@ static const gani_system gani_dualgan = {
  * with r = start-rate for `start` steps, then rate. Every third step is one of the discriminators,
  * the others are of the generators. Images are from 0 to 1 inside. bottleneck=100 adds the two
  * layers of the authors' networks for rotated objects. Differs from theirs: initial weights
- * N(0,0.02); sizes other than 64 as in >>dcgan.
+ * N(0,0.02); sizes other than 64 as in >>dcgan-networks.
  * ========================================================================= */
 
 static const gan_option gani_discogan_options[] = {
@@ -23763,7 +23792,7 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>windows  8.28  RECTANGLES OF IMAGES
+ * >>windows  8.31  RECTANGLES OF IMAGES
  *
  * Masks, and parts of images that are brought to another size, with places and sizes that are
  * themselves tensors, known when a program runs.
@@ -23887,7 +23916,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
 }
 
 /* ============================================================================
- * >>context-networks  8.29  NETWORKS THAT TELL WHAT A HOLE HIDES
+ * >>context-networks  8.32  NETWORKS THAT TELL WHAT A HOLE HIDES
  *
  * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
  * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
@@ -23897,7 +23926,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
  * are set to 0 before every step).
  *
  * Holds:  hole, generator, discriminator.
- * Uses:   >>dcgan  >>image-networks (chains)  >>windows        Knows nothing of: losses.
+ * Uses:   >>dcgan-networks  >>image-networks (chains)  >>windows        Knows nothing of: losses.
  * ========================================================================= */
 
 static int gani_context_is_random(const gani_recipe *recipe) {
@@ -23989,7 +24018,7 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 }
 
 /* ============================================================================
- * >>context-gan  8.30  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>context-gan  8.33  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
  *
  * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
  *
@@ -24117,7 +24146,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>coupled-networks  8.31  TWO NETWORKS THAT SHARE LAYERS
+ * >>coupled-networks  8.34  TWO NETWORKS THAT SHARE LAYERS
  *
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
@@ -24130,7 +24159,7 @@ static const gani_system gani_context = {
  * activation and not behind the first layer, as in >>gan (there behind; then D wins at once).
  *
  * Holds:  layers of both kinds, generators, discriminators.
- * Uses:   >>layers  >>dcgan (sizes)        Knows nothing of: losses.
+ * Uses:   >>layers  >>dcgan-networks (sizes)        Knows nothing of: losses.
  * ========================================================================= */
 
 static int gani_cogan_is_mlp(const gani_recipe *recipe) {
@@ -24330,7 +24359,7 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
 }
 
 /* ============================================================================
- * >>cogan  8.32  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.35  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
@@ -24409,7 +24438,7 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.33  THE TABLE OF SYSTEMS; CREATING
+ * >>systems  8.36  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models  >>using  and the sections of the systems.
@@ -24471,7 +24500,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
 }
 
 /* ============================================================================
- * >>weights  8.34  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ * >>weights  8.37  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
  *
  * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
  * belongs to is read off the names and shapes of its tensors:
