@@ -1,8 +1,9 @@
-/* parity.h - the first losses of training against PyTorch's, for every test file that has systems.
+/* parity.h - outputs of networks and the first losses of training against PyTorch's, for every test
+ * file that has systems.
  *
- * A row names a model; its weights and the inputs of each step are random numbers by name (`train`
- * of tests/fixtures.py draws the same), so that only the losses "ROW.out.losses" [steps,metrics]
- * are stored, in tests/fixtures/FILE.safetensors.
+ * A row names a network or a model; its weights and inputs are random numbers by name (`forward`
+ * and `train` of the fixture scripts draw the same), so that only the output "ROW.out.y", or the losses
+ * "ROW.out.losses" [steps,metrics], are stored, in tests/fixtures/FILE.safetensors.
  *
  *     static const training_row rows[] = {{"training", "gan", "gan", "", NULL, 28, 1, 8, 2, NULL}};
  *     run_training_rows(rows, sizeof rows / sizeof rows[0]);
@@ -80,6 +81,102 @@ static inline void for_each_isa(void (*run)(gan_context *ctx)) {
     }
 }
 
+/* --- networks ------------------------------------------------------------------------------ */
+
+/* Weights by name, as `fill` of fixtures.py draws them. */
+static inline void fill_weights(gan_params *params, uint64_t seed) {
+    for (int i = 0; i < gan_params_count(params); i++) {
+        const gan_param_info info = gan_params_at(params, i);
+        const size_t count = gan_shape_count(info.shape);
+        if (info.kind == GAN_PARAM_WEIGHT && info.shape.rank > 1) {
+            const float bound = (float)(1.0 / sqrt((double)(count / (size_t)info.shape.dim[0])));
+            fill_random(info.data, count, info.name, seed, -1.0f, 1.0f);
+            for (size_t k = 0; k < count; k++) {
+                info.data[k] *= bound;
+            }
+        } else if (info.kind == GAN_PARAM_WEIGHT) {
+            const int scale =
+                strcmp(info.name + strlen(info.name) - strlen("weight"), "weight") == 0;
+            fill_random(info.data, count, info.name, seed, scale ? 0.75f : -0.125f,
+                        scale ? 1.25f : 0.125f);
+        }
+    }
+}
+
+/* A network and the shape of its input. Its output is one tensor, or several put one behind the
+ * other; one value in `every` is stored. */
+typedef struct network_row {
+    const char *file, *name; /* of the fixture */
+    int every;
+    int batch, channels, height, width;
+    gan_tensor (*build)(gan_graph *g, gan_tensor x);
+} network_row;
+static const network_row *current_network;
+
+/* Largest error of the stored values relative to the largest of them. */
+static inline double compare_output(const float *got, const stored_tensor *want, int every) {
+    double largest = 0.0, worst = 0.0;
+    for (size_t i = 0; i < want->count; i++) {
+        const double value = (double)want->values[i];
+        const double error = fabs((double)got[i * (size_t)every] - value);
+        largest = fabs(value) > largest ? fabs(value) : largest;
+        worst = error <= worst ? worst : error;
+    }
+    return worst / largest;
+}
+
+static inline void run_network_in(gan_context *ctx) {
+    const network_row *row = current_network;
+    const gan_shape shape = gan_shape4(row->batch, row->channels, row->height, row->width);
+    const size_t every = (size_t)row->every;
+    gan_params *params = NULL;
+    gan_graph *g = NULL;
+    gan_program *program = NULL;
+    char input[64];
+    gan_checkpoint *file = open_fixtures(ctx, row->file);
+    const stored_tensor want = stored_in(file, row->name, "out", "y");
+    CHECK(want.values, "%s is not stored", row->name);
+    CHECK(gan_params_create(&params, ctx, 1) == GAN_OK, "no parameters");
+    CHECK(gan_graph_create(&g, ctx, params) == GAN_OK, "no graph");
+    gan_tensor x = gan_input(g, "x", shape);
+    gan_graph_push(g, row->name);
+    gan_tensor y = row->build(g, x);
+    gan_graph_pop(g);
+    fill_weights(params, 1);
+    snprintf(input, sizeof input, "%s.x", row->name);
+    fill_random(gan_input_data(g, x), gan_shape_count(shape), input, 1, -1.0f, 1.0f);
+    gan_status status = gan_program_create(&program, g, row->name, &y, 1);
+    status = status ? status : gan_program_run(program);
+    CHECK(status == GAN_OK, "%s", gan_context_error(ctx));
+    const size_t count = status == GAN_OK ? gan_shape_count(gan_tensor_shape(g, y)) : 0;
+    const int complete = want.count > 0 && (count + every - 1) / every == want.count;
+    CHECK(complete, "%lu values, of which %lu are stored", (unsigned long)count,
+          (unsigned long)want.count);
+    if (complete) {
+        const double error = compare_output(gan_program_output(program, y), &want, row->every);
+        CHECK(error < 1e-5, "%s: differs by %.2g of the largest value", gan_context_isa(ctx),
+              error);
+        if (getenv("GAN_TEST_VERBOSE")) {
+            printf("%s (%s): within %.1e\n", row->name, gan_context_isa(ctx), error);
+        }
+    }
+    gan_program_destroy(program);
+    gan_graph_destroy(g);
+    gan_params_destroy(params);
+    gan_checkpoint_close(file);
+}
+
+static inline void run_network(void) {
+    for_each_isa(run_network_in);
+}
+
+static inline void run_network_rows(const network_row *rows, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        current_network = &rows[i];
+        test_run(current_network->name, run_network);
+    }
+}
+
 /* --- training ------------------------------------------------------------------------------ */
 
 /* An input of the step that fixtures.py draws: here and there by name, range, whole numbers only. */
@@ -105,26 +202,6 @@ static const training_feed common_feeds[] = {
     {NULL, NULL, 0.0f, 0.0f, 0},
 };
 static const training_row *current_training;
-
-/* Weights by name, as `fill` of fixtures.py draws them. */
-static inline void fill_weights(gan_params *params, uint64_t seed) {
-    for (int i = 0; i < gan_params_count(params); i++) {
-        const gan_param_info info = gan_params_at(params, i);
-        const size_t count = gan_shape_count(info.shape);
-        if (info.kind == GAN_PARAM_WEIGHT && info.shape.rank > 1) {
-            const float bound = (float)(1.0 / sqrt((double)(count / (size_t)info.shape.dim[0])));
-            fill_random(info.data, count, info.name, seed, -1.0f, 1.0f);
-            for (size_t k = 0; k < count; k++) {
-                info.data[k] *= bound;
-            }
-        } else if (info.kind == GAN_PARAM_WEIGHT) {
-            const int scale =
-                strcmp(info.name + strlen(info.name) - strlen("weight"), "weight") == 0;
-            fill_random(info.data, count, info.name, seed, scale ? 0.75f : -0.125f,
-                        scale ? 1.25f : 0.125f);
-        }
-    }
-}
 
 static inline void fill_feeds(gan_model *model, int step) {
     const training_feed *feed = current_training->feeds ? current_training->feeds : common_feeds;

@@ -9,15 +9,6 @@
 
 /* --- networks ------------------------------------------------------------------------------ */
 
-/* A network and the shape of its input. Its output is one tensor; or several, put one behind the
- * other. */
-typedef struct network_row {
-    const char *name;
-    int batch, channels, height, width;
-    gan_tensor (*build)(gan_graph *g, gan_tensor x);
-} network_row;
-static const network_row *current_network;
-
 static gani_resnet_desc resnet(int channels, int ngf, int blocks, int downs, gan_norm_kind norm) {
     gani_resnet_desc desc;
     memset(&desc, 0, sizeof desc);
@@ -149,62 +140,8 @@ static gan_tensor perceptual(gan_graph *g, gan_tensor x) {
 NETWORKS(NETWORK_FUNCTION)
 
 static const network_row network_rows[] = {
-#define NETWORK_ROW(name, n, c, h, w, network) {#name, n, c, h, w, build_##name},
+#define NETWORK_ROW(name, n, c, h, w, network) {"hd", #name, 1, n, c, h, w, build_##name},
     NETWORKS(NETWORK_ROW)};
-#define NETWORK_COUNT (sizeof network_rows / sizeof network_rows[0])
-
-/* Largest error relative to the largest value. */
-static double compare_output(const float *got, const stored_tensor *want) {
-    double largest = 0.0, worst = 0.0;
-    for (size_t i = 0; i < want->count; i++) {
-        const double value = (double)want->values[i], error = fabs((double)got[i] - value);
-        largest = fabs(value) > largest ? fabs(value) : largest;
-        worst = error > worst || error != error ? error : worst;
-    }
-    return worst / largest;
-}
-
-static void run_network_in(gan_context *in) {
-    const network_row *row = current_network;
-    const gan_shape shape = gan_shape4(row->batch, row->channels, row->height, row->width);
-    gan_params *params = NULL;
-    gan_graph *g = NULL;
-    gan_program *program = NULL;
-    char input[64];
-    gan_checkpoint *file = open_fixtures(in, "hd");
-    const stored_tensor want = stored_in(file, row->name, "out", "y");
-    CHECK(want.values, "%s is not stored", row->name);
-    CHECK(gan_params_create(&params, in, 1) == GAN_OK, "no parameters");
-    CHECK(gan_graph_create(&g, in, params) == GAN_OK, "no graph");
-    gan_tensor x = gan_input(g, "x", shape);
-    gan_graph_push(g, row->name);
-    gan_tensor y = row->build(g, x);
-    gan_graph_pop(g);
-    fill_weights(params, SEED);
-    snprintf(input, sizeof input, "%s.x", row->name);
-    fill_random(gan_input_data(g, x), gan_shape_count(shape), input, SEED, -1.0f, 1.0f);
-    gan_status status = gan_program_create(&program, g, row->name, &y, 1);
-    status = status ? status : gan_program_run(program);
-    CHECK(status == GAN_OK, "%s", gan_context_error(in));
-    const size_t count = status == GAN_OK ? gan_shape_count(gan_tensor_shape(g, y)) : 0;
-    CHECK(count == want.count, "%lu values, expected %lu", (unsigned long)count,
-          (unsigned long)want.count);
-    if (count > 0 && count == want.count) {
-        const double error = compare_output(gan_program_output(program, y), &want);
-        CHECK(error < 1e-5, "%s: differs by %.2g of the largest value", gan_context_isa(in), error);
-        if (getenv("GAN_TEST_VERBOSE")) {
-            printf("%s (%s): within %.1e\n", row->name, gan_context_isa(in), error);
-        }
-    }
-    gan_program_destroy(program);
-    gan_graph_destroy(g);
-    gan_params_destroy(params);
-    gan_checkpoint_close(file);
-}
-
-static void run_network(void) {
-    for_each_isa(run_network_in);
-}
 
 /* --- sizes --------------------------------------------------------------------------------- */
 
@@ -697,10 +634,7 @@ static void perceptual_term(void) {
 
 int main(int argc, char **argv) {
     test_begin(argc, argv);
-    for (size_t i = 0; i < NETWORK_COUNT; i++) {
-        current_network = &network_rows[i];
-        test_run(current_network->name, run_network);
-    }
+    run_network_rows(network_rows, sizeof network_rows / sizeof network_rows[0]);
     run_training_rows(training_rows, sizeof training_rows / sizeof training_rows[0]);
     if (!files_begin("hd")) {
         return 1;

@@ -3,95 +3,54 @@
  */
 #include "parity.h"
 
-#define SEED   1
-#define STRIDE 101 /* so many values of an output, one is stored */
+#define SEED 1
 
 /* --- U-Net --------------------------------------------------------------------------------- */
 
-typedef struct unet_row {
-    const char *name;
-    int batch, channels, height, width; /* of the input */
-    int out, ngf, levels, kernel, outer;
-    gan_norm_kind norm;
-    const gan_norm_desc *instance;
-} unet_row;
-
-static const unet_row unet_rows[] = {
-    {"unet_256", 1, 3, 256, 256, 3, 4, 8, 4, 4, GAN_NORM_BATCH, NULL},
-    {"unet_128", 1, 3, 128, 128, 3, 4, 7, 4, 4, GAN_NORM_BATCH, NULL},
-    {"unet_64_instance", 2, 1, 64, 64, 2, 4, 6, 4, 4, GAN_NORM_INSTANCE, NULL},
-    {"unet_wide", 1, 3, 64, 96, 3, 8, 5, 4, 4, GAN_NORM_BATCH, NULL},
-    {"unet_odd", 2, 3, 32, 48, 3, 4, 4, 3, 5, GAN_NORM_INSTANCE, &gani_dualgan_norm},
-};
-static const unet_row *current_unet;
-
-static gan_tensor build_unet(gan_graph *g, const unet_row *row, gan_tensor x) {
+static gan_tensor unet(gan_graph *g, gan_tensor x, int channels, int ngf, int levels,
+                       gan_norm_kind norm) {
     gani_unet_desc desc;
     memset(&desc, 0, sizeof desc);
-    desc.channels = row->out;
-    desc.ngf = row->ngf;
-    desc.levels = row->levels;
-    desc.kernel = row->kernel;
-    desc.outer = row->outer;
-    desc.norm = row->norm;
-    desc.instance = row->instance;
-    gan_graph_push(g, row->name);
-    x = gani_unet(g, &desc, x);
-    gan_graph_pop(g);
-    return x;
+    desc.channels = channels;
+    desc.ngf = ngf;
+    desc.levels = levels;
+    desc.kernel = desc.outer = 4;
+    desc.norm = norm;
+    return gani_unet(g, &desc, x);
 }
 
-/* Largest error of the stored values relative to the largest of them. */
-static double compare_sparse(const float *got, const stored_tensor *want) {
-    double largest = 0.0, worst = 0.0;
-    for (size_t i = 0; i < want->count; i++) {
-        const double value = (double)want->values[i];
-        const double error = fabs((double)got[i * STRIDE] - value);
-        largest = fabs(value) > largest ? fabs(value) : largest;
-        worst = error <= worst ? worst : error;
+/* Kernels of odd sides, and DualGAN's instance norm. */
+static gan_tensor odd_unet(gan_graph *g, gan_tensor x) {
+    gani_unet_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.channels = 3;
+    desc.ngf = desc.levels = 4;
+    desc.kernel = 3;
+    desc.outer = 5;
+    desc.norm = GAN_NORM_INSTANCE;
+    desc.instance = &gani_dualgan_norm;
+    return gani_unet(g, &desc, x);
+}
+
+/* X(name, batch, channels, height, width, network of x) */
+/* clang-format off */
+#define UNETS(X) \
+    X(unet_256, 1, 3, 256, 256, unet(g, x, 3, 4, 8, GAN_NORM_BATCH)) \
+    X(unet_128, 1, 3, 128, 128, unet(g, x, 3, 4, 7, GAN_NORM_BATCH)) \
+    X(unet_64_instance, 2, 1, 64, 64, unet(g, x, 2, 4, 6, GAN_NORM_INSTANCE)) \
+    X(unet_wide, 1, 3, 64, 96, unet(g, x, 3, 8, 5, GAN_NORM_BATCH)) \
+    X(unet_odd, 2, 3, 32, 48, odd_unet(g, x))
+/* clang-format on */
+
+#define UNET_FUNCTION(name, n, c, h, w, network)                 \
+    static gan_tensor build_##name(gan_graph *g, gan_tensor x) { \
+        return network;                                          \
     }
-    return worst / largest;
-}
+UNETS(UNET_FUNCTION)
 
-static void run_unet_in(gan_context *ctx) {
-    const unet_row *row = current_unet;
-    const gan_shape shape = gan_shape4(row->batch, row->channels, row->height, row->width);
-    gan_params *params = NULL;
-    gan_graph *g = NULL;
-    gan_program *program = NULL;
-    char input[64];
-    gan_checkpoint *file = open_fixtures(ctx, "translate");
-    const stored_tensor want = stored_in(file, row->name, "out", "y");
-    CHECK(gan_params_create(&params, ctx, 1) == GAN_OK, "no parameters");
-    CHECK(gan_graph_create(&g, ctx, params) == GAN_OK, "no graph");
-    gan_tensor x = gan_input(g, "x", shape);
-    gan_tensor y = build_unet(g, row, x);
-    fill_weights(params, SEED);
-    snprintf(input, sizeof input, "%s.x", row->name);
-    fill_random(gan_input_data(g, x), gan_shape_count(shape), input, SEED, -1.0f, 1.0f);
-    gan_status status = gan_program_create(&program, g, row->name, &y, 1);
-    status = status ? status : gan_program_run(program);
-    CHECK(status == GAN_OK, "%s", gan_context_error(ctx));
-    const size_t count = status == GAN_OK ? gan_shape_count(gan_tensor_shape(g, y)) : 0;
-    CHECK(want.count > 0 && (count + STRIDE - 1) / STRIDE == want.count,
-          "%lu values, of which %lu are stored", (unsigned long)count, (unsigned long)want.count);
-    if (want.count > 0 && (count + STRIDE - 1) / STRIDE == want.count) {
-        const double error = compare_sparse(gan_program_output(program, y), &want);
-        CHECK(error < 1e-5, "%s: differs by %.2g of the largest value", gan_context_isa(ctx),
-              error);
-        if (getenv("GAN_TEST_VERBOSE")) {
-            printf("%s (%s): within %.1e\n", row->name, gan_context_isa(ctx), error);
-        }
-    }
-    gan_program_destroy(program);
-    gan_graph_destroy(g);
-    gan_params_destroy(params);
-    gan_checkpoint_close(file);
-}
-
-static void run_unet(void) {
-    for_each_isa(run_unet_in);
-}
+static const network_row unet_rows[] = {
+#define UNET_ROW(name, n, c, h, w, network) {"translate", #name, 101, n, c, h, w, build_##name},
+    UNETS(UNET_ROW)};
 
 /* --- training against PyTorch -------------------------------------------------------------- */
 
@@ -511,10 +470,7 @@ static void sizes_that_do_not_fit(void) {
 
 int main(int argc, char **argv) {
     test_begin(argc, argv);
-    for (size_t i = 0; i < sizeof unet_rows / sizeof unet_rows[0]; i++) {
-        current_unet = &unet_rows[i];
-        test_run(current_unet->name, run_unet);
-    }
+    run_network_rows(unet_rows, sizeof unet_rows / sizeof unet_rows[0]);
     run_training_rows(training_rows, sizeof training_rows / sizeof training_rows[0]);
     TEST(sizes_of_networks);
     TEST(patches);
