@@ -119,7 +119,7 @@ typedef struct options {
     const char *prefix;
     double steps, epochs, every, batch, size, height, width, channels, seed, threads, n, columns;
     double swap, load_size, flip, first, count, channels_b;
-    double resume, overwrite, interpolate, frames, help;
+    double recompute, resume, overwrite, interpolate, frames, help;
     char model[1024]; /* options and inputs of the system: "ngf=32 lr=1e-4" */
 } options;
 
@@ -171,6 +171,9 @@ static const option_row option_rows[] = {
     {"seed", "N", "tsx", "same seed, same bits; default 1", offsetof(options, seed), 1, 9e15},
     {"threads", "N", "tsxi", "default: all processors; results do not depend on it",
      offsetof(options, threads), 1, 256},
+    {"recompute", NULL, "ti",
+     "training: less memory, more time, same bits; see gan_context_desc.recompute",
+     offsetof(options, recompute), 0, 1},
     {"start", "FILE", "t", "begin with the weights of this checkpoint that fit by name and shape",
      offsetof(options, start), 0, 0},
     {"vgg-weights", "FILE", "t",
@@ -343,6 +346,7 @@ static gan_context *open_context(const options *given) {
     gan_context_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.threads = (int)given->threads;
+    desc.recompute = given->recompute != 0.0;
     const gan_status status = gan_context_create(&ctx, &desc);
     if (status != GAN_OK) {
         fail(FAILED, "%s (GAN_ISA=%s)", gan_status_text(status),

@@ -769,43 +769,45 @@ static void random_step(gan_graph *g, uint64_t seed, gan_tensor *few) {
 }
 
 /* A program that keeps every tensor (an output is neither shared memory nor fused) against one
- * that keeps a few, several times in a row: the same values, the same parameters. */
+ * that keeps a few, and one whose gradients compute values again, several times in a row: the same
+ * values, the same parameters. */
 static void planned_memory_gives_the_same_values(void) {
     for (uint64_t seed = 0; seed < 300; seed++) {
-        world w[2];
-        gan_program *program[2];
-        gan_tensor all[2000], few[FEW];
+        world w[3];
+        gan_program *program[3];
+        gan_tensor all[2000], few[3][FEW];
         int count = 0;
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 3; k++) {
             world_open(&w[k]);
-            random_step(w[k].graph, seed, few);
+            w[k].ctx->recompute = k == 2;
+            random_step(w[k].graph, seed, few[k]);
         }
         for (int id = 1; id < w[0].graph->node_count && count < 2000; id++) {
             all[count].id = id;
             count += !(w[0].graph->ops[w[0].graph->nodes[id].op].flags & GANI_FLAG_EFFECT);
         }
         program[0] = program_of(w[0].graph, all, count);
-        program[1] = program_of(w[1].graph, few, FEW);
-        for (int step = 0; step < 3; step++) {
-            for (int k = 0; k < 2; k++) {
-                gan_params_set_step(w[k].params, (uint64_t)step);
-                run_ok(program[k]);
-            }
+        program[1] = program_of(w[1].graph, few[1], FEW);
+        program[2] = program_of(w[2].graph, few[2], FEW);
+        for (int run = 0; run < 9; run++) {
+            const int k = run % 3, step = run / 3;
+            gan_params_set_step(w[k].params, (uint64_t)step);
+            run_ok(program[k]);
             for (int i = 0; i < FEW; i++) {
-                CHECK(memcmp(gan_program_output(program[0], few[i]),
-                             gan_program_output(program[1], few[i]), 144) == 0,
-                      "seed %d, step %d, output %d", (int)seed, step, i);
+                CHECK(memcmp(gan_program_output(program[0], few[0][i]),
+                             gan_program_output(program[k], few[k][i]), 144) == 0,
+                      "seed %d, program %d, step %d, output %d", (int)seed, k, step, i);
             }
             for (int i = 0; i < 3; i++) {
-                CHECK(memcmp(gan_params_at(w[0].params, i).data, gan_params_at(w[1].params, i).data,
+                CHECK(memcmp(gan_params_at(w[0].params, i).data, gan_params_at(w[k].params, i).data,
                              144) == 0,
-                      "seed %d, step %d, parameter %d", (int)seed, step, i);
+                      "seed %d, program %d, step %d, parameter %d", (int)seed, k, step, i);
             }
         }
         const gan_program_info kept = gan_program_get_info(program[0]),
                                some = gan_program_get_info(program[1]);
         CHECK(some.arena_bytes <= kept.arena_bytes && some.ops <= kept.ops, "seed %d", (int)seed);
-        for (int k = 0; k < 2; k++) {
+        for (int k = 0; k < 3; k++) {
             gan_program_destroy(program[k]);
             world_close(&w[k]);
         }
@@ -964,7 +966,10 @@ static gan_status whole_life(int fail_at, double *result) {
     gan_program *program = NULL;
     gan_tensor loss = {0};
     gan_program_info info;
-    gan_status status = world_open_with(&w, NULL, fail_at);
+    gan_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.recompute = 1;
+    gan_status status = world_open_with(&w, &desc, fail_at);
     if (status == GAN_OK) {
         loss = training_step(w.graph, 5);
         status = gan_graph_status(w.graph);
@@ -1002,6 +1007,84 @@ static void failing_allocations_are_survived(void) {
         CHECK(got == want, "allocation %d: %g, expected %g", fail_at, got, want);
     }
     CHECK(fail_at > 50, "only %d allocations", fail_at);
+}
+
+/* --- recomputation ------------------------------------------------------------------------ */
+
+/* Layers of norm, activation, dropout and padding behind convolutions, and their gradients. */
+static gan_tensor deep_step(gan_graph *g, gan_tensor *grads) {
+    gan_tensor none = {0}, wrt[6];
+    gan_init init = {GAN_INIT_NORMAL, 0.0f, 0.1f};
+    gan_conv_desc conv;
+    memset(&conv, 0, sizeof conv);
+    gan_tensor x = gan_noise_normal(g, gan_shape4(2, 8, 16, 16));
+    for (int i = 0; i < 6; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "w%d", i);
+        wrt[i] = gan_param(g, name, gan_shape4(8, 8, 3, 3), GAN_PARAM_WEIGHT, init);
+        gan_tensor y = gan_conv2d(g, gan_pad_reflect(g, x, 1, 1), wrt[i], none, &conv);
+        y = gan_normalize(g, y, gan_moments(g, y, GAN_NORM_INSTANCE), none, none, GAN_NORM_INSTANCE,
+                          1e-5f);
+        x = gan_dropout(g, gan_activate(g, y, GAN_ACT_LEAKY_RELU, 0.0f), 0.5f, 0);
+    }
+    gan_tensor loss = gan_mean(g, gan_square(g, x), GAN_ALL_AXES);
+    gan_grad(g, loss, wrt, 6, grads);
+    return loss;
+}
+
+static void recomputation_saves_memory(void) {
+    world w[2];
+    gan_program *program[2];
+    gan_program_info info[2];
+    gan_tensor outputs[2][7];
+    for (int k = 0; k < 2; k++) {
+        world_open(&w[k]);
+        w[k].ctx->recompute = k;
+        outputs[k][6] = deep_step(w[k].graph, outputs[k]);
+        program[k] = program_of(w[k].graph, outputs[k], 7);
+        info[k] = gan_program_get_info(program[k]);
+        run_ok(program[k]);
+    }
+    for (int i = 0; i < 7; i++) {
+        const size_t bytes = (i < 6 ? 8 * 8 * 3 * 3 : 1) * sizeof(float);
+        CHECK(memcmp(gan_program_output(program[0], outputs[0][i]),
+                     gan_program_output(program[1], outputs[1][i]), bytes) == 0,
+              "output %d", i);
+    }
+    CHECK((double)info[1].arena_bytes < 0.7 * (double)info[0].arena_bytes, "%lu bytes, before %lu",
+          (unsigned long)info[1].arena_bytes, (unsigned long)info[0].arena_bytes);
+    CHECK(info[1].multiply_adds == info[0].multiply_adds && info[1].ops > info[0].ops,
+          "no convolution is computed again");
+    for (int k = 0; k < 2; k++) {
+        gan_program_destroy(program[k]);
+        world_close(&w[k]);
+    }
+}
+
+/* h = p x is made, then p is written; a gradient that reads h must not see the new p. */
+static void recomputation_heeds_writes(void) {
+    float first[4] = {0.0f};
+    for (int recompute = 0; recompute < 2; recompute++) {
+        world w;
+        world_open(&w);
+        gan_graph *g = w.graph;
+        w.ctx->recompute = recompute;
+        gan_tensor none = {0}, grad, p = weight(g, "p", 2, 2), q = weight(g, "q", 2, 2);
+        gan_tensor x = gan_input(g, "x", gan_shape2(2, 2));
+        gan_tensor h = gan_affine(g, gan_detach(g, gan_mul(g, x, p)), 2.0f, 1.0f);
+        gan_tensor y = gan_linear(g, h, q, none);
+        gan_assign(g, p, gan_affine(g, p, 3.0f, 0.0f));
+        gan_grad(g, total(g, gan_square(g, y)), &q, 1, &grad);
+        fill(gan_input_data(g, x), 4, 5);
+        gan_program *program = program_of(g, &grad, 1);
+        run_ok(program);
+        const float *got = gan_program_output(program, grad);
+        CHECK(!recompute || memcmp(got, first, sizeof first) == 0, "%g, expected %g",
+              (double)got[0], (double)first[0]);
+        memcpy(first, got, sizeof first);
+        gan_program_destroy(program);
+        world_close(&w);
+    }
 }
 
 /* --- several programs, graphs, contexts ------------------------------------------------ */
@@ -1264,6 +1347,8 @@ int main(int argc, char **argv) {
     TEST(measuring_takes_nothing);
     TEST(running_allocates_nothing);
     TEST(failing_allocations_are_survived);
+    TEST(recomputation_saves_memory);
+    TEST(recomputation_heeds_writes);
     TEST(programs_share_an_arena);
     TEST(graphs_share_a_store);
     TEST(threads_do_not_change_results);
