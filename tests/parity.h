@@ -2,8 +2,8 @@
  * file that has systems.
  *
  * A row names a network or a model; its weights and inputs are random numbers by name (`forward`
- * and `train` of the fixture scripts draw the same), so that only the output "ROW.out.y", or the losses
- * "ROW.out.losses" [steps,metrics], are stored, in tests/fixtures/FILE.safetensors.
+ * and `train` of the fixture scripts draw the same), so that only the output "ROW.out.y", or the
+ * losses "ROW.out.losses" [steps,metrics], are stored, in tests/fixtures/FILE.safetensors.
  *
  *     static const training_row rows[] = {{"training", "gan", "gan", "", NULL, 28, 1, 8, 2, NULL}};
  *     run_training_rows(rows, sizeof rows / sizeof rows[0]);
