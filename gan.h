@@ -11168,7 +11168,10 @@ static int gani_again(gan_graph *graph, int id, const gani_reverse *work, int de
         changed |= read != source;
     }
     node.again = gani_original(graph, id);
-    work->copy[id] = !changed ? id : graph->status == GAN_OK ? gani_append_node(graph, &node).id : 0;
+    work->copy[id] = id;
+    if (changed) {
+        work->copy[id] = graph->status == GAN_OK ? gani_append_node(graph, &node).id : 0;
+    }
     return work->copy[id];
 }
 
@@ -18908,8 +18911,9 @@ static int gani_has_suffix(const char *name, const char *suffix) {
 }
 
 /* What PyTorch keeps and nothing depends on: the counter of batch norm, and running statistics of
- * instance norm, which has no weight beside them. */
-static int gani_is_idle(const gan_checkpoint *checkpoint, const char *name) {
+ * instance norm, which has no weight beside them, or one that found its parameter. */
+static int gani_is_idle(const gani_matching *match, const gan_checkpoint *checkpoint,
+                        const char *name) {
     char weight[GANI_MAX_TENSOR_NAME + 8];
     if (gani_has_suffix(name, ".num_batches_tracked")) {
         return 1;
@@ -18920,7 +18924,8 @@ static int gani_is_idle(const gan_checkpoint *checkpoint, const char *name) {
         return 0;
     }
     snprintf(weight, sizeof weight, "%.*s.weight", (int)(dot - name), name);
-    return gan_checkpoint_find(checkpoint, weight) < 0;
+    const int index = gan_checkpoint_find(checkpoint, weight);
+    return index < 0 || match->used[index];
 }
 
 static gan_status gani_match_params(gani_matching *match, const gan_params *params,
@@ -18957,7 +18962,8 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
     }
     for (int i = 0; i < checkpoint->count; i++) {
         const gani_entry *entry = &checkpoint->entries[i];
-        if (!match->used[i] && !desc->ignore_unknown && !gani_is_idle(checkpoint, entry->name) &&
+        if (!match->used[i] && !desc->ignore_unknown &&
+            !gani_is_idle(match, checkpoint, entry->name) &&
             gani_has_prefix(entry->name, desc->file_prefix) &&
             !(desc->weights_only && entry->kind == GAN_PARAM_STATE)) {
             gani_misfit(&match->unexpected, entry->name);
@@ -22062,10 +22068,21 @@ static const gani_system gani_draw_system = {
  * Uses:   >>layers  >>dcgan-networks (initial values)        Knows nothing of: recipes.
  * ========================================================================= */
 
+/* How junyanz's repository built its networks until a day in 2017 (its commits 6360df1, aa26d40,
+ * c7f7d19), for weights that were saved then. Each goes beyond the one before it. */
+typedef enum gani_layout {
+    GANI_LAYOUT_NOW,
+    GANI_LAYOUT_SEPTEMBER, /* U-Nets join what comes from below in front of what is kept */
+    GANI_LAYOUT_AUGUST,    /* there are biases in front of batch norm too */
+    GANI_LAYOUT_JULY       /* instance norm has weights; residual generators pad with zeros, so that
+                              padding is no layer */
+} gani_layout;
+
 typedef struct gani_chain {
     gan_graph *graph;
     gan_norm_kind norm;            /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
     const gan_norm_desc *instance; /* instance norm; NULL: without parameters */
+    gani_layout layout;
     int all_biases;                /* 1: as pix2pixHD, see above */
     int next;                      /* number of the next layer */
     gan_tensor x;                  /* what the last layer gave */
@@ -22076,6 +22093,7 @@ static gani_chain gani_chain_begin(gan_graph *g, gan_norm_kind norm, int all_bia
     chain.graph = g;
     chain.norm = norm;
     chain.instance = NULL;
+    chain.layout = GANI_LAYOUT_NOW;
     chain.all_biases = all_biases;
     chain.next = 0;
     chain.x = x;
@@ -22094,7 +22112,8 @@ static const char *gani_chain_count(gani_chain *chain, char name[GANI_CHAIN_NAME
 static gan_layer_desc gani_chain_desc(const gani_chain *chain, int normed) {
     static const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_layer_desc desc = gani_dcgan_conv;
-    desc.no_bias = !chain->all_biases && normed && chain->norm == GAN_NORM_BATCH;
+    desc.no_bias = !chain->all_biases && normed && chain->norm == GAN_NORM_BATCH &&
+                   chain->layout < GANI_LAYOUT_AUGUST;
     desc.bias_init = chain->all_biases ? NULL : &zero;
     return desc;
 }
@@ -22107,8 +22126,12 @@ static void gani_chain_conv(gani_chain *chain, int channels, int kernel, int str
                               kernel, stride, pad, &desc);
 }
 
-/* Two layers: mirrors the border, then a convolution that keeps the size. */
+/* Two layers: mirrors the border, then a convolution that keeps the size. Once: one, with zeros. */
 static void gani_chain_mirror_conv(gani_chain *chain, int channels, int kernel, int normed) {
+    if (chain->layout == GANI_LAYOUT_JULY) {
+        gani_chain_conv(chain, channels, kernel, 1, kernel / 2, normed);
+        return;
+    }
     gan_layer_desc desc = gani_chain_desc(chain, normed);
     char name[GANI_CHAIN_NAME];
     desc.reflect = 1;
@@ -22127,11 +22150,14 @@ static void gani_chain_up(gani_chain *chain, int channels, int kernel, int norme
 }
 
 static void gani_chain_norm(gani_chain *chain) {
+    static const gan_norm_desc weighted = {0.0f, 0.0f, 0, 1, &gani_dcgan_scale, NULL};
+    const gan_norm_desc *instance =
+        chain->layout == GANI_LAYOUT_JULY ? &weighted : chain->instance;
     char name[GANI_CHAIN_NAME];
     gani_chain_count(chain, name);
     chain->x = chain->norm == GAN_NORM_BATCH
                    ? gan_layer_batch_norm(chain->graph, name, chain->x, &gani_dcgan_norm)
-                   : gan_layer_instance_norm(chain->graph, name, chain->x, chain->instance);
+                   : gan_layer_instance_norm(chain->graph, name, chain->x, instance);
 }
 
 static void gani_chain_relu(gani_chain *chain, float slope) {
@@ -22149,6 +22175,7 @@ typedef struct gani_resnet_desc {
     int dropout;        /* 1: half of each block's inner maps are dropped; shifts names by one */
     int hd;             /* 1: as pix2pixHD: biases everywhere */
     int no_image;       /* 1: ends in front of the last convolution, with ngf channels */
+    gani_layout layout;
 } gani_resnet_desc;
 
 /* One layer: x + f(x), f in the scope "NUMBER.conv_block": 3x3 convolution, norm, ReLU, perhaps
@@ -22157,6 +22184,7 @@ static void gani_chain_block(gani_chain *chain, int dropout) {
     gan_graph *g = chain->graph;
     const int channels = gan_tensor_shape(g, chain->x).dim[1];
     gani_chain f = gani_chain_begin(g, chain->norm, chain->all_biases, chain->x);
+    f.layout = chain->layout;
     char name[GANI_CHAIN_NAME];
     gan_graph_push(g, gani_chain_count(chain, name));
     gan_graph_push(g, "conv_block");
@@ -22203,6 +22231,7 @@ static void gani_chain_out(gani_chain *chain, int channels) {
  * "model.1", "model.4", ... "model.10.conv_block.1" ... */
 static gan_tensor gani_resnet_generator(gan_graph *g, const gani_resnet_desc *desc, gan_tensor x) {
     gani_chain chain = gani_chain_begin(g, desc->norm, desc->hd, x);
+    chain.layout = desc->layout;
     gan_graph_push(g, "model");
     gani_chain_in(&chain, desc->ngf);
     for (int i = 1; i <= desc->downs; i++) {
@@ -23116,6 +23145,7 @@ typedef struct gani_unet_desc {
     const gan_norm_desc *instance; /* instance norm: NULL: without parameters */
     float dropout;                 /* at levels of 8 ngf channels, but the innermost */
     gan_tensor dropping, running;  /* none, or switches, 0 or 1: dropout; running statistics */
+    gani_layout layout;
 } gani_unet_desc;
 
 /* Batch norm by the statistics of x where `running` [] is 0, by the running ones where it is 1. */
@@ -23164,7 +23194,9 @@ static gan_tensor gani_unet_level(gan_graph *g, const gani_unet_desc *desc, int 
     const int kernel = outermost ? desc->outer : desc->kernel;
     const int above = level < 4 ? level - 1 : 3; /* channels are doubled so many times */
     gani_chain chain = gani_chain_begin(g, desc->norm, 0, x);
+    const int kept = desc->layout == GANI_LAYOUT_NOW ? 0 : 1; /* its place among what is joined */
     chain.instance = desc->instance;
+    chain.layout = desc->layout;
     chain.next += !outermost; /* LeakyReLU, done by the level above */
     gani_chain_conv(&chain, desc->ngf << (level < 3 ? level : 3), kernel, 2, (kernel - 1) / 2, 1);
     if (!outermost && !innermost) {
@@ -23173,10 +23205,10 @@ static gan_tensor gani_unet_level(gan_graph *g, const gani_unet_desc *desc, int 
     if (!innermost) {
         gan_tensor both[2];
         char name[GANI_CHAIN_NAME];
-        both[0] = gan_leaky_relu(g, chain.x, 0.2f);
+        both[kept] = gan_leaky_relu(g, chain.x, 0.2f);
         gan_graph_push(g, gani_chain_count(&chain, name));
         gan_graph_push(g, "model");
-        both[1] = gani_unet_level(g, desc, level + 1, both[0]);
+        both[!kept] = gani_unet_level(g, desc, level + 1, both[kept]);
         gan_graph_pop(g);
         gan_graph_pop(g);
         chain.x = gan_concat(g, both, 2, 1);
@@ -23257,6 +23289,7 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
     unet.channels = resnet.channels = channels;
     unet.ngf = resnet.ngf = (int)gani_option(recipe, "ngf");
     unet.norm = resnet.norm = gani_translator_norm(recipe);
+    unet.layout = resnet.layout = (gani_layout)(int)gani_option(recipe, "layout");
     unet.dropout = (float)gani_option(recipe, "dropout");
     unet.kernel = unet.outer = 4;
     resnet.dropout = unet.dropout > 0.0f;
@@ -23309,6 +23342,8 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
     {"d-layers", "halvings in the discriminator; 3: patches of 70x70, 0: pixels", NULL, 3, 0, 8,   \
      1},                                                                                           \
     {"loss", "cross-entropy or least squares", "bce lsgan", loss, 0, 1, 1},                        \
+    {"layout", "of the generator: as in junyanz's repository now or before that month of 2017",    \
+     "now september august july", 0, 0, 3, 1},                                                     \
     GANI_AVERAGE_OPTION,                                                                          \
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},                                                 \
     GANI_SCHEDULE_OPTIONS(0, 0),                                                                   \
@@ -24621,6 +24656,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
  *   network                        found by                   read off
  *   U-Net                          model.model.0.weight       levels (one in another), norm
  *   residual, global of pix2pixHD  model.1.weight             halvings, blocks, norm, dropout
+ *   residual, before July 2017     model.0.weight             the same
  *   pix2pixHD with enhancers       model1_1.1.weight          the same, and enhancers
  *   DCGAN                          main.0.weight              stages, size, noise
  *
@@ -24630,8 +24666,12 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
  * convolution from 5 to 6. One generator of CycleGAN is run as pix2pix with net=resnet: the network
  * is the same. Of maps with 36 channels we take the last for edges of instances, as published.
  *
- * Not in the file, so the user's to say: whether a U-Net had dropout (taken: with batch norm yes,
- * with instance norm no), the order of channels in files of before September 2017, the direction.
+ * Biases in front of batch norm make a U-Net one of before August 2017. Not in the file, so the
+ * user's to say: whether a U-Net had dropout (taken: with batch norm yes, with instance norm no),
+ * the direction, and of old files (see gani_layout) what weights and running statistics belong to,
+ * where instance norm had them as well as batch norm (taken: in a U-Net batch norm, in a residual
+ * generator of before July 2017 instance norm; else "norm=instance layout=july" or "norm=batch"),
+ * and that a U-Net is of September 2017 or before ("layout=september").
  *
  * Holds:  the table of recognisers; gan_model_load, gan_model_start.
  * Uses:   >>loading  >>models  >>systems
@@ -24692,6 +24732,7 @@ enum { GANI_FOREIGN_WIDTH = 1 << 16 }; /* channels that a network may have */
 
 static int gani_recognise_unet(gani_foreign *net) {
     const int batch_norm = gani_foreign_batch_norm(net, "model.model.1.model.2");
+    const int biases = gani_foreign_extent(net, 1, 0, "model.model.1.model.1.bias") > 0;
     const int ngf = gani_foreign_extent(net, 4, 0, "model.model.0.weight");
     const int in = gani_foreign_extent(net, 4, 1, "model.model.0.weight");
     const int out = gani_foreign_extent(net, 4, 1, "model.model.3.weight");
@@ -24711,8 +24752,9 @@ static int gani_recognise_unet(gani_foreign *net) {
     net->desc.height = net->desc.width = 1 << levels;
     net->desc.channels = in;
     net->desc.channels_b = out;
-    snprintf(net->options, sizeof net->options, "net=unet ngf=%d norm=%s dropout=%s", ngf,
-             batch_norm ? "batch" : "instance", batch_norm ? "0.5" : "0");
+    snprintf(net->options, sizeof net->options, "net=unet ngf=%d norm=%s dropout=%s layout=%s", ngf,
+             batch_norm ? "batch" : "instance", batch_norm ? "0.5" : "0",
+             batch_norm && biases ? "august" : "now");
     return levels > 1 && out > 0;
 }
 
@@ -24725,31 +24767,33 @@ typedef struct gani_foreign_resnet {
     int dropout;
 } gani_foreign_resnet;
 
-/* downs 0: it is none. */
-static gani_foreign_resnet gani_foreign_look(const gani_foreign *net) {
+/* downs 0: it is none. pad: layers that mirror the border in front of a convolution, 1 or 0. */
+static gani_foreign_resnet gani_foreign_look(const gani_foreign *net, int pad) {
     gani_foreign_resnet found;
     memset(&found, 0, sizeof found);
-    found.in = gani_foreign_extent(net, 4, 1, "model.1.weight");
-    found.ngf = gani_foreign_extent(net, 4, 0, "model.1.weight");
+    found.in = gani_foreign_extent(net, 4, 1, "model.%d.weight", pad);
+    found.ngf = gani_foreign_extent(net, 4, 0, "model.%d.weight", pad);
     if (found.ngf > GANI_FOREIGN_WIDTH ||
-        !gani_foreign_conv(net, found.ngf, found.in, 7, "model.1.weight")) {
+        !gani_foreign_conv(net, found.ngf, found.in, 7, "model.%d.weight", pad)) {
         return found;
     }
-    found.batch_norm = gani_foreign_batch_norm(net, "model.2");
-    found.biases = gani_foreign_extent(net, 1, 0, "model.1.bias") > 0;
-    int next = 4, channels = found.ngf;
+    found.batch_norm = gani_foreign_batch_norm(net, pad ? "model.2" : "model.1");
+    found.biases = gani_foreign_extent(net, 1, 0, "model.%d.bias", pad) > 0;
+    int next = 3 + pad, channels = found.ngf;
     while (channels <= GANI_FOREIGN_WIDTH &&
            gani_foreign_conv(net, 2 * channels, channels, 3, "model.%d.weight", next)) {
         channels *= 2;
         found.downs++;
         next += 3;
     }
-    found.dropout = gani_foreign_extent(net, 4, 0, "model.%d.conv_block.6.weight", next) > 0;
-    while (gani_foreign_conv(net, channels, channels, 3, "model.%d.conv_block.1.weight", next)) {
+    found.dropout =
+        gani_foreign_extent(net, 4, 0, "model.%d.conv_block.%d.weight", next, 4 + 2 * pad) > 0;
+    while (gani_foreign_conv(net, channels, channels, 3, "model.%d.conv_block.%d.weight", next,
+                             pad)) {
         found.blocks++;
         next++;
     }
-    found.out = gani_foreign_extent(net, 4, 0, "model.%d.weight", next + 3 * found.downs + 1);
+    found.out = gani_foreign_extent(net, 4, 0, "model.%d.weight", next + 3 * found.downs + pad);
     return found;
 }
 
@@ -24767,7 +24811,7 @@ static void gani_foreign_hd(gani_foreign *net, const gani_foreign_resnet *whole,
 }
 
 static int gani_recognise_resnet(gani_foreign *net) {
-    const gani_foreign_resnet found = gani_foreign_look(net);
+    const gani_foreign_resnet found = gani_foreign_look(net, 1);
     if (found.downs == 0 || found.blocks == 0 || found.out == 0) {
         return 0;
     }
@@ -24784,9 +24828,20 @@ static int gani_recognise_resnet(gani_foreign *net) {
     return 1;
 }
 
+static int gani_recognise_old_resnet(gani_foreign *net) {
+    const gani_foreign_resnet found = gani_foreign_look(net, 0);
+    net->desc.system = "pix2pix";
+    net->desc.channels = found.in;
+    net->desc.channels_b = found.out;
+    snprintf(net->options, sizeof net->options,
+             "net=resnet ngf=%d blocks=%d norm=instance dropout=%s layout=july", found.ngf,
+             found.blocks, found.dropout ? "0.5" : "0");
+    return found.downs == 2 && found.blocks > 0 && found.out > 0;
+}
+
 /* Enhancers 1, 2 ..., each with half the channels of the one before. */
 static int gani_recognise_enhancers(gani_foreign *net) {
-    const gani_foreign_resnet whole = gani_foreign_look(net);
+    const gani_foreign_resnet whole = gani_foreign_look(net, 1);
     const int in = gani_foreign_extent(net, 4, 1, "model1_1.1.weight");
     int enhancers = 0, blocks = 0, ngf = whole.ngf;
     while (enhancers < 8 &&
@@ -24841,7 +24896,7 @@ static int gani_recognise_score(gani_foreign *net) {
 }
 
 static int gani_recognise_encoder(gani_foreign *net) {
-    const gani_foreign_resnet found = gani_foreign_look(net);
+    const gani_foreign_resnet found = gani_foreign_look(net, 1);
     return found.downs > 0 && found.blocks == 0;
 }
 
@@ -24855,6 +24910,7 @@ static const struct gani_recogniser {
 } gani_recognisers[] = {
     {"model.model.0.weight", gani_recognise_unet, 1, "U-Net of pix2pix or CycleGAN"},
     {"model.1.weight", gani_recognise_resnet, 1, "residual generator of CycleGAN or pix2pixHD"},
+    {"model.0.weight", gani_recognise_old_resnet, 1, "residual generator of before July 2017"},
     {"model1_1.1.weight", gani_recognise_enhancers, 1, "generator of pix2pixHD with enhancers"},
     {"main.0.weight", gani_recognise_dcgan, 1, "generator of DCGAN"},
     {"model.0.weight", gani_recognise_score, 0, "discriminator of patches"},

@@ -69,6 +69,44 @@ def save(name, state, kinds="p", **options):
                                    {key: value.float().numpy() for key, value in state.items()})
 
 
+class OldUnetBlock(peers.UnetBlock):
+    def forward(self, x):
+        return self.model(x) if self.outermost else torch.cat((self.model(x), x), 1)
+
+
+def old_unet(levels, ngf, september=False):
+    """As before August 2017 (biases in front of batch norm), or September: what comes from below is joined first."""
+    usual, peers.UnetBlock = peers.UnetBlock, OldUnetBlock
+    make, peers.make_norm = peers.make_norm, lambda kind: (torch.nn.BatchNorm2d, not september)
+    net = peers.Unet(1, 1, levels, ngf)
+    peers.UnetBlock, peers.make_norm = usual, make
+    return net
+
+
+def unpadded(chain):
+    """A chain whose convolutions pad with zeros instead of a layer in front of them that mirrors the border."""
+    kept, pad = [], 0
+    for layer in chain:
+        if isinstance(layer, torch.nn.ReflectionPad2d):
+            pad = layer.padding[0]
+            continue
+        if isinstance(layer, torch.nn.Conv2d) and pad:
+            layer.padding, pad = (pad, pad), 0
+        kept.append(torch.nn.InstanceNorm2d(layer.num_features, affine=True)
+                    if isinstance(layer, torch.nn.InstanceNorm2d) else layer)
+    return torch.nn.Sequential(*kept)
+
+
+def old_resnet(ngf, blocks):
+    """As before July 2017."""
+    net = hd.ResnetGenerator(3, 1, ngf, blocks)
+    net.model = unpadded(net.model)
+    for block in net.model:
+        if isinstance(block, hd.ResidualBlock):
+            block.conv_block = unpadded(block.conv_block)
+    return net
+
+
 def dcgan(size, channels, latent, width):
     g, d = steps.dcgan_networks(size, channels, latent, width, width)
     return g.eval(), d, lambda key: "main." + key
@@ -86,6 +124,22 @@ def small():
     net = peers.Unet(1, 1, 5, 1)  # as PyTorch wrote it before 1.6
     save("unet_stream", filled("unet_stream", net), _use_new_zipfile_serialization=False)
     keep("unet_stream", net(image("unet_stream", 1, 32, 32)))
+
+    net = old_unet(4, 1)
+    save("unet_august", filled("unet_august", net), "s")
+    keep("unet_august", net(image("unet_august", 1, 16, 16)))
+    net = old_unet(4, 1, september=True)
+    save("unet_september", filled("unet_september", net), "s")
+    keep("unet_september", net(image("unet_september", 1, 16, 16)))
+
+    net = old_resnet(1, 2)  # with the running statistics that instance norm had then
+    state = filled("resnet_july", net)
+    for key, layer in net.named_modules():
+        if isinstance(layer, torch.nn.InstanceNorm2d):
+            state[key + ".running_mean"] = torch.zeros(layer.num_features)
+            state[key + ".running_var"] = torch.ones(layer.num_features)
+    save("resnet_july", state, "s")
+    keep("resnet_july", net(image("resnet_july", 3, 16, 20)))
 
     net = hd.ResnetGenerator(3, 3, 2, 6)  # half precision, in a training checkpoint, with the buffers of PyTorch before 0.4
     state = {key: value.half() for key, value in filled("resnet", net).items()}

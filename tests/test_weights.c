@@ -447,6 +447,10 @@ static const model_row small_rows[] = {
      20, 0, NULL},
     {"unet_stream", "unet_stream.pth", "pix2pix", "net=unet ngf=1 norm=batch dropout=0.5", 1, 32, 32,
      0, "dropout=0"},
+    {"unet_august", "unet_august.safetensors", "pix2pix", "norm=batch layout=august", 1, 16, 16, 0,
+     "dropout=0"},
+    {"resnet_july", "resnet_july.safetensors", "pix2pix",
+     "net=resnet ngf=1 blocks=2 norm=instance dropout=0 layout=july", 3, 16, 20, 0, NULL},
     {"resnet_dropout", "resnet_dropout.pth", "pix2pix",
      "net=resnet ngf=2 blocks=2 norm=batch dropout=0.5", 3, 16, 16, 0, NULL},
     {"dcgan", "dcgan.pth", "dcgan", "z=4 ngf=2", 0, 16, 16, 0, "z=0.5"},
@@ -546,13 +550,15 @@ static void check_output(const char *name, const char *file, const float *got, s
     free(want);
 }
 
-static void run_model(const model_row *row, const char *ending) {
+/* given: options for what the file does not tell, or NULL. */
+static void run_model(const model_row *row, const char *ending, const char *given) {
     char path[300];
     gan_model *model = NULL;
     gan_model_desc desc;
     gan_model_info info;
     memset(&desc, 0, sizeof desc);
     desc.disable_training = 1;
+    desc.options = given;
     snprintf(path, sizeof path, "%s/%s%s", weights_folder, row->file, ending);
     gan_status status = gan_model_load(&model, ctx, path, &desc);
     CHECK(!status, "%s", gan_context_error(ctx));
@@ -581,8 +587,15 @@ static void run_model(const model_row *row, const char *ending) {
 
 static void recognised_models(void) {
     for (size_t i = 0; i < sizeof small_rows / sizeof small_rows[0]; i++) {
-        run_model(&small_rows[i], "");
+        run_model(&small_rows[i], "", NULL);
     }
+    /* not to be told from its tensors */
+    const model_row september = {"unet_september", "unet_september.safetensors",
+                                 "pix2pix",        "norm=batch layout=september",
+                                 1,                16,
+                                 16,               0,
+                                 "dropout=0"};
+    run_model(&september, "", "layout=september");
 }
 
 /* Discriminators load by name into a graph of one's own. */
@@ -662,7 +675,7 @@ static void full_size(void) {
     weights_folder = getenv("GAN_TEST_WEIGHTS");
     for (int e = 0; weights_folder && e < 2; e++) {
         for (size_t i = 0; i < sizeof full_rows / sizeof full_rows[0]; i++) {
-            run_model(&full_rows[i], endings[e]);
+            run_model(&full_rows[i], endings[e], NULL);
         }
         for (size_t i = 0; i < sizeof graph_rows / sizeof graph_rows[0]; i++) {
             run_graph(&graph_rows[i], endings[e]);
@@ -686,6 +699,8 @@ static void not_recognised(void) {
         {"tests/fixtures/weights/unet.pth", GAN_ERR_SHAPE, "not expected: ", "norm=instance"},
         {"tests/fixtures/weights/unet_instance.safetensors", GAN_ERR_SHAPE,
          "missing: ", "norm=batch"},
+        {"tests/fixtures/weights/resnet_july.safetensors", GAN_ERR_SHAPE, "missing: ",
+         "layout=now"},
         {"tests/fixtures/weights/unet.pth", GAN_ERR_ARGUMENT, "ngff", "ngff=3"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
