@@ -89,7 +89,7 @@
  *   4.4   >>conv-run      which algorithm; the drivers
  *   5.1   >>nodes         what a graph is made of; parameters
  *   5.2   >>ops           the list; elementwise, reductions, moving: shape, gradient, builder
- *   5.3   >>ops-net       products, convolutions, norms, classes, random, effects: the same
+ *   5.3   >>ops-net       products, LSTM, convolutions, norms, classes, random, effects: the same
  *   5.4   >>ops-run       running each op; the table
  *   5.5   >>graph         building, gradients
  *   5.6   >>planner       dead code, sharing, fusion, memory; running
@@ -3537,6 +3537,61 @@ static void GANI_FN(gani_binary)(int kind, const float *x, size_t a_step, const 
     }
 }
 
+/* --- LSTM: a sample's gates [4*n], of n units each: input, forget, candidate, output ---------- */
+
+/* y = s(forget)*c + s(input)*tanh(candidate); c NULL: 0 */
+static void GANI_FN(gani_lstm_state)(const float *gates, const float *c, float *y, size_t n) {
+    for (size_t i = 0; i < n; i += VW, gates += VW) {
+        const int m = GANI_LANES(i, n);
+        const vf in = GANI_FN(gani_v_sigmoid)(vf_load_upto(gates, m));
+        vf next = vf_mul(in, GANI_FN(gani_v_tanh)(vf_load_upto(gates + 2 * n, m)));
+        if (c) {
+            const vf forget = GANI_FN(gani_v_sigmoid)(vf_load_upto(gates + n, m));
+            next = vf_fma(forget, vf_load_upto(c + i, m), next);
+        }
+        vf_store_upto(y + i, m, next);
+    }
+}
+
+/* y = s(gate)*x, gate [n] */
+static void GANI_FN(gani_lstm_gate)(const float *gate, const float *x, float *y, size_t n) {
+    for (size_t i = 0; i < n; i += VW) {
+        const int m = GANI_LANES(i, n);
+        const vf open = GANI_FN(gani_v_sigmoid)(vf_load_upto(gate + i, m));
+        vf_store_upto(y + i, m, vf_mul(open, vf_load_upto(x + i, m)));
+    }
+}
+
+/* The gradient y [4*n] in the gates, from dc in the state, if any, and dh in s(output)*t, if any. */
+static void GANI_FN(gani_lstm_grad)(const float *gates, const float *t, const float *dh,
+                                    const float *c, const float *dc, float *y, size_t n) {
+    const vf one = vf_set1(1.0f);
+    for (size_t i = 0; i < n; i += VW, gates += VW, y += VW) {
+        const int m = GANI_LANES(i, n);
+        vf in = vf_zero(), forget = vf_zero(), candidate = vf_zero(), out = vf_zero();
+        if (dc) {
+            const vf a = GANI_FN(gani_v_sigmoid)(vf_load_upto(gates, m));
+            const vf b = GANI_FN(gani_v_tanh)(vf_load_upto(gates + 2 * n, m));
+            const vf g = vf_load_upto(dc + i, m), ga = vf_mul(g, a);
+            in = vf_mul(vf_mul(ga, b), vf_sub(one, a));
+            candidate = vf_mul(ga, vf_fnma(b, b, one));
+            if (c) {
+                const vf f = GANI_FN(gani_v_sigmoid)(vf_load_upto(gates + n, m));
+                forget = vf_mul(vf_mul(g, vf_load_upto(c + i, m)), vf_fnma(f, f, f));
+            }
+        }
+        if (dh) {
+            const vf o = GANI_FN(gani_v_sigmoid)(vf_load_upto(gates + 3 * n, m));
+            out = vf_mul(vf_load_upto(dh + i, m), vf_load_upto(t + i, m));
+            out = vf_mul(out, vf_fnma(o, o, o));
+        }
+        vf_store_upto(y, m, in);
+        vf_store_upto(y + n, m, forget);
+        vf_store_upto(y + 2 * n, m, candidate);
+        vf_store_upto(y + 3 * n, m, out);
+    }
+}
+
 /* --- sums ---------------------------------------------------------------- */
 
 #define GANI_SUM_BLOCK 4096
@@ -3958,6 +4013,11 @@ enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OP
       (const float *g, const float *x, const float *mean, const float *a, const float *b,         \
        const float *c, size_t step, float *y, size_t n))                                          \
     X(void, softmax, (const float *x, float *y, size_t n, int logarithm))                         \
+    X(void, lstm_state, (const float *gates, const float *c, float *y, size_t n))                 \
+    X(void, lstm_gate, (const float *gate, const float *x, float *y, size_t n))                   \
+    X(void, lstm_grad,                                                                            \
+      (const float *gates, const float *t, const float *dh, const float *c, const float *dc,      \
+       float *y, size_t n))                                                                       \
     X(void, optimise,                                                                             \
       (int kind, float *x, const float *g, float *m, float *v, const float *k, size_t n))
 
@@ -7335,6 +7395,11 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
       none, none)                                                                                  \
     X(MATMUL, "matmul", 0, 2, matmul, matmul, matmul, matmul, matmul)                              \
     X(LINEAR, "linear", GANI_FLAG_FUSES_ACT, 2, linear, linear, linear, linear, linear)            \
+    X(LSTM_STATE, "lstm_state", GANI_FLAG_INPLACE_1, 1, lstm_state, lstm_state, lstm_state, none,  \
+      none)                                                                                        \
+    X(LSTM_GATE, "lstm_gate", GANI_FLAG_INPLACE_1, 2, lstm_state, lstm_gate, lstm_gate, none,      \
+      none)                                                                                        \
+    X(LSTM_GRAD, "lstm_grad", GANI_FLAG_INPLACE, 1, lstm_grad, lstm_grad, lstm_grad, none, none)   \
     X(CONV, "conv2d", GANI_FLAG_FUSES_ACT, 2, conv, conv, conv, conv, conv)                        \
     X(CONV_TRANSPOSE, "conv2d_transpose", GANI_FLAG_FUSES_ACT, 2, conv_transpose, conv,            \
       conv_transpose, conv, conv)                                                                  \
@@ -8122,7 +8187,7 @@ GAN_API gan_tensor gan_detach(gan_graph *graph, gan_tensor x) {
 }
 
 /* ============================================================================
- * >>ops-net  5.3  PRODUCTS, CONVOLUTIONS, NORMS, CLASSES, RANDOM, EFFECTS
+ * >>ops-net  5.3  PRODUCTS, LSTM, CONVOLUTIONS, NORMS, CLASSES, RANDOM, EFFECTS
  *
  * The ops that networks are made of, as in >>ops: shape, gradient, builder.
  *
@@ -8234,6 +8299,148 @@ GAN_API gan_tensor gan_matmul(gan_graph *graph, gan_tensor a, gan_tensor b, int 
 
 GAN_API gan_tensor gan_linear(gan_graph *graph, gan_tensor x, gan_tensor w, gan_tensor bias) {
     return gani_add3(graph, GANI_OP_LINEAR, x, w, bias, NULL);
+}
+
+/* --- recurrence ---------------------------------------------------------- */
+
+/* gates [n,4u], before their activations, in PyTorch's order */
+enum { GANI_LSTM_INPUT, GANI_LSTM_FORGET, GANI_LSTM_CANDIDATE, GANI_LSTM_OUTPUT };
+
+/* Do all sources of the node but the gates have the shape [n,u]? */
+static gan_status gani_check_lstm(gan_graph *graph, const gani_node *node, gan_shape *unit) {
+    const gan_shape gates = gani_source_shape(graph, node, 0);
+    int fits = gates.rank == 2 && gates.dim[1] % 4 == 0;
+    *unit = gan_shape2(gates.dim[0], gates.dim[1] / 4);
+    for (int k = 1; k < node->source_count && fits; k++) {
+        const gan_shape shape = gani_source_shape(graph, node, k);
+        if (shape.rank >= 0 && !gani_shape_equal(&shape, unit)) {
+            const gani_shape_text text = gani_print_shape(&shape),
+                                  g_text = gani_print_shape(&gates);
+            return gani_error(graph->ctx, GAN_ERR_SHAPE, "state %s does not fit gates %s",
+                              text.text, g_text.text);
+        }
+    }
+    if (!fits) {
+        const gani_shape_text text = gani_print_shape(&gates);
+        return gani_error(graph->ctx, GAN_ERR_SHAPE, "gates %s (expected [n,4*units])", text.text);
+    }
+    return GAN_OK;
+}
+
+/* gates [n,4u], c or x [n,u]; y [n,u] */
+static gan_status gani_shape_lstm_state(gan_graph *graph, gani_node *node) {
+    return gani_check_lstm(graph, node, &node->shape);
+}
+
+/* gates [n,4u], others [n,u]; y [n,4u] */
+static gan_status gani_shape_lstm_grad(gan_graph *graph, gani_node *node) {
+    gan_shape unit;
+    node->shape = gani_source_shape(graph, node, 0);
+    return gani_check_lstm(graph, node, &unit);
+}
+
+/* Gradient in the gates: of the state s(f) c + s(i) tanh(g) from dc, of s(o) t from dh. What is none
+ * counts as 0. */
+static gan_tensor gani_lstm_grad(gan_graph *graph, gan_tensor gates, gan_tensor t, gan_tensor dh,
+                                 gan_tensor c, gan_tensor dc) {
+    gan_tensor source[5];
+    source[0] = gates;
+    source[1] = t;
+    source[2] = dh;
+    source[3] = c;
+    source[4] = dc;
+    return gani_add_node(graph, GANI_OP_LSTM_GRAD, source, 5, NULL);
+}
+
+/* s(gate k) x */
+static gan_tensor gani_lstm_gate(gan_graph *graph, gan_tensor gates, int k, gan_tensor x) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[0] = k;
+    return gani_add2(graph, GANI_OP_LSTM_GATE, gates, x, &attr);
+}
+
+/* s(f) c + s(i) tanh(g); c may be none */
+static gan_tensor gani_lstm_state(gan_graph *graph, gan_tensor gates, gan_tensor c) {
+    return gani_add2(graph, GANI_OP_LSTM_STATE, gates, c, NULL);
+}
+
+/* Numbers of one kind [n,u] among those of all gates [n,4u]. */
+static gan_tensor gani_lstm_part(gan_graph *graph, gan_tensor gates, int k) {
+    const int units = gan_tensor_shape(graph, gates).dim[1] / 4;
+    return gan_slice(graph, gates, 1, k * units, units);
+}
+
+static gan_activation gani_lstm_act(int k) {
+    return k == GANI_LSTM_CANDIDATE ? GAN_ACT_TANH : GAN_ACT_SIGMOID;
+}
+
+/* x act'(gate k), given the gate's activation. */
+static gan_tensor gani_lstm_slope(gan_graph *graph, int k, gan_tensor x, gan_tensor activation) {
+    gani_attr attr = gani_attr_zero();
+    attr.i[GANI_ATTR_ACT] = (int)gani_lstm_act(k);
+    return gani_add2(graph, GANI_OP_ACT_GRAD, x, activation, &attr);
+}
+
+/* y = s(f) c + s(i) tanh(g);  dc = s(f) dy */
+static void gani_grad_lstm_state(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                 gan_tensor *dsource) {
+    const gan_tensor gates = gani_source_of(graph, y, 0), c = gani_source_of(graph, y, 1),
+                     none = {0};
+    dsource[0] = gani_lstm_grad(graph, gates, none, none, c, dy);
+    dsource[1] = c.id ? gani_lstm_gate(graph, gates, GANI_LSTM_FORGET, dy) : none;
+}
+
+/* y = s(gate k) x;  dx = s(gate k) dy, dgate = dy x s' */
+static void gani_grad_lstm_gate(gan_graph *graph, gan_tensor y, gan_tensor dy,
+                                gan_tensor *dsource) {
+    const gan_tensor gates = gani_source_of(graph, y, 0), x = gani_source_of(graph, y, 1),
+                     none = {0};
+    const int k = graph->nodes[y.id].attr.i[0], units = gan_tensor_shape(graph, x).dim[1];
+    dsource[1] = gani_lstm_gate(graph, gates, k, dy);
+    if (k == GANI_LSTM_OUTPUT) {
+        dsource[0] = gani_lstm_grad(graph, gates, x, dy, none, none);
+        return;
+    }
+    gan_tensor open = gan_activate(graph, gani_lstm_part(graph, gates, k), GAN_ACT_SIGMOID, 0.0f);
+    gan_tensor d = gani_lstm_slope(graph, GANI_LSTM_FORGET, gan_mul(graph, dy, x), open);
+    dsource[0] = gan_pad(graph, d, 1, k * units, (3 - k) * units);
+}
+
+/* With v the gates' activations i, f, g, o and u = dz, the value is the sum of
+ *   u_o dh t o(1-o),  u_f dc c f(1-f),  u_i dc g i(1-i),  u_g dc i (1-g^2),
+ * where o(1-o) changes by (1-2o) o(1-o), and 1-g^2 by -2g (1-g^2). slope[k] = u_k act'(k). */
+static void gani_grad_lstm_grad(gan_graph *graph, gan_tensor z, gan_tensor dz,
+                                gan_tensor *dsource) {
+    const gan_tensor gates = gani_source_of(graph, z, 0), t = gani_source_of(graph, z, 1),
+                     dh = gani_source_of(graph, z, 2), c = gani_source_of(graph, z, 3),
+                     dc = gani_source_of(graph, z, 4);
+    gan_tensor u[4], v[4], slope[4], turn[4], d[4];
+    for (int k = 0; k < 4; k++) {
+        const int is_tanh = gani_lstm_act(k) == GAN_ACT_TANH;
+        u[k] = gani_lstm_part(graph, dz, k);
+        v[k] = gan_activate(graph, gani_lstm_part(graph, gates, k), gani_lstm_act(k), 0.0f);
+        slope[k] = gani_lstm_slope(graph, k, u[k], v[k]);
+        turn[k] = gan_mul(graph, u[k], gan_affine(graph, v[k], -2.0f, is_tanh ? 0.0f : 1.0f));
+        d[k] = gan_constant(graph, gan_tensor_shape(graph, u[k]), 0.0f);
+    }
+    if (dh.id) {
+        dsource[1] = gan_mul(graph, slope[3], dh);
+        dsource[2] = gan_mul(graph, slope[3], t);
+        d[3] = gani_lstm_slope(graph, 3, gan_mul(graph, turn[3], gan_mul(graph, dh, t)), v[3]);
+    }
+    if (dc.id) {
+        dsource[4] = gan_add(graph, gan_mul(graph, slope[0], v[2]), gan_mul(graph, slope[2], v[0]));
+        gan_tensor in = gan_add(graph, gan_mul(graph, turn[0], v[2]), slope[2]);
+        gan_tensor candidate = gan_add(graph, slope[0], gan_mul(graph, turn[2], v[0]));
+        d[0] = gani_lstm_slope(graph, 0, gan_mul(graph, in, dc), v[0]);
+        d[2] = gani_lstm_slope(graph, 2, gan_mul(graph, candidate, dc), v[2]);
+    }
+    if (dc.id && c.id) {
+        dsource[3] = gan_mul(graph, slope[1], dc);
+        dsource[4] = gan_add(graph, dsource[4], gan_mul(graph, slope[1], c));
+        d[1] = gani_lstm_slope(graph, 1, gan_mul(graph, turn[1], gan_mul(graph, dc, c)), v[1]);
+    }
+    dsource[0] = gan_concat(graph, d, 4, 1);
 }
 
 /* --- convolutions -------------------------------------------------------- */
@@ -9950,7 +10157,73 @@ static gan_status gani_run_linear(gan_context *ctx, const gani_run *run) {
     return gani_gemm_run(ctx, &gemm);
 }
 
-/* --- running: convolutions ----------------------------------------------- */
+/* --- running: recurrence ------------------------------------------------- */
+
+typedef struct gani_lstm_job {
+    const gani_kernels *kernels;
+    const float *source[5];
+    float *y;
+    size_t units;
+    int gate;
+} gani_lstm_job;
+
+static const float *gani_lstm_at(const gani_lstm_job *job, int k, size_t row) {
+    return job->source[k] ? job->source[k] + row * job->units : NULL;
+}
+
+static void gani_lstm_state_rows(void *arg, size_t first, size_t last) {
+    const gani_lstm_job *job = (const gani_lstm_job *)arg;
+    for (size_t r = first; r < last; r++) {
+        job->kernels->lstm_state(job->source[0] + 4 * r * job->units, gani_lstm_at(job, 1, r),
+                                 job->y + r * job->units, job->units);
+    }
+}
+
+static void gani_lstm_gate_rows(void *arg, size_t first, size_t last) {
+    const gani_lstm_job *job = (const gani_lstm_job *)arg;
+    for (size_t r = first; r < last; r++) {
+        job->kernels->lstm_gate(job->source[0] + (4 * r + (size_t)job->gate) * job->units,
+                                gani_lstm_at(job, 1, r), job->y + r * job->units, job->units);
+    }
+}
+
+static void gani_lstm_grad_rows(void *arg, size_t first, size_t last) {
+    const gani_lstm_job *job = (const gani_lstm_job *)arg;
+    for (size_t r = first; r < last; r++) {
+        job->kernels->lstm_grad(job->source[0] + 4 * r * job->units, gani_lstm_at(job, 1, r),
+                                gani_lstm_at(job, 2, r), gani_lstm_at(job, 3, r),
+                                gani_lstm_at(job, 4, r), job->y + 4 * r * job->units, job->units);
+    }
+}
+
+static gan_status gani_run_lstm(gan_context *ctx, const gani_run *run,
+                                void (*rows)(void *arg, size_t first, size_t last)) {
+    gani_lstm_job job;
+    memset(&job, 0, sizeof job);
+    job.kernels = ctx->kernels;
+    for (int k = 0; k < run->node->source_count; k++) {
+        job.source[k] = run->source[k];
+    }
+    job.y = run->out;
+    job.units = (size_t)run->source_shape[0].dim[1] / 4;
+    job.gate = run->node->attr.i[0];
+    gani_for_items(ctx, (size_t)run->source_shape[0].dim[0], 4 * job.units, rows, &job);
+    return GAN_OK;
+}
+
+static gan_status gani_run_lstm_state(gan_context *ctx, const gani_run *run) {
+    return gani_run_lstm(ctx, run, gani_lstm_state_rows);
+}
+
+static gan_status gani_run_lstm_gate(gan_context *ctx, const gani_run *run) {
+    return gani_run_lstm(ctx, run, gani_lstm_gate_rows);
+}
+
+static gan_status gani_run_lstm_grad(gan_context *ctx, const gani_run *run) {
+    return gani_run_lstm(ctx, run, gani_lstm_grad_rows);
+}
+
+/* --- running: convolutions ----------------------------------------------- *//* --- running: convolutions ----------------------------------------------- */
 
 /* Sizes of y = conv(x, w), whichever of the three the node is. */
 static gani_conv gani_conv_of(const gani_node *node, const gan_shape *source_shape) {
@@ -11099,10 +11372,25 @@ static gan_tensor gani_add_slices(gan_graph *graph, gan_tensor x, gan_tensor y) 
     return before || after ? gan_pad(graph, both, axis, before, after) : both;
 }
 
+/* Gradients in the gates of an LSTM, one from its state and one from its output, become one. */
+static gan_tensor gani_add_gates(gan_graph *graph, gan_tensor x, gan_tensor y) {
+    const gani_node *u = gani_tensor_node(graph, x), *v = gani_tensor_node(graph, y);
+    gan_tensor source[5] = {{0}, {0}, {0}, {0}, {0}}, none = {0};
+    int fits = u->op == GANI_OP_LSTM_GRAD && v->op == GANI_OP_LSTM_GRAD;
+    for (int k = 0; k < 5 && fits; k++) {
+        const gan_tensor a = gani_source(graph, u, k), b = gani_source(graph, v, k);
+        fits = k == 0 ? a.id == b.id : !a.id || !b.id;
+        source[k] = a.id ? a : b;
+    }
+    return fits ? gani_lstm_grad(graph, source[0], source[1], source[2], source[3], source[4])
+                : none;
+}
+
 static gan_tensor gani_add_gradients(gan_graph *graph, gan_tensor x, gan_tensor y) {
     gan_tensor sum = gani_add_products(graph, x, y);
     sum = sum.id ? sum : gani_add_slices(graph, x, y);
     sum = sum.id ? sum : gani_add_slices(graph, y, x);
+    sum = sum.id ? sum : gani_add_gates(graph, x, y);
     return sum.id ? sum : gan_add(graph, x, y);
 }
 
@@ -12619,12 +12907,6 @@ GAN_API gan_tensor gan_layer_dropout(gan_graph *graph, gan_tensor x, float p, in
 
 /* --- recurrence ------------------------------------------------------------ */
 
-/* One gate [n,units] of gates [n,4*units]. */
-static gan_tensor gani_lstm_gate(gan_graph *graph, gan_tensor gates, int index, int units,
-                                 gan_activation act) {
-    return gan_activate(graph, gan_slice(graph, gates, 1, index * units, units), act, 0.0f);
-}
-
 GAN_API void gan_layer_lstm(gan_graph *graph, const char *name, gan_tensor x, int units,
                             gan_tensor *h, gan_tensor *c, const gan_layer_desc *given) {
     const gan_layer_desc desc = gani_layer_desc(given);
@@ -12648,13 +12930,8 @@ GAN_API void gan_layer_lstm(gan_graph *graph, const char *name, gan_tensor x, in
         } else if (bias_hh.id) {
             gates = gan_add(graph, gates, bias_hh);
         }
-        gan_tensor input = gani_lstm_gate(graph, gates, 0, units, GAN_ACT_SIGMOID);
-        gan_tensor forget = gani_lstm_gate(graph, gates, 1, units, GAN_ACT_SIGMOID);
-        gan_tensor candidate = gani_lstm_gate(graph, gates, 2, units, GAN_ACT_TANH);
-        gan_tensor output = gani_lstm_gate(graph, gates, 3, units, GAN_ACT_SIGMOID);
-        gan_tensor next = gan_mul(graph, input, candidate);
-        *c = c->id ? gan_add(graph, gan_mul(graph, forget, *c), next) : next;
-        *h = gan_mul(graph, output, gan_tanh(graph, *c));
+        *c = gani_lstm_state(graph, gates, *c);
+        *h = gani_lstm_gate(graph, gates, GANI_LSTM_OUTPUT, gan_tanh(graph, *c));
     }
     gan_graph_pop(graph);
 }

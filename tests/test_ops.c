@@ -392,6 +392,54 @@ static void value_linear(const op_case *c, const array *in, array *y) {
     }
 }
 
+enum { LSTM_STATE, LSTM_GATE, LSTM_GRAD };
+
+/* Inputs: gates, then for LSTM_STATE c, for LSTM_GATE x, for LSTM_GRAD those of t, dh, c, dc whose
+ * bit is set in p[0]; p[0] of LSTM_GATE: which gate. */
+static gan_tensor build_lstm(gan_graph *g, const op_case *c, const gan_tensor *in) {
+    const gan_tensor none = {0};
+    gan_tensor part[4];
+    if (c->kind == LSTM_STATE) {
+        return gani_lstm_state(g, in[0], c->shapes[1] ? in[1] : none);
+    }
+    if (c->kind == LSTM_GATE) {
+        return gani_lstm_gate(g, in[0], c->p[0], in[1]);
+    }
+    for (int k = 0, next = 1; k < 4; k++) {
+        part[k] = c->p[0] >> k & 1 ? in[next++] : none;
+    }
+    return gani_lstm_grad(g, in[0], part[0], part[1], part[2], part[3]);
+}
+
+static double sigmoid(double x) {
+    return 1.0 / (1.0 + exp(-x));
+}
+
+static void value_lstm(const op_case *c, const array *in, array *y) {
+    const size_t units = (size_t)in[0].shape.dim[1] / 4, n = (size_t)in[0].shape.dim[0];
+    set_shape(y, gan_shape2((int)n, (int)units * (c->kind == LSTM_GRAD ? 4 : 1)));
+    for (size_t j = 0; j < n * units; j++) {
+        const double *gates = in[0].v + j / units * 4 * units + j % units;
+        const double i = sigmoid(gates[0]), f = sigmoid(gates[units]), g = tanh(gates[2 * units]),
+                     o = sigmoid(gates[3 * units]);
+        double part[4] = {0.0};
+        for (int k = 0, next = 1; k < 4; k++) {
+            part[k] = c->kind == LSTM_GRAD && (c->p[0] >> k & 1) ? in[next++].v[j] : 0.0;
+        }
+        if (c->kind == LSTM_STATE) {
+            y->v[j] = i * g + (c->shapes[1] ? f * in[1].v[j] : 0.0);
+        } else if (c->kind == LSTM_GATE) {
+            y->v[j] = sigmoid(gates[(size_t)c->p[0] * units]) * in[1].v[j];
+        } else {
+            double *d = y->v + j / units * 4 * units + j % units;
+            d[0] = part[3] * g * i * (1.0 - i);
+            d[units] = part[3] * part[2] * f * (1.0 - f);
+            d[2 * units] = part[3] * i * (1.0 - g * g);
+            d[3 * units] = part[1] * part[0] * o * (1.0 - o);
+        }
+    }
+}
+
 /* p: stride, padding, dilation, output padding, groups, reflect, transposed */
 static gan_conv_desc conv_desc(const op_case *c) {
     gan_conv_desc d;
@@ -611,6 +659,8 @@ static void value_one_hot(const op_case *c, const array *in, array *y) {
     { #op, build_move, value_move, op, {__VA_ARGS__ }, {0 }, {shape }, 0, 0, 0 }
 #define MATMUL(a, b, ta, tb) \
     { "matmul", build_matmul, value_matmul, 0, {ta, tb}, {0}, {a, b}, 0, 0, 0 }
+#define LSTM(kind, p, ...) \
+    { #kind, build_lstm, value_lstm, kind, {p}, {0}, {__VA_ARGS__}, 0, 0, 0 }
 /* stride, padding, dilation, output padding, groups, reflect, transposed */
 #define CONV(x, w, bias, ...) \
     { "conv", build_conv, value_conv, 0, {__VA_ARGS__}, {0}, {x, w, bias}, 0, 0, 0 }
@@ -706,6 +756,16 @@ static const op_case cases[] = {
     MATMUL("1,1", "1,1", 0, 0),
     {"linear", build_linear, value_linear, 0, {0}, {0}, {"3,5", "4,5", "4"}, 0, 0, 0},
     {"linear", build_linear, value_linear, 0, {0}, {0}, {"1,7", "1,7"}, 0, 0, 0},
+    LSTM(LSTM_STATE, 0, "2,12", "2,3"),
+    LSTM(LSTM_STATE, 0, "3,20"),
+    LSTM(LSTM_STATE, 0, "1,68", "1,17"),
+    LSTM(LSTM_GATE, 1, "2,12", "2,3"),
+    LSTM(LSTM_GATE, 3, "2,12", "2,3"),
+    LSTM(LSTM_GATE, 2, "1,68", "1,17"),
+    LSTM(LSTM_GRAD, 15, "2,12", "2,3", "2,3", "2,3", "2,3"),
+    LSTM(LSTM_GRAD, 3, "2,12", "2,3", "2,3"),
+    LSTM(LSTM_GRAD, 8, "2,12", "2,3"),
+    LSTM(LSTM_GRAD, 12, "1,68", "1,17", "1,17"),
     CONV("2,3,5,6", "4,3,3,3", "4", 1, 1, 1, 0, 1, 0, 0),
     CONV("2,2,6,6", "3,2,4,4", NULL, 2, 1, 1, 0, 1, 0, 0),
     CONV("1,1,7,7", "1,1,7,7", NULL, 1, 3, 1, 0, 1, 0, 0),
@@ -1284,6 +1344,10 @@ static gan_tensor concat_of(gan_graph *g, gan_tensor a, gan_tensor b, int axis) 
       gan_matmul(g, a, b, 0, 0))                                                                  \
     X(linear, "2,3", "5,4", GAN_ERR_SHAPE, "weight [5,4] does not fit input [2,3]",               \
       gan_linear(g, a, b, none))                                                                  \
+    X(lstm_gates, "2,6", "2,3", GAN_ERR_SHAPE, "gates [2,6] (expected [n,4*units])",               \
+      gani_lstm_state(g, a, none))                                                                \
+    X(lstm_state, "2,8", "2,3", GAN_ERR_SHAPE, "state [2,3] does not fit gates [2,8]",             \
+      gani_lstm_state(g, a, b))                                                                   \
     X(linear_bias, "3,3", "4", GAN_ERR_SHAPE, "bias [4] does not fit weight [3,3]",               \
       gan_linear(g, a, a, b))                                                                     \
     X(conv_channels, "8,1,32,32", "64,3,4,4", GAN_ERR_SHAPE,                                      \
