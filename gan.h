@@ -2830,6 +2830,7 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
             const int rows = m - i < M ? m - i : M;                                                \
             const float *row[M], *from = b;                                                        \
             vf sum[M][2];                                                                          \
+            GANI_UNROLL                                                                            \
             for (int r = 0; r < M; r++) {                                                          \
                 row[r] = a + (ptrdiff_t)(i + (r < rows ? r : 0)) * a_row;                          \
                 sum[r][0] = sum[r][1] = vf_zero();                                                 \
@@ -2843,10 +2844,13 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
                     sum[r][1] = V > 1 ? vf_fma(x, b1, sum[r][1]) : b1;                             \
                 }                                                                                  \
             }                                                                                      \
-            for (int r = 0; r < rows; r++) {                                                       \
+            GANI_UNROLL                                                                            \
+            for (int r = 0; r < M; r++) {                                                          \
                 float *out = c + (ptrdiff_t)(i + r) * ld;                                          \
-                vf_storen(out, n0, sum[r][0]);                                                     \
-                if (V > 1) {                                                                       \
+                if (r < rows) {                                                                    \
+                    vf_storen(out, n0, sum[r][0]);                                                 \
+                }                                                                                  \
+                if (r < rows && V > 1) {                                                           \
                     vf_storen(out + n0, n1, sum[r][1]);                                            \
                 }                                                                                  \
             }                                                                                      \
@@ -10136,11 +10140,9 @@ static void gani_small_products(void *arg, size_t first, size_t last) {
     const gani_products_job *job = (const gani_products_job *)arg;
     float turned[GANI_SMALL_B];
     for (size_t i = first; i < last; i++) {
-        gani_gemm g = gani_product_at(job, i);
-        for (int p = 0; p < g.k && g.b_col != 1; p++) {
-            for (int j = 0; j < g.n; j++) {
-                turned[p * g.n + j] = g.b[p * g.b_row + j * g.b_col];
-            }
+        const gani_gemm g = gani_product_at(job, i);
+        if (g.b_col != 1) {
+            job->ctx->kernels->wino_transpose(g.b, g.b_col, g.n, g.k, turned, g.n);
         }
         job->ctx->kernels->gemm_small(g.m, g.n, g.k, g.a, g.a_row, g.a_col,
                                       g.b_col != 1 ? turned : g.b, g.c);
@@ -13067,7 +13069,7 @@ GAN_API gan_tensor gan_attention_read(gan_graph *graph, const gan_attention *win
 
 GAN_API gan_tensor gan_attention_write(gan_graph *graph, const gan_attention *window,
                                        gan_tensor x) {
-    return gan_div(graph, gani_attention_apply(graph, window, x, 1), window->gamma);
+    return gani_attention_apply(graph, window, gan_div(graph, x, window->gamma), 1);
 }
 
 /* ============================================================================
