@@ -65,7 +65,7 @@ fuzz: ## one minute of each fuzz target (needs clang with libFuzzer)
 bench: $(BUILD)/bench ## time the kernels and the training steps
 	$(BUILD)/bench
 
-bench-peers: $(BUILD)/bench ## steps, generators and layers in turn with PyTorch (needs python3 with torch); ARGS="--threads 2"
+bench-peers: $(BUILD)/bench ## steps, generators, layers, products in turn with PyTorch, onnxruntime, OpenBLAS; ARGS="--threads 2"
 	$(PYTHON) bench/peers/compare.py --bench $(BUILD)/bench $(ARGS)
 
 # MNIST and, for the scale, Fashion-MNIST as published: folders of compressed IDX files.

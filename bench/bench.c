@@ -17,8 +17,8 @@
  * multiplications can exceed the peak; with GAN_CONV=direct in the environment there are none. For the classes tiny, norm
  * and adam they are of memory: GB/s that must be read or written, of the triad of one thread.
  *
- * One thread is timed by its processor time, several by the clock on the wall. bench/peers/compare.py runs steps, generators
- * and layers in turn with PyTorch.
+ * One thread is timed by its processor time, several by the clock on the wall. bench/peers/compare.py runs steps, generators,
+ * layers and products in turn with PyTorch and others.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200112L

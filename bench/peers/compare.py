@@ -1,23 +1,35 @@
 #!/usr/bin/env python3
-"""Training steps, generators and layers of gan.h and of PyTorch in turn, in one run.
+"""Training steps, generators, layers and products of gan.h and of its peers in turn, in one run.
 
-    compare.py [--bench build/bench] [--threads N] [--rounds N] [--filter TEXT] [--onnx]
+    compare.py [--bench build/bench] [--threads N] [--rounds N] [--filter TEXT]
 
-Each case is run by bench/bench.c and by PyTorch, one after the other, --rounds times; the line has the medians over the
-rounds: name threads gan_ms torch_ms ratio. Networks, losses and order of updates are those of gan.h (steps.py, latent.py,
-hd.py, translate.py). --onnx adds generators in onnxruntime (needs the packages onnx and onnxruntime). PyTorch runs with as many threads as gan.h; the
-variables OPENBLAS_* and OMP_NUM_THREADS of the environment are taken out for it, and with one thread both are bound to
-one processor where the system can.
+Each case is run by bench/bench.c and by each peer, one after the other, --rounds times; a line has the medians over the
+rounds: name threads gan_ms peer_ms ratio. The peer of all cases is PyTorch; lines whose name ends in _openblas are matrix
+products by the OpenBLAS of numpy, _onnxruntime generators by onnxruntime (needs the packages onnx, onnxscript and
+onnxruntime). What cannot be imported is named and left out. Networks, losses and order of updates are those of gan.h
+(steps.py, latent.py, hd.py, pairs.py, translate.py). Peers run with as many threads as gan.h; the variables OPENBLAS_*
+and OMP_NUM_THREADS of the environment are taken out for them, and with one thread all are bound to one processor where
+the system can.
 """
 import argparse
+import importlib.util
+import io
 import os
 import statistics
 import subprocess
 import sys
 import time
 
+parser = argparse.ArgumentParser()
+parser.add_argument("--bench", default="build/bench")
+parser.add_argument("--threads", type=int, default=1)
+parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--filter", default="")
+args = parser.parse_args()
+
 for variable in [name for name in os.environ if name.startswith("OPENBLAS_") or name == "OMP_NUM_THREADS"]:
     del os.environ[variable]
+os.environ["OPENBLAS_NUM_THREADS"] = str(args.threads)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import torch  # noqa: E402
@@ -25,6 +37,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad  # noqa: E402
 
 import hd  # noqa: E402
 import latent  # noqa: E402
+import pairs  # noqa: E402
 import steps  # noqa: E402
 import translate  # noqa: E402
 
@@ -61,6 +74,36 @@ def step_dcgan(order="dg", loss=steps.bce, targets=(0.0, 1.0, 1.0)):
     return lambda: trainer.step(x, z)
 
 
+def step_wgan_gp():
+    trainer = steps.wgan_gp(*steps.dcgan_networks(critic=True))
+    x, z, epsilon = images(64, 3, 64), torch.randn(64, 100, 1, 1), torch.rand(64, 1, 1, 1)
+    return lambda: [trainer.step(x, z, z, epsilon) for _ in range(5)]
+
+
+def step_acgan():
+    trainer = steps.AuxiliaryTrainer(steps.AcganGenerator(), steps.AcganDiscriminator(dropout=0.25))
+    x, z, label = images(64, 1, 32), torch.randn(64, 100), torch.randint(10, (64,))
+    return lambda: trainer.step(x, z, label, label)
+
+
+def step_infogan():
+    trainer = latent.InfoGanTrainer(latent.InfoGanGenerator(), latent.InfoGanDiscriminator())
+    x, z, code, c = images(128, 1, 28), torch.randn(128, 62), torch.randint(10, (128, 1)), torch.rand(128, 2) * 2 - 1
+    return lambda: trainer.step(x, z, code, c)
+
+
+def step_context_encoder():
+    trainer = pairs.ContextTrainer(pairs.ContextGenerator(bottleneck=512), pairs.ContextDiscriminator())
+    x = images(64, 3, 128)
+    return lambda: trainer.step(x)
+
+
+def step_cogan():
+    trainer = pairs.CoupledTrainer(pairs.CoupledGenerator(32), pairs.CoupledDcganDiscriminator(32, (1, 1)))
+    a, b, z = images(64, 1, 32), images(64, 1, 32), torch.randn(64, 100)
+    return lambda: trainer.step(z, a, b, z)
+
+
 def step_draw():
     trainer = latent.DrawTrainer(latent.Draw())
     x, z, chance = images(64, 1, 28), torch.randn(64, 100), torch.rand(64, 1, 28, 28)
@@ -79,23 +122,45 @@ def step_cyclegan():
     return lambda: trainer.step(a, b)
 
 
-def generator(make, shape, onnx):
+def step_dualgan():
+    """Of three steps one also updates the generators: the median is one that does not, as in bench.c."""
+    trainer = translate.DualGan(lambda: translate.Unet(3, 3, 8, 64, "affine", 3, 5), lambda: translate.DualCritic(256))
+    a, b = images(1, 3, 256), images(1, 3, 256)
+    return lambda: trainer.step(a, b)
+
+
+def step_discogan():
+    """Of three steps two update the generators."""
+    trainer = translate.DiscoGan(translate.DiscoGenerator, translate.DiscoDiscriminator)
+    a, b = images(64, 3, 64), images(64, 3, 64)
+    return lambda: trainer.step(a, b)
+
+
+def step_pix2pixhd():
+    trainer = hd.HdTrainer(hd.ResnetGenerator(downs=4, hd=True), hd.MultiscaleDiscriminator(6))
+    trainer.condition = lambda real, seen, instance: seen  # an image instead of classes
+    a, b = images(1, 3, 256), images(1, 3, 256)
+    return lambda: trainer.step(b, a)
+
+
+def generator(make, shape):
     """One image through a generator, as it is used after training."""
     net, x = make().eval(), torch.randn(shape)
-    if onnx:
-        import io
-        import onnxruntime
-        file, options = io.BytesIO(), onnxruntime.SessionOptions()
-        torch.onnx.export(net, (x,), file, dynamo=False)
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = onnxruntime.InferenceSession(file.getvalue(), options)
-        feed = {session.get_inputs()[0].name: x.numpy()}
-        return lambda: session.run(None, feed)
 
     def run():
         with torch.inference_mode():
             net(x)
     return run
+
+
+def generator_onnxruntime(make, shape):
+    import onnxruntime
+    file, options = io.BytesIO(), onnxruntime.SessionOptions()
+    torch.onnx.export(make().eval(), (torch.randn(shape),), file, dynamo=False)
+    options.intra_op_num_threads = args.threads
+    session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: torch.randn(shape).numpy()}
+    return lambda: session.run(None, feed)
 
 
 GENERATORS = {
@@ -110,9 +175,17 @@ STEPS = {
     "step_wgan_28x28_b64": step_wgan,
     "step_dcgan_64x64_b64": step_dcgan,
     "step_lsgan_64x64_b64": lambda: step_dcgan("gd", steps.least_squares),
+    "step_wgan-gp_64x64_b64": step_wgan_gp,
+    "step_acgan_32x32_b64": step_acgan,
+    "step_infogan_28x28_b128": step_infogan,
     "step_draw_28x28_b64": step_draw,
+    "step_context-encoder_128x128_b64": step_context_encoder,
+    "step_cogan_32x32_b64": step_cogan,
     "step_pix2pix_256x256_b1": step_pix2pix,
     "step_cyclegan_256x256_b1": step_cyclegan,
+    "step_dualgan_256x256_b1": step_dualgan,
+    "step_discogan_64x64_b64": step_discogan,
+    "step_pix2pixhd_256x256_b1": step_pix2pixhd,
 }
 
 
@@ -150,27 +223,54 @@ def layer(name):
     return lambda: torch.autograd.grad(y, wanted, dy, retain_graph=True)
 
 
-def product(name):
-    """gemm_MxNxK[_at][_bt]"""
+def factors(name):
+    """Of gemm_MxNxK[_at][_bt]: a, b and room for their product."""
     words = name.split("_")
     m, n, k = map(int, words[1].split("x"))
     a = torch.randn(k, m).T if "at" in words else torch.randn(m, k)
     b = torch.randn(n, k).T if "bt" in words else torch.randn(k, n)
-    c = torch.empty(m, n)
+    return a, b, torch.empty(m, n)
+
+
+def product(name):
+    a, b, c = factors(name)
     return lambda: torch.mm(a, b, out=c)
 
 
-def case(name, onnx=False):
+def product_openblas(name):
+    import numpy
+    a, b, c = (x.numpy() for x in factors(name))
+    return lambda: numpy.matmul(a, b, out=c)
+
+
+# Kind of a case, peer, the packages that it needs, and what makes a run of it.
+PEERS = [
+    ("gemm_", "openblas", ["numpy"], product_openblas),
+    ("generator_", "onnxruntime", ["onnx", "onnxscript", "onnxruntime"], lambda name: generator_onnxruntime(*GENERATORS[name])),
+]
+
+
+def case(name):
     if name in STEPS:
         return STEPS[name]()
     if name in GENERATORS:
-        return generator(*GENERATORS[name], onnx)
+        return generator(*GENERATORS[name])
     return product(name) if name.startswith("gemm_") else layer(name)
+
+
+def cases(name):
+    """[suffix of the line's name, run] of each peer that has the case; PyTorch first."""
+    run = case(name)
+    found = [("", run)] if run else []
+    for kind, peer, packages, make in PEERS:
+        if name.startswith(kind) and all(importlib.util.find_spec(package) for package in packages):
+            found.append((f"_{peer}", make(name)))
+    return found
 
 
 def measure(run, seconds=0.4):
     """Median milliseconds; one thread by its processor time, as bench.c does."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = time.process_time if args.threads == 1 else time.perf_counter
     times = []
     while len(times) < 3 or sum(times) < 1e3 * seconds and len(times) < 1000:
         start = clock()
@@ -179,37 +279,36 @@ def measure(run, seconds=0.4):
     return statistics.median(times)
 
 
+def measure_ours(name):
+    out = subprocess.run([args.bench, "--exact", name, "--threads", str(args.threads)], check=True, capture_output=True,
+                         text=True).stdout
+    return float(next(line.split()[2] for line in out.splitlines() if line.startswith(name)))
+
+
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bench", default="build/bench")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--filter", default="")
-    parser.add_argument("--onnx", action="store_true")
-    args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     if args.threads == 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     listing = subprocess.run([args.bench, "--list", "1", "--filter", args.filter], check=True, capture_output=True, text=True)
     print(f"# torch {torch.__version__}, {args.threads} threads, medians of {args.rounds} rounds")
-    print("# name threads gan_ms torch_ms ratio")
+    for _, peer, packages, _ in PEERS:
+        missing = [package for package in packages if not importlib.util.find_spec(package)]
+        if missing:
+            print(f"# {peer} is not measured: missing packages: {', '.join(missing)}")
+    print("# name threads gan_ms peer_ms ratio")
     for name in listing.stdout.split():
-        run = case(name)
-        if run is None:
-            continue
-        run()
-        ours, theirs = [], []
-        for _ in range(args.rounds):
-            out = subprocess.run([args.bench, "--exact", name, "--threads", str(args.threads)], check=True,
-                                 capture_output=True, text=True).stdout
-            ours.append(float(next(line.split()[2] for line in out.splitlines() if line.startswith(name))))
-            theirs.append(measure(run))
-        a, b = statistics.median(ours), statistics.median(theirs)
-        print(f"{name} {args.threads} {a:.3f} {b:.3f} {b / a:.2f}", flush=True)
-        if args.onnx and name in GENERATORS:
-            c = measure(case(name, True))
-            print(f"{name}_onnx {args.threads} {a:.3f} {c:.3f} {c / a:.2f}", flush=True)
+        peers, ours = cases(name), []
+        theirs = [[] for _ in peers]
+        for _, run in peers:
+            run()
+        for _ in range(args.rounds if peers else 0):
+            ours.append(measure_ours(name))
+            for times, (_, run) in zip(theirs, peers):
+                times.append(measure(run))
+        for times, (suffix, _) in zip(theirs, peers):
+            a, b = statistics.median(ours), statistics.median(times)
+            print(f"{name}{suffix} {args.threads} {a:.3f} {b:.3f} {b / a:.2f}", flush=True)
 
 
 if __name__ == "__main__":
