@@ -1960,6 +1960,7 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
  *   vf_transpose8x8/16x16  8 rows of 8, 16 rows of 16
  *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
+ *   vf_ahead(p)         a hint: *p is read soon;  vf_ahead_write(p)  it is written soon
  *   vf_hsum vf_hmax     over lanes, in a fixed order
  *
  * Holds:  macros only.        Knows nothing of: what is computed with them.
@@ -1969,6 +1970,17 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define GANI_PASTE2(a, b) a##_##b
 #define GANI_PASTE(a, b) GANI_PASTE2(a, b)
 #define GANI_FN(name) GANI_PASTE(name, GANI_ISA)
+
+#if defined(__GNUC__)
+#define vf_ahead(p) __builtin_prefetch((p), 0, 2)
+#define vf_ahead_write(p) __builtin_prefetch((p), 1, 3)
+#elif defined(GANI_X86)
+#define vf_ahead(p) _mm_prefetch((const char *)(p), _MM_HINT_T1)
+#define vf_ahead_write(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
+#else
+#define vf_ahead(p) ((void)(p))
+#define vf_ahead_write(p) ((void)(p))
+#endif
 
 #if defined(GANI_ISA_AVX512)
 
@@ -2188,17 +2200,19 @@ static float gani_bits_float_scalar(int32_t bits) {
 static float GANI_FN(gani_hsum)(vf a) {
 #if defined(GANI_ISA_SCALAR)
     return a;
+#elif defined(GANI_ISA_NEON)
+    const float32x2_t half = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(half, 0) + vget_lane_f32(half, 1);
 #else
-    float lane[4];
 #if defined(GANI_ISA_AVX512)
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-    _mm_storeu_ps(lane, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
-#elif defined(GANI_ISA_AVX2)
-    _mm_storeu_ps(lane, _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1)));
 #else
-    vf_store(lane, a);
+    const __m256 half = a;
 #endif
-    return (lane[0] + lane[2]) + (lane[1] + lane[3]);
+    const __m128 four =
+        _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 #endif
 }
 
@@ -2417,7 +2431,7 @@ typedef struct gani_block {
 #define GANI_NV        3
 #define GANI_WIDE_MR   4
 #define GANI_WIDE_NV   6
-#define GANI_DOT_N     4
+#define GANI_DOT_N     6
 #elif defined(GANI_ISA_AVX2)
 #define GANI_REGISTERS 16
 #define GANI_MR        6
@@ -2745,6 +2759,8 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
     }
 }
 
+#define GANI_DOT_COLS (GANI_NV * VW) /* of a strip of dot products */
+
 /* A step of M rows by N columns of dot products, over VW elements loaded by LOAD(p). */
 #define GANI_DOTS_STEP(M, N, LOAD)                             \
     do {                                                       \
@@ -2764,9 +2780,10 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
     } while (0)
 #define GANI_DOTS_LOAD_LAST(at) vf_loadn((at), k - p)
 
-/* out[M][VW] += a[M][k] * b[j][k], j < N. */
+/* out[M][GANI_DOT_COLS] += a[M][k] * b[j][k], j < N; asks for `ahead` columns more, from next on. */
 #define GANI_DEFINE_DOTS(NAME, M, N)                                                      \
-    static void GANI_FN(NAME)(int k, const float *a, const float *const *b, float *out) { \
+    static void GANI_FN(NAME)(int k, const float *a, const float *const *b, float *out,   \
+                              const float *const *next, int ahead) {                      \
         vf sum[M][N];                                                                     \
         int p = 0;                                                                        \
         GANI_UNROLL                                                                       \
@@ -2777,6 +2794,9 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
             }                                                                             \
         }                                                                                 \
         for (; p + VW <= k; p += VW) {                                                    \
+            for (int j = 0; j < ahead; j++) {                                             \
+                vf_ahead(next[j] + p);                                                    \
+            }                                                                             \
             GANI_DOTS_STEP(M, N, vf_load);                                                \
         }                                                                                 \
         if (p < k) {                                                                      \
@@ -2786,7 +2806,7 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
         for (int i = 0; i < M; i++) {                                                     \
             GANI_UNROLL                                                                   \
             for (int j = 0; j < N; j++) {                                                 \
-                out[i * VW + j] += vf_hsum(sum[i][j]);                                    \
+                out[i * GANI_DOT_COLS + j] += vf_hsum(sum[i][j]);                         \
             }                                                                             \
         }                                                                                 \
     }
@@ -2797,26 +2817,34 @@ GANI_DEFINE_DOTS(gani_dots_4x1, 4, 1)
 GANI_DEFINE_DOTS(gani_dots_4xn, 4, GANI_DOT_N)
 
 /* The same as gemm_block by dot products, where both operands have k in order: a [m][k], b[j]
- * points to column j. A few columns of b meet all rows of a before the next are read. */
+ * points to column j. A few columns of b meet all rows of a before the next are read; meanwhile
+ * those are asked for, each row's share in turn: columns begin far from each other, and no
+ * processor looks ahead that far by itself. */
 static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
-    for (int v = 0; v < s->n; v += VW) {
-        const int n = s->n - v < VW ? s->n - v : VW;
-        GANI_FN(gani_gemm_load)(s, s->tile, VW, 0, s->m, v, n);
-        for (int j = 0, cols; j < n; j += cols) {
-            const float *const *b = s->b + v + j;
-            cols = n - j >= GANI_DOT_N ? GANI_DOT_N : 1;
+    for (int v = 0; v < s->n; v += GANI_DOT_COLS) {
+        const int n = s->n - v < GANI_DOT_COLS ? s->n - v : GANI_DOT_COLS;
+        GANI_FN(gani_gemm_load)(s, s->tile, GANI_DOT_COLS, 0, s->m, v, n);
+        for (int j = v, cols; j < v + n; j += cols) {
+            const float *const *b = s->b + j, *const *next;
+            cols = v + n - j >= GANI_DOT_N ? GANI_DOT_N : 1;
+            const int left = s->n - j - cols, most = left < cols ? left : cols;
+            next = b + cols;
             for (int i = 0, rows; i < s->m; i += rows) {
                 const float *a = s->a + (ptrdiff_t)i * s->k;
-                float *out = s->tile + (ptrdiff_t)i * VW + j;
+                float *out = s->tile + (ptrdiff_t)i * GANI_DOT_COLS + j - v;
                 rows = s->m - i >= 4 ? 4 : 1;
+                const int ahead = most * (i + rows) / s->m - most * i / s->m;
                 if (rows == 4) {
-                    (cols == 1 ? GANI_FN(gani_dots_4x1) : GANI_FN(gani_dots_4xn))(s->k, a, b, out);
+                    (cols == 1 ? GANI_FN(gani_dots_4x1)
+                               : GANI_FN(gani_dots_4xn))(s->k, a, b, out, next, ahead);
                 } else {
-                    (cols == 1 ? GANI_FN(gani_dots_1x1) : GANI_FN(gani_dots_1xn))(s->k, a, b, out);
+                    (cols == 1 ? GANI_FN(gani_dots_1x1)
+                               : GANI_FN(gani_dots_1xn))(s->k, a, b, out, next, ahead);
                 }
+                next += ahead;
             }
         }
-        GANI_FN(gani_gemm_store)(s, s->tile, VW, 0, s->m, v, n);
+        GANI_FN(gani_gemm_store)(s, s->tile, GANI_DOT_COLS, 0, s->m, v, n);
     }
 }
 
@@ -2885,6 +2913,7 @@ static void GANI_FN(gani_gemm_small)(int m, int n, int k, const float *a, ptrdif
 #undef GANI_WIDE_LIST
 #undef GANI_TILE_ENTRY
 #undef GANI_DOT_N
+#undef GANI_DOT_COLS
 #undef GANI_DOTS_STEP
 #undef GANI_DOTS_LOAD_LAST
 #undef GANI_DEFINE_DOTS
@@ -3964,6 +3993,8 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_transpose8x8
 #undef vf_transpose16x16
 #undef vf_even
+#undef vf_ahead
+#undef vf_ahead_write
 #undef vf_hsum
 #undef vf_hmax
 #undef GANI_PASTE2
@@ -4385,13 +4416,43 @@ static gani_axis gani_axis_plain(ptrdiff_t stride) {
 
 static ptrdiff_t gani_level_offset(const gani_level *level, int digit) {
     const ptrdiff_t place = (ptrdiff_t)digit * level->step;
+    if (level->split == 1) { /* the usual case, without divisions */
+        return place * level->stride;
+    }
     return place / level->split * level->stride + place % level->split * level->rest;
+}
+
+/* 1 if all indices are equally far apart, by *step. */
+static int gani_axis_is_even(const gani_axis *axis, ptrdiff_t *step) {
+    int found = 0;
+    ptrdiff_t span = 0; /* of the digits so far */
+    for (int i = 2; i >= 0; i--) {
+        const gani_level *level = &axis->level[i];
+        const ptrdiff_t apart = level->step * level->stride;
+        if (i > 0 && level->count == 1) {
+            continue;
+        }
+        if (level->split != 1 || (found && apart != span)) {
+            return 0;
+        }
+        *step = found ? *step : apart;
+        found = 1;
+        span = apart * level->count;
+    }
+    return 1;
 }
 
 /* Offsets of indices first ... first+count-1. */
 static void gani_axis_fill(const gani_axis *axis, int first, int count, ptrdiff_t *out) {
     const gani_level *level = axis->level;
+    ptrdiff_t step = 0;
     if (count == 0) { /* no taps: a level may be empty */
+        return;
+    }
+    if (gani_axis_is_even(axis, &step)) {
+        for (int i = 0; i < count; i++) {
+            out[i] = (first + i) * step;
+        }
         return;
     }
     int inner = first % level[2].count;
@@ -4402,7 +4463,7 @@ static void gani_axis_fill(const gani_axis *axis, int first, int count, ptrdiff_
         for (; middle < level[1].count && i < count; middle++, inner = 0) {
             const ptrdiff_t from = from_outer + gani_level_offset(&level[1], middle);
             const int end = level[2].count - inner < count - i ? level[2].count : inner + count - i;
-            if (level[2].split == 1) { /* the usual case, without divisions */
+            if (level[2].split == 1) {
                 const ptrdiff_t stride = level[2].step * level[2].stride;
                 for (ptrdiff_t at = from + inner * stride; inner < end; inner++, at += stride) {
                     out[i++] = at;
