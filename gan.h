@@ -3647,7 +3647,7 @@ static void GANI_FN(gani_lstm_gate)(const float *gate, const float *x, float *y,
     }
 }
 
-/* The gradient y [4*n] in the gates, from dc in the state, if any, and dh in s(output)*t, if any. */
+/* The gradient y [4*n] in the gates, from dc in the state and dh in s(output)*t, each if any. */
 static void GANI_FN(gani_lstm_grad)(const float *gates, const float *t, const float *dh,
                                     const float *c, const float *dc, float *y, size_t n) {
     const vf one = vf_set1(1.0f);
@@ -8462,8 +8462,8 @@ static gan_status gani_shape_lstm_grad(gan_graph *graph, gani_node *node) {
     return gani_check_lstm(graph, node, &unit);
 }
 
-/* Gradient in the gates: of the state s(f) c + s(i) tanh(g) from dc, of s(o) t from dh. What is none
- * counts as 0. */
+/* Gradient in the gates: of the state s(f) c + s(i) tanh(g) from dc, of s(o) t from dh. What is
+ * none counts as 0. */
 static gan_tensor gani_lstm_grad(gan_graph *graph, gan_tensor gates, gan_tensor t, gan_tensor dh,
                                  gan_tensor c, gan_tensor dc) {
     gan_tensor source[5];
@@ -10344,7 +10344,7 @@ static gan_status gani_run_lstm_grad(gan_context *ctx, const gani_run *run) {
     return gani_run_lstm(ctx, run, gani_lstm_grad_rows);
 }
 
-/* --- running: convolutions ----------------------------------------------- *//* --- running: convolutions ----------------------------------------------- */
+/* --- running: convolutions ----------------------------------------------- */
 
 /* Sizes of y = conv(x, w), whichever of the three the node is. */
 static gani_conv gani_conv_of(const gani_node *node, const gan_shape *source_shape) {
@@ -21082,9 +21082,9 @@ static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network
 /* ============================================================================
  * >>perceptrons  8.5  NETWORKS OF LINEAR LAYERS
  *
- * Those of eriklindernoren/PyTorch-GAN, implementations/gan/gan.py, with its names (differs from it:
- * batch norm's eps is an option; 0.8 there, by a slip), and those of Goodfellow et al. 2014 for
- * MNIST, goodfeli/adversarial mnist.yaml.
+ * Those of eriklindernoren/PyTorch-GAN, implementations/gan/gan.py, with its names, and those of
+ * Goodfellow et al. 2014 for MNIST, goodfeli/adversarial mnist.yaml. Differs from the former: batch
+ * norm's eps is an option (0.8 there, by a slip).
  *
  * Holds:  two generators and two discriminators.
  * Uses:   >>recipes  >>layers        Knows nothing of: losses.
@@ -21170,8 +21170,8 @@ static gan_tensor gani_paper_discriminator(gani_recipe *recipe, gan_tensor image
  * Two multilayer perceptrons. D(x) is the probability that x is real; with D's logits,
  *     loss_d = (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2,        loss_g = BCE(D(G(z)), 1).
  *
- * preset=pytorch-gan: networks and order of eriklindernoren/PyTorch-GAN, implementations/gan/gan.py:
- * G first, then D on the same fake images.
+ * preset=pytorch-gan: networks and order of eriklindernoren/PyTorch-GAN, G first, then D on the
+ * same fake images.
  *
  * preset=paper: the authors' network for MNIST, goodfeli/adversarial mnist.yaml: maxout
  * discriminator with dropout on the input of each layer, sigmoid images in [0,1], SGD; both updates
@@ -21254,9 +21254,9 @@ static const gani_system gani_gan = {
 /* ============================================================================
  * >>dcgan-networks  8.7  CONVOLUTIONAL NETWORKS
  *
- * Those of pytorch/examples, dcgan/main.py, its names and initial values, at any size: an image side
- * is base * 2^stages, base from 4 to 15, so that 64 has four stages around 4x4 and 28 two around
- * 7x7. Channels double inwards from ngf and ndf, up to 16 times.
+ * Those of pytorch/examples, dcgan/main.py, its names and initial values, at any size: an image
+ * side is base * 2^stages, base from 4 to 15, so that 64 has four stages around 4x4 and 28 two
+ * around 7x7. Channels double inwards from ngf and ndf, up to 16 times.
  *
  * Holds:  stages; generator; discriminator or critic, whose norms can be chosen.
  * Uses:   >>recipes  >>layers        Knows nothing of: losses.
@@ -21977,7 +21977,7 @@ static gan_tensor gani_infogan_draw(gani_recipe *recipe, const char *z, const ch
     return gani_feed_z(recipe, z);
 }
 
-/* Codes that can be asked for: "code=3 c1=0.5"; further categorical ones are "code2", "code3" ... */
+/* Codes that can be asked for: "code=3 c1=0.5"; more categorical ones are "code2", "code3" ... */
 static gani_infogan_codes gani_infogan_asked(gani_recipe *recipe) {
     static const char *const names[GANI_MAX_CODES] = {"code",  "code2", "code3", "code4", "code5",
                                                       "code6", "code7", "code8", "code9", "code10"};
@@ -22981,8 +22981,8 @@ static gan_tensor gani_vgg19_term(gani_recipe *recipe, gan_tensor fake, gan_tens
  *
  * What G and D see of a map: one channel for each class, 1 where the class is; with instances=on
  * one of the borders between instances; with features=k also k channels of style, those that an
- * encoder E reads off the real photo, averaged over each instance, or, where there is no photo, some
- * that are drawn from a table (>>pix2pixhd-styles).
+ * encoder E reads off the real photo, averaged over each instance, or, where there is no photo,
+ * some that are drawn from a table (>>pix2pixhd-styles).
  *
  * Holds:  maps, styles and the networks of >>pix2pixhd-networks as the options say.
  * Uses:   >>pix2pixhd-networks  >>recipes        Knows nothing of: losses.

@@ -706,12 +706,35 @@ static void code_meaning(gan_model *model, const char *code, double *slant, doub
     free(images);
 }
 
+/* A picture: a row for each category, a column for each value of the code from -2 to 2, everything else
+ * the same in a row. The code was trained from -1 to 1. */
+static void draw_code(gan_model *model, const char *code) {
+    enum { COLUMNS = 9 };
+    static float images[CLASSES * COLUMNS * PIXELS];
+    float column[CLASSES * PIXELS];
+    char text[64];
+    for (int v = 0; v < COLUMNS; v++) {
+        snprintf(text, sizeof text, "%s=%.3f", code, -2.0 + 4.0 * v / (COLUMNS - 1));
+        check(gan_model_sample(model, column, CLASSES, text, SEED + 3), "infogan"); /* by category */
+        for (int i = 0; i < CLASSES; i++) {
+            memcpy(images + (i * COLUMNS + v) * PIXELS, column + i * PIXELS,
+                   PIXELS * sizeof *images);
+        }
+    }
+    snprintf(text, sizeof text, "-%s.png", code);
+    check(gan_image_write_grid(self.ctx, in_out("infogan", text).text, images, CLASSES * COLUMNS, 1,
+                               SIDE, SIDE, COLUMNS, -1.0f, 1.0f),
+          "infogan");
+}
+
 static void score_codes(const struct run *r, gan_model *model, char *text, size_t size) {
     double slant[2], width[2];
     (void)r;
     const double accuracy = code_accuracy(model);
     code_meaning(model, "c1", &slant[0], &width[0]);
     code_meaning(model, "c2", &slant[1], &width[1]);
+    draw_code(model, "c1");
+    draw_code(model, "c2");
     snprintf(text, size,
              " test images by their code: %.2f %%; correlation with slant, width: c1 %.2f, %.2f; "
              "c2 %.2f, %.2f",
