@@ -134,14 +134,15 @@
  *   8.27  >>cycles        two domains, there and back
  *   8.28  >>cyclegan      Zhu et al. 2017
  *   8.29  >>dualgan       Yi et al. 2017
- *   8.30  >>discogan      Kim et al. 2017
- *   8.31  >>windows       rectangles of images
- *   8.32  >>context-networks  networks that tell what a hole hides
- *   8.33  >>context-gan   Pathak et al. 2016
- *   8.34  >>coupled-networks  two networks that share layers
- *   8.35  >>cogan         Liu and Tuzel 2016
- *   8.36  >>systems       the table of systems; creating models
- *   8.37  >>weights       networks of PyTorch files recognised; loading models
+ *   8.30  >>discogan-networks  encoders and decoders without skips
+ *   8.31  >>discogan      Kim et al. 2017
+ *   8.32  >>windows       rectangles of images
+ *   8.33  >>context-networks  networks that tell what a hole hides
+ *   8.34  >>context-gan   Pathak et al. 2016
+ *   8.35  >>coupled-networks  two networks that share layers
+ *   8.36  >>cogan         Liu and Tuzel 2016
+ *   8.37  >>systems       the table of systems; creating models
+ *   8.38  >>weights       networks of PyTorch files recognised; loading models
  *
  * OPTIONS (macros)
  *
@@ -24195,35 +24196,16 @@ static const gani_system gani_dualgan = {
     NULL};
 
 /* ============================================================================
- * >>discogan  8.30  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ * >>discogan-networks  8.30  ENCODERS AND DECODERS WITHOUT SKIPS
  *
- * The mechanism of >>cycles on plain encoders and decoders, without skips, and one score for each
- * image. As SKTBrain/DiscoGAN has it, D's inner features of generated images shall also be those of
- * real ones, in the mean over the batch, and the way back counts for little at first:
+ * As SKTBrain/DiscoGAN has them: halvings and doublings by 4x4 convolutions, one score for each
+ * image, images from 0 to 1 inside. bottleneck=100 adds the two layers of the authors' networks for
+ * rotated objects. Differs from theirs: initial weights N(0,0.02), and, as in >>dcgan-networks,
+ * other sizes than 64.
  *
- *     loss_g = sum over a and b of (1 - r) (0.1 BCE(D(G(x)), 1) + 0.9 sum over features F of
- *              mean (mean F(y) - mean F(G(x)))^2) + r mean (G'(G(x)) - x)^2
- *
- * with r = start-rate for `start` steps, then rate. Every third step is one of the discriminators,
- * the others are of the generators. Images are from 0 to 1 inside. bottleneck=100 adds the two
- * layers of the authors' networks for rotated objects. Differs from theirs: initial weights
- * N(0,0.02); sizes other than 64 as in >>dcgan-networks.
+ * Holds:  a generator and a discriminator for >>cycles.
+ * Uses:   >>dcgan-networks  >>image-networks (chains)        Knows nothing of: losses.
  * ========================================================================= */
-
-static const gan_option gani_discogan_options[] = {
-    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
-    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
-    {"bottleneck", "numbers in the innermost layer; 0: no such layer", NULL, 0, 0, 65536, 1},
-    {"rate", "share r of the way there and back in the loss", NULL, 0.5, 0, 1, 0},
-    {"start-rate", "the same at first", NULL, 0.01, 0, 1, 0},
-    {"start", "for so many steps", NULL, 10000, 0, 1e12, 1},
-    {"features", "maps of the discriminator that are matched, from the last", NULL, 3, 0, 16, 1},
-    {"every-d", "every so-manieth step is the discriminators'", NULL, 3, 2, 1000, 1},
-    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-    {"weight-decay", "Adam: times the weight, added to the gradient", NULL, 1e-5, 0, 1, 0},
-};
 
 /* "main.0", "main.2", "main.3" (norm) ... */
 static gan_tensor gani_discogan_generator(gani_recipe *recipe, const char *scope, gan_tensor x,
@@ -24291,6 +24273,35 @@ static gan_tensor gani_discogan_discriminator(gani_recipe *recipe, const char *s
     return x;
 }
 
+/* ============================================================================
+ * >>discogan  8.31  DISCOGAN (Kim, Cha, Kim, Lee, Kim 2017, arXiv:1703.05192)
+ *
+ * The mechanism of >>cycles on the networks of >>discogan-networks. As SKTBrain/DiscoGAN has it,
+ * D's inner features of generated images shall also be those of real ones, in the mean over the
+ * batch, and the way back counts for little at first:
+ *
+ *     loss_g = sum over a and b of (1 - r) (0.1 BCE(D(G(x)), 1) + 0.9 sum over features F of
+ *              mean (mean F(y) - mean F(G(x)))^2) + r mean (G'(G(x)) - x)^2
+ *
+ * with r = start-rate for `start` steps, then rate. Every third step is one of the discriminators,
+ * the others are of the generators.
+ * ========================================================================= */
+
+static const gan_option gani_discogan_options[] = {
+    {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
+    {"bottleneck", "numbers in the innermost layer; 0: no such layer", NULL, 0, 0, 65536, 1},
+    {"rate", "share r of the way there and back in the loss", NULL, 0.5, 0, 1, 0},
+    {"start-rate", "the same at first", NULL, 0.01, 0, 1, 0},
+    {"start", "for so many steps", NULL, 10000, 0, 1e12, 1},
+    {"features", "maps of the discriminator that are matched, from the last", NULL, 3, 0, 16, 1},
+    {"every-d", "every so-manieth step is the discriminators'", NULL, 3, 2, 1000, 1},
+    {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
+    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"weight-decay", "Adam: times the weight, added to the gradient", NULL, 1e-5, 0, 1, 0},
+};
+
 /* mean (x - y)^2 of images from 0 to 1, here given from -1 to 1. */
 static gan_tensor gani_discogan_distance(gan_graph *g, gan_tensor x, gan_tensor y) {
     return gan_affine(g, gan_loss_mse(g, x, y), 0.25f, 0.0f);
@@ -24338,7 +24349,7 @@ static const gani_system gani_discogan = {
     NULL};
 
 /* ============================================================================
- * >>windows  8.31  RECTANGLES OF IMAGES
+ * >>windows  8.32  RECTANGLES OF IMAGES
  *
  * Masks, and parts of images that are brought to another size, with places and sizes that are
  * themselves tensors, known when a program runs.
@@ -24462,7 +24473,7 @@ static gani_places gani_window_back(gan_graph *g, const gani_places *window, int
 }
 
 /* ============================================================================
- * >>context-networks  8.32  NETWORKS THAT TELL WHAT A HOLE HIDES
+ * >>context-networks  8.33  NETWORKS THAT TELL WHAT A HOLE HIDES
  *
  * G encodes an image with a hole in `bottleneck` numbers and decodes these, D is an encoder whose
  * bottleneck is one number: pathak22/context-encoder, train.lua and train_random.lua. Maps are
@@ -24564,7 +24575,7 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 }
 
 /* ============================================================================
- * >>context-gan  8.33  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
+ * >>context-gan  8.34  CONTEXT ENCODER (Pathak et al. 2016, arXiv:1604.07379)
  *
  * G sees an image with a hole, painted over with a mean colour, and is to make what was there.
  *
@@ -24692,7 +24703,7 @@ static const gani_system gani_context = {
     NULL};
 
 /* ============================================================================
- * >>coupled-networks  8.34  TWO NETWORKS THAT SHARE LAYERS
+ * >>coupled-networks  8.35  TWO NETWORKS THAT SHARE LAYERS
  *
  * Two generators that share their first layers, and two discriminators that share their last ones:
  * a shared layer is one parameter, named once, whose gradients from both add up. What is not shared
@@ -24905,7 +24916,7 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
 }
 
 /* ============================================================================
- * >>cogan  8.35  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
+ * >>cogan  8.36  COUPLED GAN (Liu and Tuzel 2016, arXiv:1606.07536)
  *
  * Two GANs, one for each of two kinds of images, of which no pairs are known. Their generators see
  * the same noise and share all layers but the last, which draw: so that one noise becomes one thing
@@ -24984,7 +24995,7 @@ static const gani_system gani_cogan = {
     NULL};
 
 /* ============================================================================
- * >>systems  8.36  THE TABLE OF SYSTEMS; CREATING
+ * >>systems  8.37  THE TABLE OF SYSTEMS; CREATING
  *
  * Holds:  the list of rows, and the functions that choose one by name.
  * Uses:   >>models  >>using  and the sections of the systems.
@@ -25046,7 +25057,7 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
 }
 
 /* ============================================================================
- * >>weights  8.37  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
+ * >>weights  8.38  WEIGHTS FROM ELSEWHERE: RECOGNISING A NETWORK; LOADING MODELS
  *
  * A checkpoint of ours says which system it is. Others hold a state_dict alone, and what network it
  * belongs to is read off the names and shapes of its tensors:
