@@ -2377,10 +2377,15 @@ static void GANI_FN(gani_transpose16x16)(const float *in, ptrdiff_t in_ld, float
  *
  *     for p in 0..k:  for i in rows:  for j in columns:  c[i][j] += a[p][i] * b[p][j]
  *
- * a is always packed into panels [k][rows], so that a step reads neighbours. b is read through
- * pointers: vector v of step p is at b[v] + step[p]. A packed panel [k][cols] has step[p] = p*cols;
- * a matrix or an image whose columns are neighbours in memory is read where it lies, and then the
- * steps are the offsets of its rows (of its channels and taps). One kernel serves both.
+ * a is packed into panels [k][rows], so that a step reads neighbours, or it is read where it lies:
+ * element (i,p) is at a[i*a_row + p]. b is read through pointers: vector v of
+ * step p is at b[v] + step[p]. A packed panel [k][cols] has step[p] = p*cols; a matrix or an image
+ * whose columns are neighbours in memory is read where it lies, and then the steps are the offsets
+ * of its rows (of its channels and taps). One kernel serves all of these. If more rows follow, the
+ * first tile of such columns also writes what it reads as packed panels, and the others read those:
+ * packing then costs stores beside multiplications, and no pass of its own; and while they compute,
+ * they ask for the columns that come next, for which no processor looks ahead by itself, since each
+ * step is in another row.
  *
  * Contract: gemm_block owns nothing, packs nothing, and needs no alignment. Columns beyond n in the
  * last vector must be readable (packed panels are padded with zeros; unpacked ones are used for
@@ -2406,11 +2411,17 @@ typedef struct gani_block {
     int m, n, k;
     gani_tile panel;
     const float *a;               /* panels of panel.rows (the last fewer) rows, each [k][rows] */
+    ptrdiff_t a_row;              /* or, if this is not 0: (i,p) at a[i*a_row + p], and if m is less
+                                   * than panel.rows, what lies before row 0 is readable too */
     const float *const *b;        /* [n/VW rounded up] first step of each vector of columns */
     const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
+    const unsigned char *group;   /* of each panel: how it was packed, or one of GANI_PACK_ */
+    float *packed;                /* panels [k][panel.cols], */
+    const ptrdiff_t *packed_step; /* and their steps */
     float *tile; /* scratch [panel.rows][panel.cols], and for dot products [m][VW] */
     float *c;
     const ptrdiff_t *c_row, *c_col;   /* [m] [n] offsets in c */
+    ptrdiff_t c_ld;                   /* of one row after the other, 0 if they differ */
     const unsigned char *c_whole;     /* [n/VW rounded up] 1: VW columns that are neighbours in c */
     float beta;                       /* c = act(beta * c + sum + bias) */
     const float *bias_row, *bias_col; /* [m] [n] or NULL */
@@ -2419,9 +2430,30 @@ typedef struct gani_block {
     void (*activate)(float *x, size_t n, int kind, float slope);
 } gani_block;
 
+/* Panels of b that are not packed before the product: read where they lie, or by the first row of
+ * tiles, which packs them. */
+enum { GANI_PACK_BY_TILES = 254, GANI_PACK_IN_PLACE = 255 };
+
+/* What a tile needs; arrays have an entry for each of its vectors of columns. */
+typedef struct gani_strip {
+    int k, add;                      /* add: out is added to */
+    const float *a;
+    ptrdiff_t a_row;
+    const float *const *b;
+    const ptrdiff_t *step;           /* [k] */
+    float *const *out;
+    ptrdiff_t ld;                    /* of the rows of out */
+    float *const *copy;              /* where to pack b, with tiles that do */
+    ptrdiff_t copy_step;
+    const float *ahead;              /* to be read soon, with steps of its own */
+    const ptrdiff_t *ahead_step;     /* [k] */
+} gani_strip;
+
 #endif
 
 #ifdef GANI_INSTANCE
+
+#define GANI_ROW_TILES 16 /* whose panels of a stay in the second cache while columns of b pass */
 
 /* Tile sizes: GANI_MR * GANI_NV accumulators, GANI_NV vectors of b and one of a fit the registers.
  * Products of few rows use tiles GANI_WIDE_NV vectors wide instead, up to GANI_WIDE_MR rows. Dot
@@ -2451,12 +2483,12 @@ typedef struct gani_block {
 
 /* One step of a tile. The vectors of b stay in registers while a passes, unless there are too
  * few of them: then it is the other way round. */
-#define GANI_TILE_STEP(M, V)                                  \
+#define GANI_TILE_STEP(M, V, COPY)                            \
     if (M < V && M * V + V + 1 > GANI_REGISTERS) {            \
         vf scale[M];                                          \
         GANI_UNROLL                                           \
         for (int i = 0; i < M; i++) {                         \
-            scale[i] = vf_set1(a[i]);                         \
+            scale[i] = vf_set1(a[i * a_row]);                 \
         }                                                     \
         GANI_UNROLL                                           \
         for (int v = 0; v < V; v++) {                         \
@@ -2471,10 +2503,13 @@ typedef struct gani_block {
         GANI_UNROLL                                           \
         for (int v = 0; v < V; v++) {                         \
             row[v] = vf_load(base[v] + step[p]);              \
+            if (COPY) {                                       \
+                vf_store(s->copy[v] + to, row[v]);            \
+            }                                                 \
         }                                                     \
         GANI_UNROLL                                           \
         for (int i = 0; i < M; i++) {                         \
-            const vf scale = vf_set1(a[i]);                   \
+            const vf scale = vf_set1(a[i * a_row]);           \
             GANI_UNROLL                                       \
             for (int v = 0; v < V; v++) {                     \
                 sum[i][v] = vf_fma(scale, row[v], sum[i][v]); \
@@ -2482,52 +2517,70 @@ typedef struct gani_block {
         }                                                     \
     }
 
-/* out[v][i*ld + lane] += (add) or = the sum over p of a[p][i] * b[v][step[p] + lane], for V
- * vectors of columns. */
-#define GANI_DEFINE_TILE(M, V)                                                             \
-    static void GANI_FN(gani_tile_##M##x##V)(int k, const float *a, const float *const *b, \
-                                             const ptrdiff_t *step, float *const *out,     \
-                                             ptrdiff_t ld, int add) {                      \
-        vf sum[M][V];                                                                      \
-        const float *base[V];                                                              \
-        GANI_UNROLL                                                                        \
-        for (int v = 0; v < V; v++) {                                                      \
-            base[v] = b[v];                                                                \
-            GANI_UNROLL                                                                    \
-            for (int i = 0; i < M; i++) {                                                  \
-                sum[i][v] = add ? vf_load(out[v] + i * ld) : vf_zero();                    \
-            }                                                                              \
-        }                                                                                  \
-        for (int p = 0; p < k; p++, a += M) {                                              \
-            GANI_TILE_STEP(M, V)                                                           \
-        }                                                                                  \
-        GANI_UNROLL                                                                        \
-        for (int v = 0; v < V; v++) {                                                      \
-            GANI_UNROLL                                                                    \
-            for (int i = 0; i < M; i++) {                                                  \
-                vf_store(out[v] + i * ld, sum[i][v]);                                      \
-            }                                                                              \
-        }                                                                                  \
+/* out[v][i*ld + lane] += (add) or = the sum over p of a (i,p) *
+ * b[v][step[p] + lane], for V vectors of columns. COPY: these are packed on the way; ROWS: a is
+ * read where it lies, in place of panels whose distances are known when this is compiled. */
+#define GANI_DEFINE_TILE(NAME, M, V, COPY, ROWS)                             \
+    static void GANI_FN(NAME##_##M##x##V)(const gani_strip *s) {             \
+        vf sum[M][V];                                                        \
+        const float *base[V], *a = s->a, *const ahead = s->ahead;            \
+        const ptrdiff_t *const step = s->step, *const next = s->ahead_step;  \
+        const ptrdiff_t a_row = ROWS ? s->a_row : 1, ld = s->ld;             \
+        const int k = s->k;                                                  \
+        ptrdiff_t to = 0;                                                    \
+        GANI_UNROLL                                                          \
+        for (int v = 0; v < V; v++) {                                        \
+            const float *out = s->out[v];                                    \
+            base[v] = s->b[v];                                               \
+            GANI_UNROLL                                                      \
+            for (int i = 0; i < M; i++) {                                    \
+                sum[i][v] = s->add ? vf_load(out + i * ld) : vf_zero();      \
+            }                                                                \
+        }                                                                    \
+        for (int p = 0; p < k; p++, a += ROWS ? 1 : M, to += s->copy_step) { \
+            if (!COPY && !ROWS) {                                            \
+                vf_ahead(ahead + next[p]);                                   \
+            }                                                                \
+            GANI_TILE_STEP(M, V, COPY)                                       \
+        }                                                                    \
+        GANI_UNROLL                                                          \
+        for (int v = 0; v < V; v++) {                                        \
+            float *out = s->out[v];                                          \
+            GANI_UNROLL                                                      \
+            for (int i = 0; i < M; i++) {                                    \
+                vf_store(out + i * ld, sum[i][v]);                           \
+            }                                                                \
+        }                                                                    \
     }
 
-typedef void (*GANI_FN(gani_tile_fn))(int k, const float *a, const float *const *b,
-                                      const ptrdiff_t *step, float *const *out, ptrdiff_t ld,
-                                      int add);
+typedef void (*GANI_FN(gani_tile_fn))(const gani_strip *s);
 
-#define GANI_TILE_NAME(M, V) GANI_FN(gani_tile_##M##x##V)
+#define GANI_DEFINE_PLAIN(M, V) GANI_DEFINE_TILE(gani_tile, M, V, 0, 0)
+#define GANI_DEFINE_FULL(M, V)                       \
+    GANI_DEFINE_TILE(gani_packing_tile, M, V, 1, 0)  \
+    GANI_DEFINE_TILE(gani_rows_tile, M, V, 0, 1)     \
+    GANI_DEFINE_TILE(gani_packing_rows, M, V, 1, 1)
+#define GANI_TILE_NAME(M, V)      GANI_FN(gani_tile_##M##x##V)
+#define GANI_TILE_ENTRY(M, V)     GANI_TILE_NAME(M, V),
+#define GANI_FULL_ENTRY(M, V)                                           \
+    {{GANI_TILE_NAME(M, V), GANI_FN(gani_packing_tile_##M##x##V)},      \
+     {GANI_FN(gani_rows_tile_##M##x##V), GANI_FN(gani_packing_rows_##M##x##V)}},
 #if GANI_NV == 3
-#define GANI_DEFINE_TILES(M) GANI_DEFINE_TILE(M, 1) GANI_DEFINE_TILE(M, 2) GANI_DEFINE_TILE(M, 3)
+#define GANI_DEFINE_TILES(M) GANI_DEFINE_PLAIN(M, 1) GANI_DEFINE_PLAIN(M, 2) GANI_DEFINE_PLAIN(M, 3)
 #define GANI_TILE_ROW(M)     {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2), GANI_TILE_NAME(M, 3)},
 #else
-#define GANI_DEFINE_TILES(M) GANI_DEFINE_TILE(M, 1) GANI_DEFINE_TILE(M, 2)
+#define GANI_DEFINE_TILES(M) GANI_DEFINE_PLAIN(M, 1) GANI_DEFINE_PLAIN(M, 2)
 #define GANI_TILE_ROW(M)     {GANI_TILE_NAME(M, 1), GANI_TILE_NAME(M, 2)},
 #endif
 #if GANI_MR == 8
-#define GANI_MR_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define GANI_MR_LIST(X)      X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define GANI_FULL_LIST(X) X(8, 1) X(8, 2) X(8, 3)
 #elif GANI_MR == 6
-#define GANI_MR_LIST(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define GANI_MR_LIST(X)      X(1) X(2) X(3) X(4) X(5) X(6)
+#define GANI_FULL_LIST(X) X(6, 1) X(6, 2)
 #else
-#define GANI_MR_LIST(X) X(1) X(2) X(3) X(4)
+#define GANI_MR_LIST(X)      X(1) X(2) X(3) X(4)
+#define GANI_FULL_LIST(X) X(4, 1) X(4, 2) X(4, 3)
 #endif
 #if GANI_WIDE_MR == 4
 #define GANI_WIDE_LIST(X) X(1, 6) X(2, 6) X(3, 6) X(4, 6)
@@ -2538,14 +2591,18 @@ typedef void (*GANI_FN(gani_tile_fn))(int k, const float *a, const float *const 
 #endif
 
 GANI_MR_LIST(GANI_DEFINE_TILES)
-GANI_WIDE_LIST(GANI_DEFINE_TILE)
+GANI_WIDE_LIST(GANI_DEFINE_PLAIN)
+GANI_FULL_LIST(GANI_DEFINE_FULL)
 
 static const GANI_FN(gani_tile_fn)
     GANI_FN(gani_tiles)[GANI_MR][GANI_NV] = {GANI_MR_LIST(GANI_TILE_ROW)};
 
-#define GANI_TILE_ENTRY(M, V) GANI_TILE_NAME(M, V),
 static const GANI_FN(gani_tile_fn)
     GANI_FN(gani_wide_tiles)[GANI_WIDE_MR] = {GANI_WIDE_LIST(GANI_TILE_ENTRY)};
+
+/* Tiles of GANI_MR rows: [a is read where it lies][b is packed]. */
+static const GANI_FN(gani_tile_fn)
+    GANI_FN(gani_full_tiles)[GANI_NV][2][2] = {GANI_FULL_LIST(GANI_FULL_ENTRY)};
 
 static gani_tile GANI_FN(gani_gemm_panel)(int m) {
     gani_tile panel;
@@ -2598,76 +2655,176 @@ static int GANI_FN(gani_has_epilogue)(const gani_block *s) {
     return s->bias_row || s->bias_col || s->act.kind != GAN_ACT_NONE;
 }
 
+/* 1 if so many rows, the first of them i, are neighbours in c, and columns j ... equally far apart,
+ * as in a product whose factors were exchanged. */
+static int GANI_FN(gani_is_turned)(const gani_block *s, int i, int rows, int j, int n) {
+    const ptrdiff_t *row = s->c_row + i, *col = s->c_col + j;
+    int yes = n > 1;
+    for (int r = 1; r < rows && yes; r++) {
+        yes = row[r] == row[0] + r;
+    }
+    for (int q = 2; q < n && yes; q++) {
+        yes = col[q] - col[q - 1] == col[1] - col[0];
+    }
+    return yes;
+}
+
+/* The same places as columns [n/8] of 8 or 4 rows; returns how many columns it has written. */
+static int GANI_FN(gani_store_turned)(const gani_block *s, const float *tile, ptrdiff_t ld, int i,
+                                      int rows, int j, int n) {
+    const ptrdiff_t step = s->c_col[j + 1] - s->c_col[j];
+    float *c = s->c + s->c_row[i] + s->c_col[j];
+    int done = 0;
+    for (; done + 8 <= n; done += 8, c += 8 * step, tile += 8) {
+        if (rows == 8) {
+            vf_transpose8x8(tile, ld, c, step);
+        } else {
+            vf_transpose8(tile, tile + ld, tile + 2 * ld, tile + 3 * ld, c, step);
+        }
+    }
+    return done;
+}
+
 /* c = act(tile + bias), for the same rows and columns. Changes tile. */
 static void GANI_FN(gani_gemm_store)(const gani_block *s, float *tile, ptrdiff_t ld, int i, int m,
                                      int j, int n) {
-    for (int r = 0; r < m; r++, tile += ld) {
-        float *c = s->c + s->c_row[i + r];
-        if (GANI_FN(gani_has_epilogue)(s)) {
-            GANI_FN(gani_finish_row)(s, tile, i + r, j, n);
+    for (int r = 0; r < m && GANI_FN(gani_has_epilogue)(s); r++) {
+        GANI_FN(gani_finish_row)(s, tile + r * ld, i + r, j, n);
+    }
+    for (int r = 0, rows; r < m; r += rows) {
+        int done = 0;
+        rows = m - r >= 8 ? 8 : m - r >= 4 ? 4 : 1;
+        if (rows > 1 && GANI_FN(gani_is_turned)(s, i + r, rows, j, n)) {
+            done = GANI_FN(gani_store_turned)(s, tile + r * ld, ld, i + r, rows, j, n);
         }
-        for (int v = 0; v < n; v += VW) {
-            const int lanes = n - v < VW ? n - v : VW;
-            const ptrdiff_t *at = s->c_col + j + v;
-            if (s->c_whole[(j + v) / VW]) {
-                vf_store(c + at[0], vf_load(tile + v));
-                continue;
-            }
-            for (int lane = 0; lane < lanes; lane++) {
-                c[at[lane]] = tile[v + lane];
+        for (int q = r; q < r + rows; q++) {
+            float *c = s->c + s->c_row[i + q];
+            const float *from = tile + q * ld;
+            for (int v = done; v < n; v += VW) {
+                const int lanes = n - v < VW ? n - v : VW;
+                const ptrdiff_t *at = s->c_col + j + v;
+                if (done == 0 && s->c_whole[(j + v) / VW]) {
+                    vf_store(c + at[0], vf_load(from + v));
+                    continue;
+                }
+                for (int lane = 0; lane < lanes; lane++) {
+                    c[at[lane]] = from[v + lane];
+                }
             }
         }
     }
 }
 
-/* 1 if the sums of rows i ... i+m-1 and columns j ... j+n-1 can stay in c from the start: whole
- * vectors, rows equally far apart, nothing to do but add. */
-static int GANI_FN(gani_sums_in_c)(const gani_block *s, int i, int m, int j, int n) {
-    int yes = n % VW == 0 && (s->beta == 0.0f || s->beta == 1.0f) && !GANI_FN(gani_has_epilogue)(s);
-    for (int r = 2; r < m && yes; r++) {
-        yes = s->c_row[i + r] - s->c_row[i + r - 1] == s->c_row[i + 1] - s->c_row[i];
-    }
+/* 1 if the sums of columns j ... j+n-1 can stay in c from the start: whole vectors, rows equally
+ * far apart, nothing to do but add. */
+static int GANI_FN(gani_sums_in_c)(const gani_block *s, int j, int n) {
+    int yes = n % VW == 0 && s->c_ld != 0 && (s->beta == 0.0f || s->beta == 1.0f) &&
+              !GANI_FN(gani_has_epilogue)(s);
     for (int v = 0; v < n && yes; v += VW) {
         yes = s->c_whole[(j + v) / VW];
     }
     return yes;
 }
 
-/* One tile: a panel of a times a panel of b. */
-static void GANI_FN(gani_gemm_tile)(const gani_block *s, const float *a, int i, int m, int j,
-                                    int n) {
-    const int vectors = (n + VW - 1) / VW, in_c = GANI_FN(gani_sums_in_c)(s, i, m, j, n);
-    const ptrdiff_t *step = s->step[j / s->panel.cols];
-    const ptrdiff_t ld = !in_c ? s->panel.cols : m > 1 ? s->c_row[i + 1] - s->c_row[i] : 0;
-    float *out[GANI_WIDE_NV];
-    for (int v = 0; v < vectors; v++) {
-        out[v] = in_c ? s->c + s->c_row[i] + s->c_col[j + v * VW] : s->tile + v * VW;
-    }
-    if (!in_c && s->beta != 0.0f) {
-        GANI_FN(gani_gemm_load)(s, s->tile, ld, i, m, j, n);
-    }
-    for (int v = 0, width; v < vectors; v += width) {
-        const float *const *b = s->b + j / VW + v;
-        width = vectors - v;
-        if (width == GANI_WIDE_NV && m <= GANI_WIDE_MR) {
-            GANI_FN(gani_wide_tiles)[m - 1](s->k, a, b, step, out, ld, s->beta != 0.0f);
-        } else {
-            width = width < GANI_NV ? width : GANI_NV;
-            GANI_FN(gani_tiles)[m - 1][width - 1](s->k, a, b, step, out + v, ld, s->beta != 0.0f);
+/* Asks for rows i ... of c, some vectors of columns beside the places out. */
+static void GANI_FN(gani_ask_for_c)(const gani_block *s, float *const *out, int vectors, int i) {
+    for (int r = 0; r < s->panel.rows && i + r < s->m; r++) {
+        for (int v = 0; v < vectors; v++) {
+            vf_ahead_write(out[v] + (s->panel.rows + r) * s->c_ld);
         }
-    }
-    if (!in_c) {
-        GANI_FN(gani_gemm_store)(s, s->tile, ld, i, m, j, n);
     }
 }
 
-/* A panel of a stays in the first cache while the panels of b pass. */
+/* Asks for what comes after the tile of rows i ... and vectors v ...: each row of tiles after the
+ * first for one vector of the next columns, if these are still to be packed. */
+static void GANI_FN(gani_ask_for_b)(const gani_block *s, gani_strip *strip, int i, int v,
+                                    int vectors) {
+    const int next = v + vectors + i / s->panel.rows - 1, panel = next * VW / s->panel.cols;
+    if (i > 0 && i < GANI_ROW_TILES * s->panel.rows && next < v + 2 * vectors && next * VW < s->n &&
+        s->group[panel] == GANI_PACK_BY_TILES) {
+        strip->ahead = s->b[next];
+        strip->ahead_step = s->step[panel];
+    }
+}
+
+/* Rows i ... i+m-1 by `vectors` vectors of columns, the first of them vector v of the block. */
+static void GANI_FN(gani_gemm_tile)(const gani_block *s, int i, int m, int v, int vectors) {
+    const int j = v * VW, n = s->n - j < vectors * VW ? s->n - j : vectors * VW;
+    const int wide = s->panel.cols / VW, panel = v / wide, by_rows = s->a_row != 0;
+    const int by_tiles = s->group[panel] == GANI_PACK_BY_TILES, packing = by_tiles && i == 0;
+    const int before = by_rows ? s->panel.rows - m : 0; /* rows that are computed once more */
+    const int in_c = before == 0 && GANI_FN(gani_sums_in_c)(s, j, n);
+    const ptrdiff_t ld = in_c ? s->c_ld : s->panel.cols;
+    const float *b[GANI_WIDE_NV];
+    float *out[GANI_WIDE_NV], *packed[GANI_WIDE_NV], *tile = s->tile + before * ld;
+    gani_strip strip;
+    for (int q = 0; q < vectors; q++) {
+        out[q] = in_c ? s->c + s->c_row[i] + s->c_col[j + q * VW] : s->tile + q * VW;
+        packed[q] = s->packed + ((v + q) / wide * (ptrdiff_t)s->k * wide + (v + q) % wide) * VW;
+        b[q] = by_tiles && !packing ? packed[q] : s->b[v + q];
+    }
+    strip.k = s->k;
+    strip.add = s->beta != 0.0f;
+    strip.a = s->a + (i - before) * (by_rows ? s->a_row : (ptrdiff_t)s->k);
+    strip.a_row = s->a_row;
+    strip.b = b;
+    strip.step = by_tiles && !packing ? s->packed_step : s->step[panel];
+    strip.out = out;
+    strip.ld = ld;
+    strip.copy = packed;
+    strip.copy_step = s->panel.cols;
+    strip.ahead = b[0];
+    strip.ahead_step = strip.step;
+    GANI_FN(gani_ask_for_b)(s, &strip, i, v, vectors);
+    if (in_c) {
+        GANI_FN(gani_ask_for_c)(s, out, vectors, i + s->panel.rows);
+    } else if (strip.add) {
+        memset(s->tile, 0, (size_t)(before * ld) * sizeof *s->tile);
+        GANI_FN(gani_gemm_load)(s, tile, ld, i, m, j, n);
+    }
+    if (packing || by_rows) {
+        GANI_FN(gani_full_tiles)[vectors - 1][by_rows][packing](&strip);
+    } else if (vectors > GANI_NV) {
+        GANI_FN(gani_wide_tiles)[m - 1](&strip);
+    } else {
+        GANI_FN(gani_tiles)[m - 1][vectors - 1](&strip);
+    }
+    if (!in_c) {
+        GANI_FN(gani_gemm_store)(s, tile, ld, i, m, j, n);
+    }
+}
+
+/* Vectors of the next tile, from vector v on: all in panels with the same steps, and rather two
+ * tiles of equal width than a narrow one at the end. */
+static int GANI_FN(gani_tile_width)(const gani_block *s, int v) {
+    const int left = (s->n + VW - 1) / VW - v, wide = s->panel.cols / VW;
+    int width = left < wide ? left : wide;
+    if (width > GANI_NV && width < GANI_WIDE_NV) {
+        width = GANI_NV;
+    }
+    if (width <= GANI_NV && left > width && left < 2 * width) {
+        width = (left + 1) / 2;
+    }
+    for (int q = 1; q < width; q++) {
+        if (s->step[(v + q) / wide] != s->step[v / wide]) {
+            return q;
+        }
+    }
+    return width;
+}
+
+/* A few columns of b meet so many rows of a as stay in the second cache before the next are read;
+ * if a is read where it lies, a few of its rows meet all columns. */
 static void GANI_FN(gani_gemm_block)(const gani_block *s) {
-    for (int i = 0; i < s->m; i += s->panel.rows) {
-        const int m = s->m - i < s->panel.rows ? s->m - i : s->panel.rows;
-        for (int j = 0; j < s->n; j += s->panel.cols) {
-            const int n = s->n - j < s->panel.cols ? s->n - j : s->panel.cols;
-            GANI_FN(gani_gemm_tile)(s, s->a + (ptrdiff_t)i * s->k, i, m, j, n);
+    const int vectors = (s->n + VW - 1) / VW;
+    const int rows = s->panel.rows * (s->a_row ? 1 : GANI_ROW_TILES);
+    for (int first = 0; first < s->m; first += rows) {
+        for (int v = 0, width; v < vectors; v += width) {
+            width = GANI_FN(gani_tile_width)(s, v);
+            for (int i = first; i < s->m && i < first + rows; i += s->panel.rows) {
+                const int m = s->m - i < s->panel.rows ? s->m - i : s->panel.rows;
+                GANI_FN(gani_gemm_tile)(s, i, m, v, width);
+            }
         }
     }
 }
@@ -2900,6 +3057,7 @@ static void GANI_FN(gani_gemm_small)(int m, int n, int k, const float *a, ptrdif
     }
 }
 
+#undef GANI_ROW_TILES
 #undef GANI_REGISTERS
 #undef GANI_MR
 #undef GANI_NV
@@ -2908,6 +3066,10 @@ static void GANI_FN(gani_gemm_small)(int m, int n, int k, const float *a, ptrdif
 #undef GANI_TILE_STEP
 #undef GANI_DEFINE_TILE
 #undef GANI_TILE_NAME
+#undef GANI_DEFINE_PLAIN
+#undef GANI_DEFINE_FULL
+#undef GANI_FULL_ENTRY
+#undef GANI_FULL_LIST
 #undef GANI_DEFINE_TILES
 #undef GANI_TILE_ROW
 #undef GANI_MR_LIST
@@ -3960,6 +4122,8 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_lanes
 #undef vf_loadn
 #undef vf_storen
+#undef vf_ahead
+#undef vf_ahead_write
 #undef vf_set1
 #undef vf_zero
 #undef vf_add
@@ -4303,10 +4467,12 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  * small and k long, k is cut into splits as well: each sums into its own copy of c, and the copies
  * are added in order. Splits follow from m, n and k alone.
  *
+ * Columns of b that are neighbours in memory are packed by the first row of tiles that reads them.
+ *
  * Few rows: packing b would cost as much as the product. It is read where it lies if its columns
- * are neighbours in memory (a large matrix that is read once in longer rows, fewer at a time), or
- * multiplied by dot products if its rows are. Few columns: the same
- * with a and b exchanged.
+ * are neighbours in memory (a large matrix that is read once in longer rows, fewer at a time). If
+ * its rows are, it is multiplied by dot products, or, with more than a few rows, it takes the place
+ * of a, which is then read where it lies. Few columns: the same with a and b exchanged.
  *
  * Holds:  offsets, blocking, scratch, the product.
  * Uses:   >>platform  >>instances        Knows nothing of: convolutions.
@@ -4346,7 +4512,9 @@ enum {
     GANI_GEMM_TILES,  /* packed panels */
     GANI_GEMM_DIRECT, /* read where it lies */
     GANI_GEMM_LONG,   /* read where it lies, in long rows */
-    GANI_GEMM_DOTS    /* read where it lies, k in order, by dot products */
+    GANI_GEMM_DOTS,   /* read where it lies, k in order, by dot products */
+    GANI_GEMM_ROWS,   /* packed panels, and a is read where it lies, k in order */
+    GANI_GEMM_MODES
 };
 
 /* How a product is cut. */
@@ -4380,12 +4548,15 @@ enum {
     GANI_GEMM_A_FLOATS = 4 << 20, /* of a packed at a time: half of a last cache */
     GANI_GEMM_NC = 480,           /* most columns of a block: with kc, most of the second cache */
     GANI_GEMM_KC = 384,         /* most of k at a time: a panel of a fits half of the first cache */
-    GANI_GEMM_KC_DOTS = 1024,   /* the same for dot products: a few columns of b fit half of it */
+    GANI_GEMM_KC_LONG = 1024,   /* the same for dot products and rows of a that are read in place */
     GANI_GEMM_LONG_LEAST = 1 << 21, /* so many elements of b come from memory: read it in few but */
     GANI_GEMM_LONG_KC = 16,         /* long rows at a time, which the processor fetches ahead */
     GANI_GEMM_LONG_NC = 4096,
     GANI_GEMM_DOTS_MIN = 32,    /* shorter dot products would only be horizontal sums */
     GANI_GEMM_DOTS_ROWS = 64,   /* so many rows are multiplied by dot products if b suits */
+    GANI_GEMM_ROWS_MOST = 128,  /* so many columns do not repay packing rows of a; above so many, */
+    GANI_GEMM_ROWS_ANY = 48,    /* or if they come in such units, they fill tiles better than dot */
+    GANI_GEMM_ROWS_UNIT = 16,   /* products */
     GANI_GEMM_FEW = 16,         /* so many rows are few */
     GANI_GEMM_DIRECT_ROWS = 8,  /* so many rows read b too seldom to pack it */
     GANI_GEMM_DIRECT_UNIT = 16, /* if at least so many of its columns are neighbours */
@@ -4521,13 +4692,36 @@ static int gani_axis_is_unit(const gani_axis *axis, int count) {
     return 1;
 }
 
-/* 1 if all indices are equally far apart. */
+/* 1 if all indices are equally far apart, */
 static int gani_axis_is_plain(const gani_axis *axis) {
-    return axis->level[1].count == 1 && axis->level[2].count == 1;
+    return axis->level[0].split == 1 && axis->level[1].count == 1 && axis->level[2].count == 1;
 }
 
-/* Makes few columns few rows, so that "few" always means rows, and returns how b is to be read. */
+/* and how far. */
+static ptrdiff_t gani_axis_step(const gani_axis *axis) {
+    return axis->level[0].step * axis->level[0].stride;
+}
+
+/* 1 if a can be read where it lies, and should be: rows with k in order meet few columns. */
+static int gani_product_by_rows(const gani_product *s) {
+    const int n = s->n_all, plain = gani_axis_is_plain(&s->a.row) && gani_axis_is_plain(&s->a.col);
+    const int filled = n > GANI_GEMM_ROWS_ANY || n % GANI_GEMM_ROWS_UNIT == 0;
+    return filled && n <= GANI_GEMM_ROWS_MOST && n < s->m_all && s->m >= GANI_GEMM_ROWS_UNIT &&
+           s->k >= GANI_GEMM_DOTS_MIN && s->alpha == 1.0f && plain &&
+           gani_axis_is_unit(&s->a.col, s->k);
+}
+
+/* Makes few columns few rows, or where it suits few rows few columns, and returns how a and b are
+ * to be read. */
 static int gani_product_orient(gani_product *s) {
+    if (gani_product_by_rows(s)) {
+        return GANI_GEMM_ROWS;
+    }
+    gani_product_swap(s);
+    if (gani_product_by_rows(s)) {
+        return GANI_GEMM_ROWS;
+    }
+    gani_product_swap(s);
     const int most = gani_axis_is_unit(&s->a.col, s->k) ? GANI_GEMM_DOTS_ROWS : GANI_GEMM_FEW;
     if (s->n_all <= most && s->n_all < s->m_all) {
         gani_product_swap(s);
@@ -4577,8 +4771,8 @@ static void gani_cut_k(gani_cut *cut, int m, int n, int k) {
         splits = splits < k / GANI_GEMM_MIN_SPLIT ? splits : k / GANI_GEMM_MIN_SPLIT;
     }
     const int split = gani_ceil_div(k > 0 ? k : 1, splits);
-    static const int most[] = {GANI_GEMM_KC, GANI_GEMM_KC, GANI_GEMM_LONG_KC,
-                               GANI_GEMM_KC_DOTS}; /* by mode */
+    static const int most[GANI_GEMM_MODES] = {GANI_GEMM_KC, GANI_GEMM_KC, GANI_GEMM_LONG_KC,
+                                              GANI_GEMM_KC_LONG, GANI_GEMM_KC_LONG};
     cut->kc = gani_piece(split, most[cut->mode], 16);
     if (cut->mode == GANI_GEMM_DOTS && cut->kc % 256 == 0) {
         cut->kc += 16; /* rows of a that are a power of two apart would evict each other */
@@ -4599,7 +4793,8 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s)
     gani_cut_blocks(&cut, ctx->threads, cut.rows < m ? cut.rows : m, n);
     const int tasks = cut.m_blocks * cut.n_blocks * cut.splits;
     cut.slots = tasks < ctx->threads ? tasks : ctx->threads;
-    cut.a_bytes = gani_mul(gani_mul((size_t)(k > 0 ? k : 1), (size_t)cut.rows), sizeof(float));
+    cut.a_bytes = mode == GANI_GEMM_ROWS ? 1 : (size_t)cut.rows;
+    cut.a_bytes = gani_mul(gani_mul((size_t)(k > 0 ? k : 1), cut.a_bytes), sizeof(float));
     cut.a_bytes = gani_sum(cut.a_bytes, GANI_ALIGN) / GANI_ALIGN * GANI_ALIGN;
     const size_t rows = (size_t)cut.rows, nc = (size_t)cut.nc, kc = (size_t)cut.kc;
     const size_t tile = (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut.panel.cols;
@@ -4690,8 +4885,6 @@ static int gani_group(const ptrdiff_t *lane, int lanes, int steps_by_4, int widt
     return steps_by_4 ? 0 : 1;
 }
 
-enum { GANI_PACK_IN_PLACE = 255 }; /* a panel that need not be packed, beside the groups above */
-
 /* Panels to pack from one operand, side by side: out + first lane * k, [k][width]. */
 typedef struct gani_packing {
     const float *base;
@@ -4713,7 +4906,7 @@ static void gani_pack_panels(const gani_kernels *kernels, const gani_packing *s)
         for (int i = 0; i < s->lanes; i += s->width) {
             const int lanes = s->lanes - i < s->width ? s->lanes - i : s->width;
             const int width = s->padded ? s->width : lanes, group = s->group[i / s->width];
-            if (group != GANI_PACK_IN_PLACE) {
+            if (group != GANI_PACK_IN_PLACE && group != GANI_PACK_BY_TILES) {
                 kernels->gemm_pack(s->out + (ptrdiff_t)i * s->k + (ptrdiff_t)q * width, width,
                                    s->base, s->lane + i, lanes, s->step + q, steps, group);
             }
@@ -4738,6 +4931,10 @@ static void gani_block_target(gani_block *block, const gani_product_job *job, co
     for (int v = 0; v * width < block->n; v++) {
         slot->c_whole[v] =
             (v + 1) * width <= block->n && gani_neighbours(slot->c_col + v * width, width);
+    }
+    block->c_ld = block->m > 1 ? slot->c_row[1] - slot->c_row[0] : 1;
+    for (int r = 2; r < block->m && block->c_ld != 0; r++) {
+        block->c_ld = slot->c_row[r] - slot->c_row[r - 1] == block->c_ld ? block->c_ld : 0;
     }
     block->c_row = slot->c_row;
     block->c_col = slot->c_col;
@@ -4812,24 +5009,25 @@ static void gani_product_pack_slot(void *arg, int index) {
     }
 }
 
-/* Where each vector of columns of a panel begins, and what its steps are: 1 if in place, 0 if
- * packed. */
+/* Where each vector of columns of a panel begins, and what its steps are. Returns how it is read
+ * from where it lies, 0 if it is to be packed. */
 static int gani_block_place_panel(const gani_product_job *job, const gani_slot *slot,
                                   gani_block *block, int j) {
     const int width = job->ctx->kernels->width, cols = block->panel.cols;
     const int lanes = block->n - j < cols ? block->n - j : cols;
     const ptrdiff_t *lane = slot->b_lane + j;
     const float *packed = slot->b + (ptrdiff_t)j * block->k;
-    const int direct = job->cut.mode != GANI_GEMM_TILES && lanes % width == 0 &&
-                       gani_neighbours_by(lane, lanes, width);
+    const int direct = lanes % width == 0 && gani_neighbours_by(lane, lanes, width);
+    const int once = job->cut.mode == GANI_GEMM_DIRECT || job->cut.mode == GANI_GEMM_LONG;
     slot->steps[j / cols] = direct ? slot->b_step : slot->panel_step;
     for (int v = 0; v < lanes; v += width) {
         slot->vectors[(j + v) / width] = direct ? job->product->b.base + lane[v] : packed + v;
     }
-    return direct;
+    const int by_tiles = !once && block->m > block->panel.rows;
+    return !direct ? 0 : by_tiles ? GANI_PACK_BY_TILES : GANI_PACK_IN_PLACE;
 }
 
-/* Packs the panels of b that are not read in place. */
+/* Packs the panels of b that are not read in place, at least at first. */
 static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot, gani_block *block,
                               int p) {
     const gani_kernels *kernels = job->ctx->kernels;
@@ -4841,9 +5039,9 @@ static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot
     }
     for (int j = 0; j < block->n; j += cols) {
         const int lanes = block->n - j < cols ? block->n - j : cols;
-        const int group = gani_block_place_panel(job, slot, block, j)
-                              ? GANI_PACK_IN_PLACE
-                              : gani_group(slot->b_lane + j, lanes, by_4, kernels->width);
+        const int in_place = gani_block_place_panel(job, slot, block, j);
+        const int group =
+            in_place ? in_place : gani_group(slot->b_lane + j, lanes, by_4, kernels->width);
         slot->group[j / cols] = (unsigned char)group;
     }
     gani_packing packing;
@@ -4859,6 +5057,9 @@ static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot
     gani_pack_panels(kernels, &packing);
     block->b = slot->vectors;
     block->step = slot->steps;
+    block->group = slot->group;
+    block->packed = slot->b;
+    block->packed_step = slot->panel_step;
 }
 
 /* Points to the columns of b for dot products. */
@@ -4889,12 +5090,17 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
     block.n = s->n - j < cut->nc ? s->n - j : cut->nc;
     block.panel = cut->panel;
     block.tile = slot->tile;
+    block.a_row = cut->mode == GANI_GEMM_ROWS ? gani_axis_step(&s->a.row) : 0;
     gani_block_target(&block, job, slot, job->first + i, j, split);
     gani_axis_fill(&s->b.col, j, block.n, slot->b_lane);
     int p = k_first;
     do { /* once also for k = 0, for beta, bias and activation */
         block.k = k_end - p < cut->kc ? k_end - p : cut->kc;
-        block.a = job->a + (ptrdiff_t)p * job->rows + (ptrdiff_t)i * block.k;
+        if (cut->mode == GANI_GEMM_ROWS) {
+            block.a = s->a.base + (job->first + i) * block.a_row + p;
+        } else {
+            block.a = job->a + (ptrdiff_t)p * job->rows + (ptrdiff_t)i * block.k;
+        }
         gani_block_epilogue(&block, job, job->first + i, j, p == k_first, p + block.k == k_end);
         if (job->copies) {
             gani_block_bare(&block, p == k_first);
@@ -4972,7 +5178,9 @@ static void gani_product_run(gan_context *ctx, const gani_product *product,
     }
     for (job.first = 0; job.first < s.m; job.first += job.cut.rows) {
         job.rows = s.m - job.first < job.cut.rows ? s.m - job.first : job.cut.rows;
-        gani_parallel(ctx, job.cut.slots, gani_product_pack_slot, &job);
+        if (mode != GANI_GEMM_ROWS) {
+            gani_parallel(ctx, job.cut.slots, gani_product_pack_slot, &job);
+        }
         gani_parallel(ctx, job.cut.slots, gani_product_slot, &job);
     }
     if (job.copies) {
@@ -4991,7 +5199,7 @@ static gani_operand gani_operand_plain(const float *base, ptrdiff_t row, ptrdiff
 /* Scratch for any strides: the most that either role of a and b and any way to read b need. */
 static size_t gani_gemm_workspace(gan_context *ctx, int m, int n, int k) {
     size_t most = 0;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 2 * GANI_GEMM_MODES; i++) {
         gani_product s;
         memset(&s, 0, sizeof s);
         s.m = s.m_all = i % 2 ? n : m;
