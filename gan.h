@@ -2850,7 +2850,7 @@ static void GANI_FN(gani_pack_runs)(float *out, int width, const float *base, co
     }
 }
 
-/* Steps that are neighbours in fours: 4 lanes at a time are transposed. */
+/* Steps that are neighbours in fours: 4 lanes at a time are transposed, the next four asked for. */
 static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *base,
                                           const ptrdiff_t *lane, int lanes, const ptrdiff_t *step,
                                           int k) {
@@ -2862,6 +2862,9 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
         int p = 0;
         for (int steps; p + 4 <= k; p += steps, to += (ptrdiff_t)steps * width) {
             const ptrdiff_t at = step[p];
+            for (int q = i + 4; p % 16 == 0 && q < i + 8 && q < lanes; q++) {
+                vf_ahead(base + lane[q] + at);
+            }
             if (p + 8 <= k && step[p + 4] == at + 4) {
                 vf_transpose8(r0 + at, r1 + at, r2 + at, r3 + at, to, width);
                 steps = 8;
@@ -2938,7 +2941,7 @@ static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, co
     } while (0)
 #define GANI_DOTS_LOAD_LAST(at) vf_loadn((at), k - p)
 
-/* out[M][GANI_DOT_COLS] += a[M][k] * b[j][k], j < N; asks for `ahead` columns more, from next on. */
+/* out[M][GANI_DOT_COLS] += a[M][k] * b[j][k], j < N; asks for `ahead` more columns, from next. */
 #define GANI_DEFINE_DOTS(NAME, M, N)                                                      \
     static void GANI_FN(NAME)(int k, const float *a, const float *const *b, float *out,   \
                               const float *const *next, int ahead) {                      \
