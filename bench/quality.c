@@ -1045,7 +1045,7 @@ static const run runs[] = {
     {"gan", "gan", "ema=0.999", 64, 40000, DIGITS, NULL},
     {"dcgan", "dcgan", "ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
     {"lsgan", "lsgan", "ngf=32 ndf=32 ema=0.999", 64, 8000, WITH_BORDER, NULL},
-    {"wgan", "wgan", "network=mlp ema=0.999", 64, 60000, DIGITS, NULL},
+    {"wgan", "wgan", "network=mlp lr=2e-4 ema=0.999", 64, 60000, DIGITS, NULL},
     {"wgan-gp", "wgan-gp", "ngf=32 ndf=32 lr=4e-4 n-critic=3 ema=0.999", 64, 15000, WITH_BORDER,
      NULL},
     {"cgan", "cgan", "network=dcgan ngf=32 ndf=32 ema=0.999", 64, 6000, WITH_BORDER, NULL},
