@@ -4161,8 +4161,6 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_transpose8x8
 #undef vf_transpose16x16
 #undef vf_even
-#undef vf_ahead
-#undef vf_ahead_write
 #undef vf_hsum
 #undef vf_hmax
 #undef GANI_PASTE2
