@@ -4547,8 +4547,8 @@ typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + 
 
 enum {
     GANI_GEMM_A_FLOATS = 4 << 20, /* of a packed at a time: half of a last cache */
-    GANI_GEMM_NC = 480,           /* most columns of a block: with kc, most of the second cache */
-    GANI_GEMM_KC = 384,         /* most of k at a time: a panel of a fits half of the first cache */
+    GANI_GEMM_NC = 336,         /* most columns of a block: with kc, most of the second cache */
+    GANI_GEMM_KC = 512,         /* most of k at a time: a panel of a fits half of the first cache */
     GANI_GEMM_KC_LONG = 1024,   /* the same for dot products and rows of a that are read in place */
     GANI_GEMM_LONG_LEAST = 1 << 21, /* so many elements of b come from memory: read it in few but */
     GANI_GEMM_LONG_KC = 16,         /* long rows at a time, which the processor fetches ahead */
