@@ -3529,6 +3529,30 @@ static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
  * Holds:  vector functions; loops over them.        Uses:  >>simd
  * Knows nothing of: shapes, threads.
  * ========================================================================= */
+#endif /* GANI_INSTANCE */
+
+#if !defined(GANI_INSTANCE) && !defined(GANI_VEC_TYPES)
+#define GANI_VEC_TYPES
+
+/* What a norm's kernel works on: rows, `stride` apart in x, g and y alike, of `parts` runs of n
+ * elements. A part, the k-th run of all rows, has coefficients mean[k], scale[k] ... and statistics
+ * of its own. With z = (x - mean)*scale + shift it is
+ *   forwards    y = act(z)
+ *   backwards   y = scale*g' + b*(x - mean) + c,  g' = g*act'(z) for leaky ReLUs, else g
+ * Rows are walked from end to end: memory is read in pieces that are as long as can be. */
+typedef struct gani_norm_span {
+    const float *x, *g;
+    float *y;
+    size_t rows, stride, parts, n;
+    const float *mean, *scale, *shift, *b, *c; /* [parts] */
+    gani_act act;
+} gani_norm_span;
+
+#define GANI_NORM_PARTS 64 /* at most, if runs are longer than 1 */
+
+#endif
+
+#ifdef GANI_INSTANCE
 
 /* --- functions of a vector ----------------------------------------------- */
 
@@ -3847,66 +3871,22 @@ static void GANI_FN(gani_lstm_grad)(const float *gates, const float *t, const fl
 
 #define GANI_SUM_BLOCK 4096
 
-/* result = sum over i in [0,n) of term(i), in float; at_end is the same for one element. Four
- * accumulators hide the latency of addition and halve the error twice. */
-#define GANI_SUM_LOOP(result, term, at_end)                                \
-    do {                                                                   \
-        vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero(); \
-        float rest = 0.0f;                                                 \
-        size_t i = 0;                                                      \
-        for (; i + 4 * VW <= n; i += 4 * VW) {                             \
-            s0 = vf_add(s0, term(i));                                      \
-            s1 = vf_add(s1, term(i + VW));                                 \
-            s2 = vf_add(s2, term(i + 2 * VW));                             \
-            s3 = vf_add(s3, term(i + 3 * VW));                             \
-        }                                                                  \
-        for (; i + VW <= n; i += VW) {                                     \
-            s0 = vf_add(s0, term(i));                                      \
-        }                                                                  \
-        for (; i < n; i++) {                                               \
-            rest += at_end;                                                \
-        }                                                                  \
-        (result) = vf_hsum(vf_add(vf_add(s0, s1), vf_add(s2, s3))) + rest; \
-    } while (0)
-
-/* Each of the three within one block. */
+/* Sum of x [n] within one block. Four accumulators hide the latency of addition and halve the error
+ * twice. */
 static float GANI_FN(gani_block_sum)(const float *x, size_t n) {
-    float sum;
-#define GANI_TERM(i) vf_load(x + (i))
-    GANI_SUM_LOOP(sum, GANI_TERM, x[i]);
-#undef GANI_TERM
-    return sum;
-}
-
-static float GANI_FN(gani_block_squares)(const float *x, float shift, size_t n) {
-    const vf v = vf_set1(shift);
-    float sum;
-#define GANI_TERM(i) vf_mul(vf_sub(vf_load(x + (i)), v), vf_sub(vf_load(x + (i)), v))
-    GANI_SUM_LOOP(sum, GANI_TERM, (x[i] - shift) * (x[i] - shift));
-#undef GANI_TERM
-    return sum;
-}
-
-/* out[0] = sum of g, out[1] = sum of g*(x - shift) */
-static void GANI_FN(gani_block_dot)(const float *g, const float *x, float shift, size_t n,
-                                    float *out) {
-    const vf v = vf_set1(shift);
-    vf sum0 = vf_zero(), sum1 = vf_zero(), dot0 = vf_zero(), dot1 = vf_zero();
-    float sum = 0.0f, dot = 0.0f;
+    vf s0 = vf_zero(), s1 = vf_zero(), s2 = vf_zero(), s3 = vf_zero();
     size_t i = 0;
-    for (; i + 2 * VW <= n; i += 2 * VW) {
-        const vf a = vf_load(g + i), b = vf_load(g + i + VW);
-        sum0 = vf_add(sum0, a);
-        sum1 = vf_add(sum1, b);
-        dot0 = vf_fma(a, vf_sub(vf_load(x + i), v), dot0);
-        dot1 = vf_fma(b, vf_sub(vf_load(x + i + VW), v), dot1);
+    for (; i + 4 * VW <= n; i += 4 * VW) {
+        s0 = vf_add(s0, vf_load(x + i));
+        s1 = vf_add(s1, vf_load(x + i + VW));
+        s2 = vf_add(s2, vf_load(x + i + 2 * VW));
+        s3 = vf_add(s3, vf_load(x + i + 3 * VW));
     }
-    for (; i < n; i++) {
-        sum += g[i];
-        dot += g[i] * (x[i] - shift);
+    for (; i < n; i += VW) {
+        const int m = GANI_LANES(i, n);
+        s0 = vf_add(s0, vf_load_upto(x + i, m));
     }
-    out[0] = vf_hsum(vf_add(sum0, sum1)) + sum;
-    out[1] = vf_hsum(vf_add(dot0, dot1)) + dot;
+    return vf_hsum(vf_add(vf_add(s0, s1), vf_add(s2, s3)));
 }
 
 /* Sum of x [n]. */
@@ -3919,114 +3899,240 @@ static double GANI_FN(gani_sum)(const float *x, size_t n) {
     return sum;
 }
 
-/* Adds x [n] to running moments: out[0] count, out[1] mean, out[2] sum of squares about the
- * mean. Each block, while in cache, gets its mean and then the squares about it; moments are
- * joined as by Chan, Golub and LeVeque 1979. */
-static void GANI_FN(gani_moments)(const float *x, size_t n, double *out) {
-    for (size_t i = 0; i < n; i += GANI_SUM_BLOCK) {
-        const size_t m = n - i < GANI_SUM_BLOCK ? n - i : GANI_SUM_BLOCK;
-        const double count = (double)m, total = out[0] + count;
-        const float mean = (float)((double)GANI_FN(gani_block_sum)(x + i, m) / count);
-        const double squares = (double)GANI_FN(gani_block_squares)(x + i, mean, m);
-        const double delta = (double)mean - out[1];
-        out[1] += delta * (count / total);
-        out[2] += squares + delta * delta * (out[0] * count / total);
-        out[0] = total;
-    }
-}
-
-/* Adds to out[0] the sum of g [n], to out[1] the sum of g*(x - mean). */
-static void GANI_FN(gani_norm_sums)(const float *g, const float *x, float mean, size_t n,
-                                    double *out) {
-    for (size_t i = 0; i < n; i += GANI_SUM_BLOCK) {
-        const size_t m = n - i < GANI_SUM_BLOCK ? n - i : GANI_SUM_BLOCK;
-        float part[2];
-        GANI_FN(gani_block_dot)(g + i, x + i, mean, m, part);
-        out[0] += (double)part[0];
-        out[1] += (double)part[1];
-    }
-}
-
-/* Sums down the columns of a matrix: out[j] = sum over r of the term at row r, column j, for g and
- * x [rows,cols] with rows `stride` apart. Blocks of 128 rows are summed in float and added up,
- * which bounds the error by 128 + rows/128 roundings. Terms:
- *   GANI_COLUMNS_SUM      g
- *   GANI_COLUMNS_SQUARES  (x - shift[j])^2
- *   GANI_COLUMNS_DOT      g * (x - shift[j]) */
-#define GANI_COLUMN_LOOP(value)                                      \
-    for (size_t first = 0; first < rows; first += 128) {             \
-        const size_t last = rows - first < 128 ? rows : first + 128; \
-        vf part = vf_zero();                                         \
-        for (size_t r = first; r < last; r++) {                      \
-            const size_t at = r * stride + j;                        \
-            part = vf_add(part, value);                              \
-        }                                                            \
-        sum = vf_add(sum, part);                                     \
+/* Sums down the columns of a matrix: sum0 and sum1, for the vector of columns at j, take what
+ * `step` adds to part0 and part1 at each row. Blocks of 128 rows are summed in float and added up,
+ * which bounds the error by 128 + rows/128 roundings. */
+#define GANI_COLUMN_LOOP(rows, stride, step)                           \
+    vf sum0 = vf_zero(), sum1 = vf_zero();                             \
+    for (size_t top = 0; top < (rows); top += 128) {                   \
+        const size_t bottom = (rows) - top < 128 ? (rows) : top + 128; \
+        vf part0 = vf_zero(), part1 = vf_zero();                       \
+        for (size_t r = top; r < bottom; r++) {                        \
+            const size_t at = r * (stride) + j;                        \
+            step;                                                      \
+        }                                                              \
+        sum0 = vf_add(sum0, part0);                                    \
+        sum1 = vf_add(sum1, part1);                                    \
     }
 
-static void GANI_FN(gani_columns)(int kind, const float *g, const float *x, const float *shift,
-                                  size_t rows, size_t stride, size_t cols, float *out) {
+/* out[j] = sum of column j of x [rows,cols] */
+static void GANI_FN(gani_columns)(const float *x, size_t rows, size_t stride, size_t cols,
+                                  float *out) {
     for (size_t j = 0; j < cols; j += VW) {
         const int m = GANI_LANES(j, cols);
-        const vf v = kind == GANI_COLUMNS_SUM ? vf_zero() : vf_load_upto(shift + j, m);
-        vf sum = vf_zero();
-#define GANI_AT(p) vf_load_upto((p) + at, m)
-        if (kind == GANI_COLUMNS_SUM) {
-            GANI_COLUMN_LOOP(GANI_AT(g))
-        } else if (kind == GANI_COLUMNS_SQUARES) {
-            GANI_COLUMN_LOOP(vf_mul(vf_sub(GANI_AT(x), v), vf_sub(GANI_AT(x), v)))
-        } else {
-            GANI_COLUMN_LOOP(vf_mul(GANI_AT(g), vf_sub(GANI_AT(x), v)))
+        GANI_COLUMN_LOOP(rows, stride, part0 = vf_add(part0, vf_load_upto(x + at, m)))
+        (void)sum1;
+        vf_store_upto(out + j, m, sum0);
+    }
+}
+
+/* --- statistics of norms ------------------------------------------------- */
+
+/* g where z = d*scale + shift is positive, else slope*g: the gradient of a leaky ReLU of z. */
+#define vf_leaky_grad(g, d, scale, shift, slope) \
+    vf_select(vf_gt(vf_fma((d), (scale), (shift)), vf_zero()), (g), vf_mul((slope), (g)))
+
+/* The slope that gani_norm_span asks for going backwards; 1 leaves g as it is. */
+static float GANI_FN(gani_norm_slope)(const gani_norm_span *s) {
+    return s->act.kind == GAN_ACT_LEAKY_RELU ? s->act.slope : 1.0f;
+}
+
+/* Coefficient of part k for all lanes; of parts of one element, those from k on. */
+#define GANI_COEFFICIENT(p) (s->n == 1 ? vf_load_upto((p) + k, lanes) : vf_set1((p)[k]))
+
+/* Adds to out two sums over n elements of part k at `first`, which are one block:
+ *   d and d*d, d = x - mean, without a gradient;  g' and g'*d with one */
+static void GANI_FN(gani_run_pair)(const gani_norm_span *s, size_t k, size_t first, size_t n,
+                                   double *out) {
+    const vf mean = vf_set1(s->mean[k]);
+    const size_t end = first + n;
+    size_t at = first;
+    vf sum0 = vf_zero(), sum1 = vf_zero(), dot0 = vf_zero(), dot1 = vf_zero();
+    if (!s->g) {
+        for (; at + 2 * VW <= end; at += 2 * VW) {
+            const vf d0 = vf_sub(vf_load(s->x + at), mean);
+            const vf d1 = vf_sub(vf_load(s->x + at + VW), mean);
+            sum0 = vf_add(sum0, d0);
+            sum1 = vf_add(sum1, d1);
+            dot0 = vf_fma(d0, d0, dot0);
+            dot1 = vf_fma(d1, d1, dot1);
         }
-#undef GANI_AT
-        vf_store_upto(out + j, m, sum);
+        for (; at < end; at += VW) {
+            const int m = GANI_LANES(at, end);
+            vf d = vf_sub(vf_load_upto(s->x + at, m), mean);
+            if (m < VW) { /* no share of lanes beyond the end */
+                float lane[VW];
+                vf_store(lane, d);
+                d = vf_loadn(lane, m);
+            }
+            sum0 = vf_add(sum0, d);
+            dot0 = vf_fma(d, d, dot0);
+        }
+    } else {
+        const vf scale = vf_set1(s->scale[k]), shift = vf_set1(s->shift[k]);
+        const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s));
+        for (; at + 2 * VW <= end; at += 2 * VW) {
+            const vf d0 = vf_sub(vf_load(s->x + at), mean);
+            const vf d1 = vf_sub(vf_load(s->x + at + VW), mean);
+            const vf g0 = vf_load(s->g + at), g1 = vf_load(s->g + at + VW);
+            const vf z0 = vf_leaky_grad(g0, d0, scale, shift, slope);
+            const vf z1 = vf_leaky_grad(g1, d1, scale, shift, slope);
+            sum0 = vf_add(sum0, z0);
+            sum1 = vf_add(sum1, z1);
+            dot0 = vf_fma(z0, d0, dot0);
+            dot1 = vf_fma(z1, d1, dot1);
+        }
+        for (; at < end; at += VW) {
+            const int m = GANI_LANES(at, end);
+            const vf d = vf_sub(vf_load_upto(s->x + at, m), mean);
+            const vf g = vf_load_upto(s->g + at, m); /* 0 beyond the end, and so is its share */
+            const vf z = vf_leaky_grad(g, d, scale, shift, slope);
+            sum0 = vf_add(sum0, z);
+            dot0 = vf_fma(z, d, dot0);
+        }
+    }
+    out[0] += (double)vf_hsum(vf_add(sum0, sum1));
+    out[1] += (double)vf_hsum(vf_add(dot0, dot1));
+}
+
+/* The two sums of gani_run_pair over each part: out[2*k], out[2*k+1]. */
+static void GANI_FN(gani_pair_sums)(const gani_norm_span *s, double *out) {
+    memset(out, 0, 2 * s->parts * sizeof *out);
+    for (size_t r = 0; r < s->rows; r++) {
+        for (size_t k = 0; k < s->parts; k++) {
+            for (size_t i = 0; i < s->n; i += GANI_SUM_BLOCK) {
+                const size_t n = s->n - i < GANI_SUM_BLOCK ? s->n - i : GANI_SUM_BLOCK;
+                GANI_FN(gani_run_pair)(s, k, r * s->stride + k * s->n + i, n, out + 2 * k);
+            }
+        }
+    }
+}
+
+/* The same for parts of one element: sum, dot [parts]. */
+static void GANI_FN(gani_pair_columns)(const gani_norm_span *s, float *sum, float *dot) {
+    const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s));
+    for (size_t j = 0; j < s->parts; j += VW) {
+        const int m = GANI_LANES(j, s->parts);
+        const vf mean = vf_load_upto(s->mean + j, m);
+        const vf scale = s->g ? vf_load_upto(s->scale + j, m) : vf_zero();
+        const vf shift = s->g ? vf_load_upto(s->shift + j, m) : vf_zero();
+        GANI_COLUMN_LOOP(s->rows, s->stride, {
+            const vf d = vf_sub(vf_load_upto(s->x + at, m), mean);
+            vf z = d;
+            if (s->g) {
+                z = vf_load_upto(s->g + at, m);
+                z = vf_leaky_grad(z, d, scale, shift, slope);
+            }
+            part0 = vf_add(part0, z);
+            part1 = vf_fma(z, d, part1);
+        })
+        vf_store_upto(sum + j, m, sum0);
+        vf_store_upto(dot + j, m, sum1);
+    }
+}
+
+/* Mean and variance of each part. Parts of one element: the mean first. Others are read once, from
+ * sums of d = x - p and of d*d, p the mean of the part's first run:
+ *   mean = p + D,  var = sum(d*d)/N - D^2,  D = sum(d)/N
+ * Little is lost by the difference: the first of R runs has a share of 1/R in the variance, so that
+ * D^2 <= R*var. */
+static void GANI_FN(gani_moments)(const gani_norm_span *s, float *mean, float *var) {
+    gani_norm_span about = *s;
+    const double count = (double)(s->rows * s->n);
+    about.g = NULL;
+    about.mean = mean;
+    if (s->n == 1) {
+        const float share = 1.0f / (float)s->rows;
+        GANI_FN(gani_columns)(s->x, s->rows, s->stride, s->parts, mean);
+        GANI_FN(gani_unary)(GANI_UNARY_AFFINE, mean, share, 0.0f, mean, s->parts);
+        for (size_t k = 0; k < s->parts; k += GANI_NORM_PARTS) {
+            float rest[GANI_NORM_PARTS]; /* sums of d: what rounding has left of them */
+            about.parts = s->parts - k < GANI_NORM_PARTS ? s->parts - k : GANI_NORM_PARTS;
+            about.x = s->x + k;
+            about.mean = mean + k;
+            GANI_FN(gani_pair_columns)(&about, rest, var + k);
+        }
+        GANI_FN(gani_unary)(GANI_UNARY_AFFINE, var, share, 0.0f, var, s->parts);
+        return;
+    }
+    double sums[2 * GANI_NORM_PARTS];
+    for (size_t k = 0; k < s->parts; k++) {
+        const size_t n = s->n < GANI_SUM_BLOCK ? s->n : GANI_SUM_BLOCK;
+        mean[k] = GANI_FN(gani_block_sum)(s->x + k * s->n, n) / (float)n;
+    }
+    GANI_FN(gani_pair_sums)(&about, sums);
+    for (size_t k = 0; k < s->parts; k++) {
+        const double d = sums[2 * k] / count, v = sums[2 * k + 1] / count - d * d;
+        mean[k] = (float)((double)mean[k] + d);
+        var[k] = v < 0.0 ? 0.0f : (float)v;
+    }
+}
+
+/* sum[k] = sum of g', dot[k] = sum of g'*(x - mean) of each part */
+static void GANI_FN(gani_norm_sums)(const gani_norm_span *s, float *sum, float *dot) {
+    if (s->n == 1) {
+        GANI_FN(gani_pair_columns)(s, sum, dot);
+        return;
+    }
+    double sums[2 * GANI_NORM_PARTS];
+    GANI_FN(gani_pair_sums)(s, sums);
+    for (size_t k = 0; k < s->parts; k++) {
+        sum[k] = (float)sums[2 * k];
+        dot[k] = (float)sums[2 * k + 1];
     }
 }
 
 /* --- normalisation ------------------------------------------------------- */
 
-/* A coefficient for all elements (step 0) or one for each (step 1), as in gani_binary. */
-#define GANI_SPREAD(name, p)                  \
-    float name##_spread[VW];                  \
-    vf_store(name##_spread, vf_set1((p)[0])); \
-    name = step ? name : name##_spread
+/* Runs over rows, in each over parts (if those have one element, a vector of them at a time), in
+ * those over vectors of m lanes at `at`. `load` sets up coefficients. */
+#define GANI_PART_LOOP(load, step)                                             \
+    for (size_t r = 0; r < s->rows; r++) {                                     \
+        for (size_t k = 0; k < s->parts; k += s->n == 1 ? VW : 1) {            \
+            const int lanes = s->n == 1 ? GANI_LANES(k, s->parts) : VW;        \
+            const size_t from = r * s->stride + k * s->n;                      \
+            const size_t end = from + (s->n == 1 ? (size_t)lanes : s->n);      \
+            load;                                                              \
+            for (size_t at = from; at < end; at += VW) {                       \
+                const int m = GANI_LANES(at, end);                             \
+                step;                                                          \
+            }                                                                  \
+        }                                                                      \
+    }
 
-#define GANI_ACT_BLOCK 1024
-
-/* y = act((x - mean)*scale + shift); the activation follows block by block, in cache. */
-static void GANI_FN(gani_normalize)(const float *x, const float *mean, const float *scale,
-                                    const float *shift, size_t step, int act, float slope, float *y,
-                                    size_t n) {
-    GANI_SPREAD(mean, mean);
-    GANI_SPREAD(scale, scale);
-    GANI_SPREAD(shift, shift);
-    for (size_t from = 0; from < n; from += GANI_ACT_BLOCK) {
-        const size_t to = n - from < GANI_ACT_BLOCK ? n : from + GANI_ACT_BLOCK;
-        for (size_t i = from; i < to; i += VW) {
-            const int m = GANI_LANES(i, to);
-            const size_t at = i * step;
-            const vf d = vf_sub(vf_load_upto(x + i, m), vf_load_upto(mean + at, m));
-            const vf r = vf_fma(d, vf_load_upto(scale + at, m), vf_load_upto(shift + at, m));
-            vf_store_upto(y + i, m, r);
-        }
-        GANI_FN(gani_act_inplace)(y + from, to - from, act, slope);
+/* y = act(z) */
+static void GANI_FN(gani_normalize)(const gani_norm_span *s) {
+    const int leaky = s->act.kind == GAN_ACT_LEAKY_RELU, relu = leaky && s->act.slope == 0.0f;
+    const vf slope = vf_set1(s->act.slope);
+    GANI_PART_LOOP(
+        const vf mean = GANI_COEFFICIENT(s->mean); const vf scale = GANI_COEFFICIENT(s->scale);
+        const vf shift = GANI_COEFFICIENT(s->shift), {
+            vf z = vf_fma(vf_sub(vf_load_upto(s->x + at, m), mean), scale, shift);
+            if (relu) { /* not 0*z, which is NaN for -infinity */
+                z = vf_positive(z);
+            } else if (leaky) {
+                z = vf_select(vf_gt(z, vf_zero()), z, vf_mul(slope, z));
+            }
+            vf_store_upto(s->y + at, m, z);
+        })
+    for (size_t r = 0; r < s->rows && !leaky; r++) {
+        GANI_FN(gani_act_inplace)
+        (s->y + r * s->stride, s->parts * s->n, s->act.kind, s->act.slope);
     }
 }
 
-/* y = a*g + b*(x - mean) + c */
-static void GANI_FN(gani_norm_dx)(const float *g, const float *x, const float *mean, const float *a,
-                                  const float *b, const float *c, size_t step, float *y, size_t n) {
-    GANI_SPREAD(mean, mean);
-    GANI_SPREAD(a, a);
-    GANI_SPREAD(b, b);
-    GANI_SPREAD(c, c);
-    for (size_t i = 0; i < n; i += VW) {
-        const int m = GANI_LANES(i, n);
-        const size_t at = i * step;
-        const vf d = vf_sub(vf_load_upto(x + i, m), vf_load_upto(mean + at, m));
-        const vf r = vf_fma(d, vf_load_upto(b + at, m), vf_load_upto(c + at, m));
-        vf_store_upto(y + i, m, vf_fma(vf_load_upto(g + i, m), vf_load_upto(a + at, m), r));
-    }
+/* y = scale*g' + b*(x - mean) + c */
+static void GANI_FN(gani_norm_dx)(const gani_norm_span *s) {
+    const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s));
+    GANI_PART_LOOP(
+        const vf mean = GANI_COEFFICIENT(s->mean); const vf scale = GANI_COEFFICIENT(s->scale);
+        const vf shift = GANI_COEFFICIENT(s->shift); const vf b = GANI_COEFFICIENT(s->b);
+        const vf c = GANI_COEFFICIENT(s->c), {
+            const vf d = vf_sub(vf_load_upto(s->x + at, m), mean);
+            const vf g = vf_load_upto(s->g + at, m);
+            const vf z = vf_leaky_grad(g, d, scale, shift, slope);
+            vf_store_upto(s->y + at, m, vf_fma(z, scale, vf_fma(d, b, c)));
+        })
 }
 
 /* y = softmax of x, or its logarithm. The largest element is subtracted first, so that nothing
@@ -4098,10 +4204,10 @@ static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m,
 #undef GANI_LOOP1
 #undef GANI_LOOP2
 #undef GANI_SUM_BLOCK
-#undef GANI_SUM_LOOP
+#undef vf_leaky_grad
 #undef GANI_COLUMN_LOOP
-#undef GANI_SPREAD
-#undef GANI_ACT_BLOCK
+#undef GANI_COEFFICIENT
+#undef GANI_PART_LOOP
 
 /* The table of this instance: the fields of gani_kernels in order. */
 static const gani_kernels GANI_FN(gani_kernels) = {
@@ -4245,7 +4351,6 @@ enum {
     GANI_BINARY_LERP,
     GANI_BINARY_DROPOUT
 };
-enum { GANI_COLUMNS_SUM, GANI_COLUMNS_SQUARES, GANI_COLUMNS_DOT };
 enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OPTIMISE_ADAM };
 
 #define GANI_VEC_KERNELS(X)                                                                       \
@@ -4255,17 +4360,11 @@ enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OP
       (int kind, const float *x, size_t a_step, const float *z, size_t b_step, float p, float *y, \
        size_t n))                                                                                 \
     X(double, sum, (const float *x, size_t n))                                                    \
-    X(void, moments, (const float *x, size_t n, double *out))                                     \
-    X(void, norm_sums, (const float *g, const float *x, float mean, size_t n, double *out))       \
-    X(void, columns,                                                                              \
-      (int kind, const float *g, const float *x, const float *shift, size_t rows, size_t stride,  \
-       size_t cols, float *out))                                                                  \
-    X(void, normalize,                                                                            \
-      (const float *x, const float *mean, const float *scale, const float *shift, size_t step,    \
-       int act, float slope, float *y, size_t n))                                                 \
-    X(void, norm_dx,                                                                              \
-      (const float *g, const float *x, const float *mean, const float *a, const float *b,         \
-       const float *c, size_t step, float *y, size_t n))                                          \
+    X(void, moments, (const gani_norm_span *s, float *mean, float *var))                          \
+    X(void, norm_sums, (const gani_norm_span *s, float *sum, float *dot))                         \
+    X(void, columns, (const float *x, size_t rows, size_t stride, size_t cols, float *out))       \
+    X(void, normalize, (const gani_norm_span *s))                                                 \
+    X(void, norm_dx, (const gani_norm_span *s))                                                   \
     X(void, softmax, (const float *x, float *y, size_t n, int logarithm))                         \
     X(void, lstm_state, (const float *gates, const float *c, float *y, size_t n))                 \
     X(void, lstm_gate, (const float *gate, const float *x, float *y, size_t n))                   \
@@ -7162,7 +7261,9 @@ typedef struct gani_run {
     const float *const *source; /* values, NULL where left out */
     const gan_shape *source_shape;
     float *out;          /* the node's value; for an effect the parameter's data */
-    float *also[2];      /* data of the parameters at attr.i[GANI_ATTR_ALSO ...], NULL where none */
+    /* What else is written: the parameters at attr.i[GANI_ATTR_ALSO ...], or also[0] a source that
+     * is made here, see GANI_FLAG_STATISTICS. NULL where none. */
+    float *also[2];
     uint64_t seed, step; /* for random ops */
 } gani_run;
 
@@ -7177,7 +7278,15 @@ enum {
     GANI_FLAG_CONSTANT = 32,  /* no sources, always the same value */
     GANI_FLAG_RANDOM = 64,    /* depends on seed and step, and on a stream among the attributes */
     GANI_FLAG_ACT = 128,      /* an activation of source 0, see GANI_ATTR_ACT */
-    GANI_FLAG_FUSES_ACT = 256 /* the planner may fold a following activation into attr */
+    GANI_FLAG_FUSES_ACT = 256, /* the planner may fold a following activation into attr */
+    GANI_FLAG_ACT_GRAD = 512,  /* source 0 times an activation's derivative; source 1: its result */
+    /* The planner may fold ACT_GRAD, of source 0, into attr: the derivative is found again from
+     * the other sources, which begin with those of the norm that the activation follows. */
+    GANI_FLAG_FUSES_GRAD = 1024,
+    /* A small value that the op which reads it first can make on its way, if that op JOINS and its
+     * sources begin with those of this one. */
+    GANI_FLAG_STATISTICS = 2048,
+    GANI_FLAG_JOINS = 4096
 };
 
 /* One op. Functions that do not apply are NULL. */
@@ -7699,7 +7808,8 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
     X(BCE_LOGITS, "bce_logits", GANI_BOTH, 2, binary, binary, bce_logits, none, none)              \
     X(PRELU, "prelu", GANI_FLAG_INPLACE, 2, prelu, binary, prelu, none, none)                      \
     X(PRELU_SLOPE, "prelu_slope", GANI_FLAG_INPLACE, 2, prelu, binary, prelu_slope, none, none)    \
-    X(ACT_GRAD, "activation_grad", GANI_BOTH, 2, activate, act, act_grad, none, none)              \
+    X(ACT_GRAD, "activation_grad", GANI_BOTH | GANI_FLAG_ACT_GRAD, 2, activate, act, act_grad,     \
+      none, none)                                                                                  \
     X(AFFINE, "affine", GANI_FLAG_INPLACE, 1, same, unary, affine, none, none)                     \
     X(SQUARE, "square", GANI_FLAG_INPLACE, 1, same, unary, square, none, none)                     \
     X(SQRT, "sqrt", GANI_FLAG_INPLACE, 1, same, unary, sqrt, none, none)                           \
@@ -7743,11 +7853,13 @@ static gan_tensor gani_add_node(gan_graph *graph, int op, const gan_tensor *sour
     X(MAX_POOL, "max_pool", 0, 2, pool, pool, max_pool, none, none)                                \
     X(MAX_POOL_ADJOINT, "max_pool_adjoint", 0, 2, pool_adjoint, pool, max_pool, none, none)        \
     X(UPSAMPLE, "upsample", 0, 1, upsample, upsample, upsample, none, none)                        \
-    X(MOMENTS, "moments", 0, 1, moments, moments, moments, none, none)                             \
-    X(NORMALIZE, "normalize", GANI_FLAG_INPLACE | GANI_FLAG_FUSES_ACT, 2, normalize, normalize,    \
-      normalize, norm, none)                                                                       \
-    X(NORM_SUMS, "norm_sums", 0, 3, norm_sums, norm_sums, norm_sums, none, none)                   \
-    X(NORM_DX, "norm_dx", GANI_BOTH, 3, norm_dx, norm_dx, norm_dx, norm, none)                     \
+    X(MOMENTS, "moments", GANI_FLAG_STATISTICS, 1, moments, moments, moments, norm, none)          \
+    X(NORMALIZE, "normalize", GANI_FLAG_INPLACE | GANI_FLAG_FUSES_ACT | GANI_FLAG_JOINS, 2,        \
+      normalize, normalize, normalize, norm, none)                                                 \
+    X(NORM_SUMS, "norm_sums", GANI_FLAG_STATISTICS | GANI_FLAG_FUSES_GRAD, 3, norm_sums,           \
+      norm_sums, norm_sums, norm, none)                                                            \
+    X(NORM_DX, "norm_dx", GANI_BOTH | GANI_FLAG_FUSES_GRAD | GANI_FLAG_JOINS, 3, norm_dx, norm_dx, \
+      norm_dx, norm, none)                                                                         \
     X(SOFTMAX, "softmax", GANI_FLAG_INPLACE, 1, softmax, softmax, softmax, none, none)             \
     X(LOG_SOFTMAX, "log_softmax", GANI_FLAG_INPLACE, 1, softmax, softmax, log_softmax, none, none) \
     X(ONE_HOT, "one_hot", 0, 1, one_hot, one_hot, none, none, none)                                \
@@ -9173,7 +9285,9 @@ static gan_status gani_shape_normalize(gan_graph *graph, gani_node *node) {
     return status;
 }
 
-/* g and x [n,c,...], moments [2,groups]; y [2,groups] or [2,c]: sums of g, sums of g*xhat */
+/* g and x [n,c,...], moments [2,groups], scale [c] or none, shift [c] or none; y [2,groups] or
+ * [2,c]: sums of g, sums of g*xhat. scale and shift serve where the planner has moved the gradient
+ * of the activation behind the norm into this op: they tell which elements were positive. */
 static gan_status gani_shape_norm_sums(gan_graph *graph, gani_node *node) {
     gan_shape x = gani_source_shape(graph, node, 1);
     gan_status status = gani_check_norm(graph, node, x);
@@ -9184,24 +9298,21 @@ static gan_status gani_shape_norm_sums(gan_graph *graph, gani_node *node) {
     if (status == GAN_OK) {
         status = gani_check_norm_source(graph, node, 2, gan_shape2(2, groups), "moments");
     }
+    for (int k = 3; k < 5 && status == GAN_OK; k++) {
+        status = gani_check_norm_source(graph, node, k, gan_shape1(x.dim[1]),
+                                        k == 3 ? "scale" : "shift");
+    }
     node->shape = gan_shape2(2, node->attr.i[1] ? x.dim[1] : groups);
     return status;
 }
 
-/* g and x [n,c,...], moments [2,groups], sums [2,groups] or none, scale [c] or none; dx
+/* g and x [n,c,...], moments [2,groups], scale and shift as above, sums [2,groups] or none; dx
  * [n,c,...] */
 static gan_status gani_shape_norm_dx(gan_graph *graph, gani_node *node) {
     gan_shape x = gani_source_shape(graph, node, 1);
-    gan_status status = gani_check_norm(graph, node, x);
+    gan_status status = gani_shape_norm_sums(graph, node);
     if (status == GAN_OK) {
-        status = gani_check_norm_source(graph, node, 0, x, "gradient");
-    }
-    for (int k = 2; k < 4 && status == GAN_OK; k++) {
-        gan_shape moments = gan_shape2(2, gani_norm_groups(x, node->attr.i[0]));
-        status = gani_check_norm_source(graph, node, k, moments, k == 2 ? "moments" : "sums");
-    }
-    if (status == GAN_OK) {
-        status = gani_check_norm_source(graph, node, 4, gan_shape1(x.dim[1]), "scale");
+        status = gani_check_norm_source(graph, node, 5, node->shape, "sums");
     }
     node->shape = x;
     return status;
@@ -9216,10 +9327,12 @@ typedef struct gani_norm {
     float count; /* elements in a group */
     gani_attr attr;
     gan_tensor x, moments;
+    gan_tensor scale, shift; /* of the norm whose gradient this is, if a group has one of each */
 } gani_norm;
 
 static gani_norm gani_norm_of(gan_graph *graph, gan_tensor y, gan_tensor x, gan_tensor moments) {
     gani_norm norm;
+    memset(&norm, 0, sizeof norm);
     norm.graph = graph;
     norm.shape = gan_tensor_shape(graph, x);
     norm.attr = gani_attr_zero();
@@ -9279,8 +9392,14 @@ static gan_tensor gani_norm_scaled(const gani_norm *norm, gan_tensor t, gan_tens
 
 static gan_tensor gani_norm_sums(const gani_norm *norm, gan_tensor g, int by_channel) {
     gani_attr attr = norm->attr;
+    gan_tensor source[5];
     attr.i[1] = by_channel;
-    return gani_add3(norm->graph, GANI_OP_NORM_SUMS, g, norm->x, norm->moments, &attr);
+    source[0] = g;
+    source[1] = norm->x;
+    source[2] = norm->moments;
+    source[3] = norm->scale;
+    source[4] = norm->shift;
+    return gani_add_node(norm->graph, GANI_OP_NORM_SUMS, source, 5, &attr);
 }
 
 /* norm_sums(g) by channel, [2,c]. A group of the other kinds lies within one channel, so its
@@ -9294,15 +9413,16 @@ static gan_tensor gani_norm_channel_sums(const gani_norm *norm, gan_tensor g, ga
     return gan_reshape(norm->graph, gan_sum(norm->graph, sums, 2u), gan_shape2(2, channels));
 }
 
-static gan_tensor gani_norm_dx(const gani_norm *norm, gan_tensor g, gan_tensor sums,
-                               gan_tensor scale) {
-    gan_tensor source[5];
+static gan_tensor gani_norm_dx(const gani_norm *norm, gan_tensor g, gan_tensor scale,
+                               gan_tensor sums) {
+    gan_tensor source[6];
     source[0] = g;
     source[1] = norm->x;
     source[2] = norm->moments;
-    source[3] = sums;
-    source[4] = scale;
-    return gani_add_node(norm->graph, GANI_OP_NORM_DX, source, 5, &norm->attr);
+    source[3] = scale;
+    source[4] = norm->shift;
+    source[5] = sums;
+    return gani_add_node(norm->graph, GANI_OP_NORM_DX, source, 6, &norm->attr);
 }
 
 /* Gradient in moments [2,groups] of sum q*xhat, from sums = norm_sums(q) over groups:
@@ -9340,8 +9460,10 @@ static void gani_grad_normalize(gan_graph *graph, gan_tensor y, gan_tensor dy,
     /* where a group has one scale, it can be applied to sums; in a layer's groups it varies */
     gan_tensor late = norm.kind == GAN_NORM_LAYER ? none : scale;
     gan_tensor g = late.id ? dy : gani_norm_scaled(&norm, dy, scale);
+    norm.scale = late;
+    norm.shift = norm.kind == GAN_NORM_LAYER ? none : shift;
     gan_tensor sums = gani_norm_sums(&norm, g, 0);
-    dsource[0] = gani_norm_dx(&norm, g, own ? sums : none, late);
+    dsource[0] = gani_norm_dx(&norm, g, late, own ? sums : none);
     if (!own) {
         gan_tensor scaled = sums;
         if (late.id) {
@@ -9390,13 +9512,13 @@ static void gani_grad_norm_sums(gan_graph *graph, gan_tensor y, gan_tensor dy,
 static void gani_grad_norm_dx(gan_graph *graph, gan_tensor y, gan_tensor dy, gan_tensor *dsource) {
     gan_tensor none = {0};
     gan_tensor g = gani_source_of(graph, y, 0), x = gani_source_of(graph, y, 1);
-    gan_tensor sums = gani_source_of(graph, y, 3), scale = gani_source_of(graph, y, 4);
+    gan_tensor scale = gani_source_of(graph, y, 3), sums = gani_source_of(graph, y, 5);
     gani_norm norm = gani_norm_of(graph, y, x, gani_source_of(graph, y, 2));
     gan_tensor rstd = gani_norm_rstd(&norm), rstd2 = gan_square(graph, rstd);
     gan_tensor hy = gani_norm_group_sum(&norm, gan_mul(graph, dy, y));
     gan_tensor dvar = gan_mul(graph, gan_affine(graph, rstd2, -0.5f, 0.0f), hy);
     gan_tensor dmean = gan_constant(graph, gan_shape2(1, norm.groups), 0.0f);
-    dsource[0] = gani_norm_dx(&norm, dy, none, scale);
+    dsource[0] = gani_norm_dx(&norm, dy, scale, none);
     if (sums.id) {
         gan_tensor u = gani_norm_scaled(&norm, dy, scale);
         gan_tensor t = gani_norm_sums(&norm, u, 0);
@@ -9406,12 +9528,12 @@ static void gani_grad_norm_dx(gan_graph *graph, gan_tensor y, gan_tensor dy, gan
         dmean = gan_mul(graph, slope, gani_norm_row(&norm, t, 0));
         dvar = gan_add(graph, dvar, gan_affine(graph, t1, 0.5f, 0.0f));
         dsource[1] = gani_negate(graph, gan_mul(graph, u, gani_norm_expand(&norm, slope, 0)));
-        dsource[3] = gan_mul(graph, t, gan_affine(graph, rstd, -1.0f / norm.count, 0.0f));
+        dsource[5] = gan_mul(graph, t, gan_affine(graph, rstd, -1.0f / norm.count, 0.0f));
     }
     dsource[2] = gani_norm_rows(&norm, dmean, dvar);
     if (scale.id) {
-        gan_tensor plain = gani_norm_dx(&norm, g, sums, none);
-        dsource[4] = gani_sum_channels(graph, gan_mul(graph, dy, plain));
+        gan_tensor plain = gani_norm_dx(&norm, g, none, sums);
+        dsource[3] = gani_sum_channels(graph, gan_mul(graph, dy, plain));
     }
 }
 
@@ -10036,8 +10158,7 @@ static void gani_sum_items(void *arg, size_t first, size_t last) {
         if (job->inner == 1) {
             job->y[item] = (float)job->kernels->sum(x, n);
         } else {
-            job->kernels->columns(GANI_COLUMNS_SUM, x, NULL, NULL, job->count, job->inner, n,
-                                  job->y + outer * job->inner + at);
+            job->kernels->columns(x, job->count, job->inner, n, job->y + outer * job->inner + at);
         }
     }
 }
@@ -10769,276 +10890,241 @@ static gan_status gani_run_upsample(gan_context *ctx, const gani_run *run) {
 
 /* --- running: normalisation ---------------------------------------------- */
 
-/* x [n,c,size]: planes of `size` elements, plane p = sample*c + channel. The three kinds differ
- * in which planes make a group. With size 1 and a group for each channel, groups are columns of
- * a matrix [n,c]; planes then would be too short to loop over. */
+/* x [n,c,size] in parts whose elements have the same coefficients, as gani_norm_span has them:
+ *   batch      a channel: a plane of each sample
+ *   instance   a plane
+ *   layer      a plane; a whole sample if channels have no scale and shift
+ * Statistics are of groups: parts, but for layer norm samples. A piece is some neighbouring parts,
+ * about a page of each row, so that it stays in cache and is yet read in long runs.
+ *
+ * If the planner has joined the statistics to the op that uses them (see gani_run), they are made
+ * here too, piece by piece while it is in cache. */
 typedef struct gani_norm_job {
     const gani_kernels *kernels;
-    const float *x, *g, *moments, *sums, *scale, *shift;
-    float *y, *coefficients; /* coefficients: scratch of the columns' way, [3,c] */
-    size_t n, c, size, groups, count; /* count: elements in a group */
-    int kind, by_channel, columns;
+    const float *x, *g, *moments, *scale, *shift, *sums;
+    float *y, *made; /* made: the statistics' place, NULL where they are given */
+    float *k;        /* [5,parts] coefficients; see gani_norm_coefficients */
+    size_t n, c, size, groups, parts, count; /* count: elements in a group */
+    size_t rows, length;                     /* of a part */
+    int by_channel;
     float eps;
     gani_act act;
-    /* moments, norm_sums: each of `results` takes `repeats` runs of `length`, a sample apart */
-    size_t results, length, repeats, chunk;
+    /* for groups (the first; by channel: for channels) and parts */
+    void (*make)(const struct gani_norm_job *job, size_t first, size_t last);
+    void (*use)(const struct gani_norm_job *job, size_t first, size_t last);
+    size_t items, item; /* what is cut in pieces of `item` */
 } gani_norm_job;
 
-/* x has the shape of source k. */
-static gani_norm_job gani_norm_job_of(const gan_context *ctx, const gani_run *run, int k) {
+#define GANI_NORM_PIECE ((size_t)1024) /* elements of a row in a piece */
+
+/* x has the shape of source k; scale and shift are sources `from` and from+1. */
+static gani_norm_job gani_norm_job_of(const gan_context *ctx, const gani_run *run, int k,
+                                      int from) {
     const gan_shape x = run->source_shape[k];
+    const int kind = run->node->attr.i[0], batch = kind == GAN_NORM_BATCH;
     gani_norm_job job;
     memset(&job, 0, sizeof job);
     job.kernels = ctx->kernels;
+    job.eps = run->node->attr.f[0];
+    job.act = gani_node_act(run->node);
     job.x = run->source[k];
-    job.y = run->out;
+    job.scale = from ? run->source[from] : NULL;
+    job.shift = from ? run->source[from + 1] : NULL;
     job.n = (size_t)x.dim[0];
     job.c = (size_t)x.dim[1];
     job.size = gani_extent(x, 2, x.rank);
-    job.kind = run->node->attr.i[0];
-    job.groups = (size_t)gani_norm_groups(x, job.kind);
+    job.groups = (size_t)gani_norm_groups(x, kind);
     job.count = job.n * job.c * job.size / job.groups;
-    job.by_channel = run->node->attr.i[1];
-    job.columns = job.kind == GAN_NORM_BATCH && job.size == 1;
-    job.eps = run->node->attr.f[0];
-    job.act = gani_node_act(run->node);
+    job.rows = batch ? job.n : 1;
+    job.length = kind == GAN_NORM_LAYER && !job.scale && !job.shift ? job.count : job.size;
+    job.parts = job.n * job.c * job.size / (job.rows * job.length);
     return job;
 }
 
+/* Sources 0 and 1 have the shape of x, which has at most n*c parts. */
 static size_t gani_workspace_norm(gan_context *ctx, const gani_node *node,
                                   const gan_shape *source_shape) {
     (void)ctx;
     (void)node;
-    return 3 * (size_t)source_shape[0].dim[1] *
-           sizeof(float); /* sources 0 and 1 have the shape of x */
-}
-
-static size_t gani_plane_group(const gani_norm_job *job, size_t plane) {
-    return job->kind == GAN_NORM_BATCH   ? plane % job->c
-           : job->kind == GAN_NORM_LAYER ? plane / job->c
-                                         : plane;
+    return 5 * gani_extent(source_shape[0], 0, 2) * sizeof(float);
 }
 
 static float gani_group_rstd(const gani_norm_job *job, size_t group) {
     return 1.0f / sqrtf(job->moments[job->groups + group] + job->eps);
 }
 
-/* Results of moments and norm_sums that are made together: neighbours in memory, so that it is read
- * in pieces of a few thousand elements. */
-#define GANI_NORM_CHUNK ((size_t)8)
-
-static size_t gani_norm_chunk(const gani_norm_job *job) {
-    const size_t chunk = 4096 / job->length;
-    return job->columns || chunk < 1 ? 1 : chunk < GANI_NORM_CHUNK ? chunk : GANI_NORM_CHUNK;
+/* `parts` runs of n elements, and what lies below them in other rows. */
+static gani_norm_span gani_norm_elements(const gani_norm_job *job, size_t at, size_t parts,
+                                         size_t n) {
+    gani_norm_span span;
+    memset(&span, 0, sizeof span);
+    span.x = job->x + at;
+    span.g = job->g ? job->g + at : NULL;
+    span.y = job->y ? job->y + at : NULL;
+    span.rows = job->rows;
+    span.stride = job->c * job->size;
+    span.parts = parts;
+    span.n = n;
+    span.act = job->act;
+    return span;
 }
 
-/* Calls run for all results; its items are chunks, or columns. */
-static void gani_for_norm_items(gan_context *ctx, size_t results, gani_norm_job *job,
-                                void (*run)(void *arg, size_t first, size_t last)) {
-    const int planes_of_sample = job->kind != GAN_NORM_LAYER || job->by_channel;
-    job->results = results;
-    job->length = planes_of_sample ? job->size : job->c * job->size;
-    job->repeats = job->n * job->c * job->size / (results * job->length);
-    job->chunk = gani_norm_chunk(job);
-    gani_for_items(ctx, (results + job->chunk - 1) / job->chunk,
-                   job->chunk * job->repeats * job->length, run, job);
+/* Parts [first,last) with coefficients, those of z and (if there are sums) of dx:
+ *   dx = scale*g' + b*(x - mean) + c,  scale = rstd*own scale, b = -scale*rstd*S1/N,
+ *   c = -scale*S0/N */
+static gani_norm_span gani_norm_parts(const gani_norm_job *job, size_t first, size_t last) {
+    gani_norm_span span =
+        gani_norm_elements(job, first * job->length, last - first, job->length);
+    const size_t group_parts = job->parts / job->groups;
+    const float share = 1.0f / (float)job->count, *sums = job->sums;
+    float *mean = job->k, *scale = mean + job->parts, *shift = scale + job->parts;
+    float *b = shift + job->parts, *c = b + job->parts;
+    for (size_t part = first; part < last; part++) {
+        const size_t group = part / group_parts, channel = part % job->c;
+        const float rstd = gani_group_rstd(job, group);
+        mean[part] = job->moments[group];
+        scale[part] = rstd * (job->scale ? job->scale[channel] : 1.0f);
+        shift[part] = job->shift ? job->shift[channel] : 0.0f;
+        b[part] = sums ? -scale[part] * rstd * share * sums[job->groups + group] : 0.0f;
+        c[part] = sums ? -scale[part] * share * sums[group] : 0.0f;
+    }
+    span.mean = mean + first;
+    span.scale = scale + first;
+    span.shift = shift + first;
+    span.b = b + first;
+    span.c = c + first;
+    return span;
 }
 
-static void gani_moments_columns(const gani_norm_job *job, size_t first, size_t count) {
-    const float *x = job->x + first, scale = 1.0f / (float)job->n;
-    float *mean = job->y + first, *var = mean + job->groups;
-    job->kernels->columns(GANI_COLUMNS_SUM, x, NULL, NULL, job->n, job->c, count, mean);
-    job->kernels->unary(GANI_UNARY_AFFINE, mean, scale, 0.0f, mean, count);
-    job->kernels->columns(GANI_COLUMNS_SQUARES, NULL, x, mean, job->n, job->c, count, var);
-    job->kernels->unary(GANI_UNARY_AFFINE, var, scale, 0.0f, var, count);
+/* Means, variances. */
+static void gani_norm_make_moments(const gani_norm_job *job, size_t first, size_t last) {
+    const size_t n = job->count / job->rows;
+    const gani_norm_span span = gani_norm_elements(job, first * n, last - first, n);
+    job->kernels->moments(&span, job->made + first, job->made + job->groups + first);
 }
 
-static void gani_moments_items(void *arg, size_t first, size_t last) {
+/* Sums of g' and of g'*xhat. */
+static void gani_norm_make_sums(const gani_norm_job *job, size_t first, size_t last) {
+    float *sum = job->made, *dot = sum + job->groups;
+    const gani_norm_span span = gani_norm_parts(job, first, last); /* groups are parts here */
+    job->kernels->norm_sums(&span, sum + first, dot + first);
+    for (size_t group = first; group < last; group++) {
+        dot[group] *= gani_group_rstd(job, group);
+    }
+}
+
+/* The same by channel, for layer norm: each sample has moments of its own. */
+static void gani_norm_make_channel_sums(const gani_norm_job *job, size_t first, size_t last) {
+    for (size_t channel = first; channel < last; channel++) {
+        double sum = 0.0, dot = 0.0;
+        for (size_t sample = 0; sample < job->n; sample++) {
+            const size_t part = sample * job->c + channel;
+            const gani_norm_span span = gani_norm_parts(job, part, part + 1);
+            float s0, s1;
+            job->kernels->norm_sums(&span, &s0, &s1);
+            sum += (double)s0;
+            dot += (double)s1 * (double)gani_group_rstd(job, sample);
+        }
+        job->made[channel] = (float)sum;
+        job->made[job->c + channel] = (float)dot;
+    }
+}
+
+/* y or, if there is a gradient, dx. */
+static void gani_norm_use(const gani_norm_job *job, size_t first, size_t last) {
+    const gani_norm_span span = gani_norm_parts(job, first, last);
+    if (job->g) {
+        job->kernels->norm_dx(&span);
+    } else {
+        job->kernels->normalize(&span);
+    }
+}
+
+static void gani_norm_pieces(void *arg, size_t first, size_t last) {
     const gani_norm_job *job = (const gani_norm_job *)arg;
-    if (job->columns) {
-        gani_moments_columns(job, first, last - first);
-        return;
-    }
-    for (size_t item = first; item < last; item++) {
-        double moments[GANI_NORM_CHUNK][3];
-        const size_t from = item * job->chunk, left = job->results - from;
-        const size_t count = left < job->chunk ? left : job->chunk;
-        memset(moments, 0, sizeof moments);
-        for (size_t repeat = 0; repeat < job->repeats; repeat++) {
-            const float *x = job->x + repeat * job->c * job->size + from * job->length;
-            for (size_t k = 0; k < count; k++) {
-                job->kernels->moments(x + k * job->length, job->length, moments[k]);
-            }
+    for (size_t piece = first; piece < last; piece++) {
+        const size_t from = piece * job->item, left = job->items - from;
+        const size_t to = from + (left < job->item ? left : job->item);
+        if (job->make) {
+            job->make(job, from, to);
         }
-        for (size_t k = 0; k < count; k++) {
-            job->y[from + k] = (float)moments[k][1];
-            job->y[job->groups + from + k] = (float)(moments[k][2] / moments[k][0]);
+        if (job->use) {
+            job->use(job, from, to);
         }
     }
 }
 
-static gan_status gani_run_moments(gan_context *ctx, const gani_run *run) {
-    gani_norm_job job = gani_norm_job_of(ctx, run, 0);
-    gani_for_norm_items(ctx, job.groups, &job, gani_moments_items);
+static void gani_norm_each(gan_context *ctx, gani_norm_job *job, size_t items) {
+    const size_t elements = job->n * job->c * job->size / items, n = elements / job->rows;
+    const size_t most = n == 1 ? GANI_NORM_PIECE : GANI_NORM_PARTS;
+    job->items = items;
+    job->item = n < GANI_NORM_PIECE ? GANI_NORM_PIECE / n : 1;
+    job->item = job->item < most ? job->item : most;
+    gani_for_items(ctx, (items + job->item - 1) / job->item, job->item * elements,
+                   gani_norm_pieces, job);
+}
+
+/* Makes statistics, uses them, or both, piece by piece where groups are parts. */
+static gan_status gani_norm_run(gan_context *ctx, gani_norm_job *job) {
+    job->k = (float *)gani_workspace(ctx, 5 * job->parts * sizeof(float));
+    if (!job->k) {
+        return GAN_ERR_MEMORY;
+    }
+    if (job->make && job->use && job->parts != job->groups) {
+        gani_norm_job first = *job;
+        first.use = NULL;
+        gani_norm_each(ctx, &first, job->groups);
+        job->make = NULL;
+    }
+    gani_norm_each(ctx, job, job->use ? job->parts : job->by_channel ? job->c : job->groups);
     return GAN_OK;
 }
 
-/* Items: planes, or rows of the matrix. */
-static void gani_normalize_items(void *arg, size_t first, size_t last) {
-    const gani_norm_job *job = (const gani_norm_job *)arg;
-    const size_t length = job->columns ? job->c : job->size;
-    for (size_t item = first; item < last; item++) {
-        const float *x = job->x + item * length;
-        float *y = job->y + item * length;
-        if (job->columns) {
-            job->kernels->normalize(x, job->moments, job->coefficients, job->coefficients + job->c,
-                                    1, job->act.kind, job->act.slope, y, length);
-        } else {
-            const size_t group = gani_plane_group(job, item), channel = item % job->c;
-            const float scale =
-                gani_group_rstd(job, group) * (job->scale ? job->scale[channel] : 1.0f);
-            const float shift = job->shift ? job->shift[channel] : 0.0f;
-            job->kernels->normalize(x, job->moments + group, &scale, &shift, 0, job->act.kind,
-                                    job->act.slope, y, length);
-        }
-    }
+static gan_status gani_run_moments(gan_context *ctx, const gani_run *run) {
+    gani_norm_job job = gani_norm_job_of(ctx, run, 0, 0);
+    job.made = run->out;
+    job.make = gani_norm_make_moments;
+    return gani_norm_run(ctx, &job);
 }
 
 /* y = act((x - mean)*rstd*scale + shift) */
 static gan_status gani_run_normalize(gan_context *ctx, const gani_run *run) {
-    gani_norm_job job = gani_norm_job_of(ctx, run, 0);
+    gani_norm_job job = gani_norm_job_of(ctx, run, 0, 2);
     job.moments = run->source[1];
-    job.scale = run->source[2];
-    job.shift = run->source[3];
-    if (job.columns) {
-        job.coefficients = (float *)gani_workspace(ctx, 3 * job.c * sizeof(float));
-        if (!job.coefficients) {
-            return GAN_ERR_MEMORY;
-        }
-        for (size_t j = 0; j < job.c; j++) {
-            job.coefficients[j] = gani_group_rstd(&job, j) * (job.scale ? job.scale[j] : 1.0f);
-            job.coefficients[job.c + j] = job.shift ? job.shift[j] : 0.0f;
-        }
-    }
-    gani_for_items(ctx, job.columns ? job.n : job.n * job.c, job.columns ? job.c : job.size,
-                   gani_normalize_items, &job);
-    return GAN_OK;
-}
-
-static void gani_norm_sums_columns(const gani_norm_job *job, size_t first, size_t count) {
-    const float *g = job->g + first, *x = job->x + first;
-    float *sum = job->y + first, *dot = sum + job->results;
-    job->kernels->columns(GANI_COLUMNS_SUM, g, NULL, NULL, job->n, job->c, count, sum);
-    job->kernels->columns(GANI_COLUMNS_DOT, g, x, job->moments + first, job->n, job->c, count, dot);
-    for (size_t j = 0; j < count; j++) {
-        dot[j] *= gani_group_rstd(job, first + j);
-    }
-}
-
-/* Adds the elements at `at` to result j. By channel, each sample has moments of its own, and the
- * factor rstd of xhat goes in here; else it does so once, in the end. */
-static void gani_norm_sums_add(const gani_norm_job *job, size_t j, size_t at, double *sums) {
-    const float *g = job->g + at, *x = job->x + at;
-    if (job->by_channel) {
-        const size_t group = gani_plane_group(job, at / job->size);
-        double part[2] = {0.0, 0.0};
-        job->kernels->norm_sums(g, x, job->moments[group], job->length, part);
-        sums[0] += part[0];
-        sums[1] += part[1] * (double)gani_group_rstd(job, group);
-    } else {
-        job->kernels->norm_sums(g, x, job->moments[j], job->length, sums);
-    }
-}
-
-static void gani_norm_sums_items(void *arg, size_t first, size_t last) {
-    const gani_norm_job *job = (const gani_norm_job *)arg;
-    if (job->columns) {
-        gani_norm_sums_columns(job, first, last - first);
-        return;
-    }
-    for (size_t item = first; item < last; item++) {
-        double sums[GANI_NORM_CHUNK][2];
-        const size_t from = item * job->chunk, left = job->results - from;
-        const size_t count = left < job->chunk ? left : job->chunk;
-        memset(sums, 0, sizeof sums);
-        for (size_t repeat = 0; repeat < job->repeats; repeat++) {
-            for (size_t k = 0; k < count; k++) {
-                const size_t at = repeat * job->c * job->size + (from + k) * job->length;
-                gani_norm_sums_add(job, from + k, at, sums[k]);
-            }
-        }
-        for (size_t k = 0; k < count; k++) {
-            const float rstd = job->by_channel ? 1.0f : gani_group_rstd(job, from + k);
-            job->y[from + k] = (float)sums[k][0];
-            job->y[job->results + from + k] = (float)(sums[k][1] * (double)rstd);
-        }
-    }
+    job.y = run->out;
+    job.made = run->also[0];
+    job.make = job.made ? gani_norm_make_moments : NULL;
+    job.use = gani_norm_use;
+    return gani_norm_run(ctx, &job);
 }
 
 /* y = sums of g, sums of g*xhat */
 static gan_status gani_run_norm_sums(gan_context *ctx, const gani_run *run) {
-    gani_norm_job job = gani_norm_job_of(ctx, run, 1);
+    gani_norm_job job = gani_norm_job_of(ctx, run, 1, 3);
     job.g = run->source[0];
     job.moments = run->source[2];
-    gani_for_norm_items(ctx, job.by_channel ? job.c : job.groups, &job, gani_norm_sums_items);
-    return GAN_OK;
-}
-
-/* dx = a*g + b*(x - mean) + k:  a = scale*rstd, b = -a*rstd*S1/N, k = -a*S0/N */
-static void gani_norm_dx_coefficients(const gani_norm_job *job, size_t group, size_t channel,
-                                      float *a, float *b, float *k) {
-    const float rstd = gani_group_rstd(job, group), share = 1.0f / (float)job->count;
-    *a = rstd * (job->scale ? job->scale[channel] : 1.0f);
-    *b = job->sums ? -*a * rstd * share * job->sums[job->groups + group] : 0.0f;
-    *k = job->sums ? -*a * share * job->sums[group] : 0.0f;
-}
-
-/* Items: planes, or rows of the matrix. */
-static void gani_norm_dx_items(void *arg, size_t first, size_t last) {
-    const gani_norm_job *job = (const gani_norm_job *)arg;
-    const size_t length = job->columns ? job->c : job->size, step = job->columns ? 1 : 0;
-    for (size_t item = first; item < last; item++) {
-        const size_t group = job->columns ? 0 : gani_plane_group(job, item);
-        float here[3];
-        const float *a = here, *b = here + 1, *k = here + 2;
-        if (job->columns) {
-            a = job->coefficients;
-            b = a + job->c;
-            k = b + job->c;
-        } else {
-            gani_norm_dx_coefficients(job, group, item % job->c, here, here + 1, here + 2);
-        }
-        if (job->sums) {
-            job->kernels->norm_dx(job->g + item * length, job->x + item * length,
-                                  job->moments + group, a, b, k, step, job->y + item * length,
-                                  length);
-        } else {
-            job->kernels->binary(GANI_BINARY_MUL, job->g + item * length, 1, a, step, 0.0f,
-                                 job->y + item * length, length);
-        }
+    job.made = run->out;
+    job.make = gani_norm_make_sums;
+    if (run->node->attr.i[1]) {
+        job.make = gani_norm_make_channel_sums;
+        job.by_channel = 1;
+        job.length = job.size;
+        job.parts = job.n * job.c;
     }
+    return gani_norm_run(ctx, &job);
 }
 
 /* y = scale*rstd*(g - S0/N - xhat*S1/N) */
 static gan_status gani_run_norm_dx(gan_context *ctx, const gani_run *run) {
-    gani_norm_job job = gani_norm_job_of(ctx, run, 1);
+    gani_norm_job job = gani_norm_job_of(ctx, run, 1, 3);
     job.g = run->source[0];
     job.moments = run->source[2];
-    job.sums = run->source[3];
-    job.scale = run->source[4];
-    if (job.columns) {
-        float *k = (float *)gani_workspace(ctx, 3 * job.c * sizeof(float));
-        if (!k) {
-            return GAN_ERR_MEMORY;
-        }
-        for (size_t j = 0; j < job.c; j++) {
-            gani_norm_dx_coefficients(&job, j, j, k + j, k + job.c + j, k + 2 * job.c + j);
-        }
-        job.coefficients = k;
-    }
-    gani_for_items(ctx, job.columns ? job.n : job.n * job.c, job.columns ? job.c : job.size,
-                   gani_norm_dx_items, &job);
-    return GAN_OK;
+    job.sums = run->source[5];
+    job.y = run->out;
+    job.made = run->also[0];
+    job.make = job.made ? gani_norm_make_sums : NULL;
+    job.use = gani_norm_use;
+    return gani_norm_run(ctx, &job);
 }
 
 /* --- running: classes and indices ---------------------------------------- */
@@ -11936,8 +12022,10 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
  *             parameter gets a new number whenever an effect writes it, so a network applied before
  *             and after an update is two. A view is numbered by what it shows and its shape, so
  *             chains of views, and views that change nothing (detach), cost nothing
- *   act       an activation that alone reads its source moves into it, if that op can
+ *   act       an activation that alone reads its source moves into it, if that op can; its
+ *             gradient, behind a norm, into all the ops that read it
  *   folded    small values that depend on constants alone: computed once, now
+ *   joined    statistics that the op which uses them first makes itself, part by part in cache
  *   last      when each value is read last
  *   storage   blocks of the arena: one for each value, but a view shows its source's block, and an
  *             op that may work in place takes over the block of a source read there the last time
@@ -11989,7 +12077,8 @@ typedef struct gani_place {
  * tables. */
 typedef struct gani_step {
     gani_node node;
-    gani_place place; /* of its value */
+    gani_place place;  /* of its value */
+    gani_place joined; /* of the statistics that it makes too */
 } gani_step;
 
 typedef struct gani_output {
@@ -12029,7 +12118,8 @@ typedef struct gani_plan {
     int *root; /* [nodes] value number of what a view shows, of the node itself if it is no view */
     int *source_number;   /* [sources] value number of each source when it is read */
     int *param_number;    /* [parameters] value number at present */
-    int *act;             /* [nodes] the activation that has moved into this node, 0: none */
+    int *act;             /* [nodes] the activation, or its gradient, in this node, 0: none */
+    int *joined;          /* [nodes] the source that this node makes, 0: none; -1: it is one */
     int *last;            /* [nodes] time of the last use; node_count: read after the run */
     int *storage;         /* [nodes] index of its block, -1: not in the arena */
     gani_storage *blocks; /* [nodes] */
@@ -12177,8 +12267,8 @@ static void gani_number_values(const gani_plan *plan) {
 
 /* --- fusion and folding ------------------------------------------------------ */
 
-/* Moves activations into the ops before them. uses [nodes] is scratch. */
-static void gani_fuse_activations(const gani_plan *plan, const gan_program *program, int *uses) {
+/* How often each node is read, as a source or an output. */
+static void gani_count_uses(const gani_plan *plan, const gan_program *program, int *uses) {
     const gan_graph *graph = plan->graph;
     memset(uses, 0, (size_t)graph->node_count * sizeof *uses);
     for (int i = 0; i < program->output_count; i++) {
@@ -12189,6 +12279,11 @@ static void gani_fuse_activations(const gani_plan *plan, const gan_program *prog
             uses[gani_plan_source(plan, id, k)]++;
         }
     }
+}
+
+/* Moves activations into the ops before them. */
+static void gani_fuse_activations(const gani_plan *plan, const int *uses) {
+    const gan_graph *graph = plan->graph;
     for (int id = 1; id < graph->node_count; id++) {
         if (plan->needed[id] && (gani_plan_flags(plan, id) & GANI_FLAG_ACT)) {
             const int source = gani_plan_source(plan, id, 0);
@@ -12199,6 +12294,54 @@ static void gani_fuse_activations(const gani_plan *plan, const gan_program *prog
                 plan->same[id] = source;
                 plan->needed[id] = 0;
             }
+        }
+    }
+}
+
+/* 1 if the sources of id, from `first` on, begin with all those of `other`, each with the value
+ * that it has there, and both are norms of one kind. */
+static int gani_reads_all(const gani_plan *plan, int id, int first, int other) {
+    const gani_node *x = gani_plan_node(plan, id), *y = gani_plan_node(plan, other);
+    return x->source_count - first >= y->source_count &&
+           memcmp(x->attr.i, y->attr.i, 2 * sizeof x->attr.i[0]) == 0 &&
+           memcmp(plan->source_number + x->source_first + first,
+                  plan->source_number + y->source_first,
+                  (size_t)y->source_count * sizeof(int)) == 0;
+}
+
+/* 1 if source 0 of id is the gradient of a leaky ReLU that id can do itself. */
+static int gani_fits_gradient(const gani_plan *plan, int id) {
+    if (!plan->needed[id] || !(gani_plan_flags(plan, id) & GANI_FLAG_FUSES_GRAD)) {
+        return 0;
+    }
+    const int grad = gani_plan_source(plan, id, 0);
+    if (!(gani_plan_flags(plan, grad) & GANI_FLAG_ACT_GRAD) ||
+        gani_plan_node(plan, grad)->attr.i[GANI_ATTR_ACT] != GAN_ACT_LEAKY_RELU) {
+        return 0;
+    }
+    const int norm = gani_plan_source(plan, grad, 1); /* with its activation */
+    return gani_plan_node(plan, norm)->op == GANI_OP_NORMALIZE && plan->act[norm] != 0 &&
+           gani_reads_all(plan, id, 1, norm);
+}
+
+/* Moves gradients of activations behind norms into the ops that read them, if all of those can. */
+static void gani_fuse_gradients(const gani_plan *plan, int *uses) {
+    const int count = plan->graph->node_count;
+    for (int id = 1; id < count; id++) {
+        if (gani_fits_gradient(plan, id)) {
+            uses[gani_plan_source(plan, id, 0)]--;
+        }
+    }
+    for (int id = 1; id < count; id++) {
+        if (gani_fits_gradient(plan, id) && uses[gani_plan_source(plan, id, 0)] == 0) {
+            plan->act[id] = gani_plan_source(plan, id, 0);
+        }
+    }
+    for (int id = 1; id < count; id++) {
+        if (plan->needed[id] && uses[id] == 0 &&
+            (gani_plan_flags(plan, id) & GANI_FLAG_ACT_GRAD)) {
+            plan->same[id] = gani_plan_source(plan, id, 0);
+            plan->needed[id] = 0;
         }
     }
 }
@@ -12216,6 +12359,25 @@ static void gani_fold_constants(const gani_plan *plan) {
             folds = plan->folded[gani_plan_source(plan, id, k)];
         }
         plan->folded[id] = folds && gan_shape_count(node->shape) <= GANI_FOLD_LIMIT;
+    }
+}
+
+/* Lets ops make the statistics that they read before all others. reader [nodes] is scratch. */
+static void gani_join_statistics(const gani_plan *plan, int *reader) {
+    const int count = plan->graph->node_count;
+    memset(reader, 0, (size_t)count * sizeof *reader);
+    for (int id = 1; id < count; id++) {
+        for (int k = 0; k < gani_plan_node(plan, id)->source_count && plan->needed[id]; k++) {
+            const int source = gani_plan_source(plan, id, k);
+            const int first = reader[source] == 0;
+            reader[source] = first ? id : reader[source];
+            if (first && (gani_plan_flags(plan, id) & GANI_FLAG_JOINS) &&
+                (gani_plan_flags(plan, source) & GANI_FLAG_STATISTICS) &&
+                plan->folded[source] == plan->folded[id] && gani_reads_all(plan, id, 0, source)) {
+                plan->joined[id] = source;
+                plan->joined[source] = -1;
+            }
+        }
     }
 }
 
@@ -12442,7 +12604,7 @@ static gan_status gani_lay_out(const gani_plan *plan, gan_program *program) {
 
 /* 1 if the node is work to do; folded selects between work done once and work of each run. */
 static int gani_is_step(const gani_plan *plan, int id, int folded) {
-    return plan->needed[id] && plan->folded[id] == folded &&
+    return plan->needed[id] && plan->folded[id] == folded && plan->joined[id] >= 0 &&
            (plan->graph->ops[gani_plan_node(plan, id)->op].run || plan->copied[id]);
 }
 
@@ -12453,6 +12615,7 @@ static void gani_add_step(gan_program *program, const gani_plan *plan, int id) {
     step->node = graph->nodes[id];
     step->node.source_first = program->source_count;
     step->place = plan->places[id];
+    step->joined = plan->places[plan->joined[id]]; /* those of node 0: none */
     if (plan->act[id] != 0) {
         const gani_attr *act = &graph->nodes[plan->act[id]].attr;
         step->node.attr.i[GANI_ATTR_ACT] = act->i[GANI_ATTR_ACT];
@@ -12612,6 +12775,9 @@ static gan_status gani_run_step(const gan_program *program, const gani_step *ste
         const int also = row->flags & GANI_FLAG_EFFECT ? gani_effect_param(&step->node, k) : -1;
         run.also[k - 1] = also >= 0 ? graph->params->items[also].data : NULL;
     }
+    if (step->joined.kind != GANI_PLACE_NONE) {
+        run.also[0] = gani_place_data(program, &step->joined);
+    }
     GANI_POISON(graph->arena, graph->arena_bytes);
     gani_unpoison_place(program, &step->place, &step->node.shape);
     for (int k = 0; k < step->node.source_count; k++) {
@@ -12677,6 +12843,7 @@ static void gani_plan_end(gani_plan *plan) {
     gani_free(ctx, plan->source_number);
     gani_free(ctx, plan->param_number);
     gani_free(ctx, plan->act);
+    gani_free(ctx, plan->joined);
     gani_free(ctx, plan->last);
     gani_free(ctx, plan->storage);
     gani_free(ctx, plan->blocks);
@@ -12702,6 +12869,7 @@ static gan_status gani_plan_begin(gani_plan *plan, gan_graph *graph) {
     plan->source_number = (int *)gani_calloc(ctx, (size_t)graph->source_count + 1, sizeof(int));
     plan->param_number = (int *)gani_calloc(ctx, (size_t)graph->params->count + 1, sizeof(int));
     plan->act = (int *)gani_calloc(ctx, nodes, sizeof(int));
+    plan->joined = (int *)gani_calloc(ctx, nodes, sizeof(int));
     plan->last = (int *)gani_calloc(ctx, nodes, sizeof(int));
     plan->storage = (int *)gani_calloc(ctx, nodes, sizeof(int));
     plan->blocks = (gani_storage *)gani_calloc(ctx, nodes, sizeof *plan->blocks);
@@ -12709,8 +12877,9 @@ static gan_status gani_plan_begin(gani_plan *plan, gan_graph *graph) {
     plan->places = (gani_place *)gani_calloc(ctx, nodes, sizeof *plan->places);
     plan->table = (int *)gani_calloc(ctx, (size_t)plan->table_size, sizeof(int));
     if (!plan->needed || !plan->folded || !plan->copied || !plan->same || !plan->root ||
-        !plan->source_number || !plan->param_number || !plan->act || !plan->last ||
-        !plan->storage || !plan->blocks || !plan->order || !plan->places || !plan->table) {
+        !plan->source_number || !plan->param_number || !plan->act || !plan->joined ||
+        !plan->last || !plan->storage || !plan->blocks || !plan->order || !plan->places ||
+        !plan->table) {
         return GAN_ERR_MEMORY;
     }
     for (int id = 0; id < graph->node_count; id++) {
@@ -12725,8 +12894,11 @@ static gan_status gani_plan_program(gani_plan *plan, gan_program *program) {
     gani_mark_needed(plan, program);
     gani_number_values(plan);
     gani_mark_needed(plan, program); /* again: what was equal to something earlier is dead now */
-    gani_fuse_activations(plan, program, plan->order);
+    gani_count_uses(plan, program, plan->order);
+    gani_fuse_activations(plan, plan->order);
+    gani_fuse_gradients(plan, plan->order);
     gani_fold_constants(plan);
+    gani_join_statistics(plan, plan->order);
     gani_find_last_uses(plan, program);
     program->info.constant_bytes = gani_assign_places(plan);
     gan_status status = gani_lay_out(plan, program);
@@ -13119,37 +13291,47 @@ static gan_tensor gani_moment(gan_graph *graph, gan_tensor moments, int row) {
     return gan_reshape(graph, gan_slice(graph, moments, 0, row, 1), gan_shape1(channels));
 }
 
-/* Moments [2,c] of the batch x, of which the running statistics take their share unless the mode
- * forbids it; or those statistics themselves. */
-static gan_tensor gani_batch_moments(gan_graph *graph, gan_tensor x, float momentum) {
+/* Running statistics [c] of batch norm. */
+static gan_tensor gani_running(gan_graph *graph, const char *name, int c, double first) {
+    return gan_param(graph, name, gan_shape1(c), GAN_PARAM_BUFFER,
+                     gani_init(GAN_INIT_CONSTANT, first, 0.0));
+}
+
+/* Moments [2,c] of the batch x, or the running statistics. */
+static gan_tensor gani_batch_moments(gan_graph *graph, gan_tensor x) {
     const gan_shape shape = gan_tensor_shape(graph, x);
     const int c = shape.dim[1];
-    const double samples = (double)(gan_shape_count(shape) / (size_t)c); /* behind each variance */
-    gan_tensor mean = gan_param(graph, "running_mean", gan_shape1(c), GAN_PARAM_BUFFER,
-                                gani_init(GAN_INIT_CONSTANT, 0.0, 0.0));
-    gan_tensor var = gan_param(graph, "running_var", gan_shape1(c), GAN_PARAM_BUFFER,
-                               gani_init(GAN_INIT_CONSTANT, 1.0, 0.0));
+    gan_tensor mean = gani_running(graph, "running_mean", c, 0.0);
+    gan_tensor var = gani_running(graph, "running_var", c, 1.0);
     if (graph->mode & GAN_MODE_RUNNING_STATS) {
         gan_tensor rows[2];
         rows[0] = gan_reshape(graph, mean, gan_shape2(1, c));
         rows[1] = gan_reshape(graph, var, gan_shape2(1, c));
         return gan_concat(graph, rows, 2, 0);
     }
-    if (samples < 2.0) {
+    if (gan_shape_count(shape) / (size_t)c < 2) {
         const gani_shape_text found = gani_print_shape(&shape);
         gani_stick(graph, gani_error(graph->ctx, GAN_ERR_SHAPE,
                                      "layer %s: batch norm needs more than one value a channel, "
                                      "found %s",
                                      graph->scope, found.text));
     }
-    gan_tensor moments = gan_moments(graph, x, GAN_NORM_BATCH);
-    if (!(graph->mode & GAN_MODE_KEEP_STATS)) {
+    return gan_moments(graph, x, GAN_NORM_BATCH);
+}
+
+/* The running statistics take their share of the batch's moments unless the mode forbids it. This
+ * stands behind normalize, which can then make the moments itself (see >>planner). */
+static void gani_batch_keep(gan_graph *graph, gan_tensor x, gan_tensor moments, float momentum) {
+    if (!(graph->mode & (GAN_MODE_RUNNING_STATS | GAN_MODE_KEEP_STATS))) {
+        const gan_shape shape = gan_tensor_shape(graph, x);
+        const int c = shape.dim[1];
+        const double samples = (double)(gan_shape_count(shape) / (size_t)c); /* of a variance */
         const float unbias = (float)(samples / (samples - 1.0));
         gan_tensor unbiased = gan_affine(graph, gani_moment(graph, moments, 1), unbias, 0.0f);
-        gan_assign_lerp(graph, mean, gani_moment(graph, moments, 0), momentum);
-        gan_assign_lerp(graph, var, unbiased, momentum);
+        gan_assign_lerp(graph, gani_running(graph, "running_mean", c, 0.0),
+                        gani_moment(graph, moments, 0), momentum);
+        gan_assign_lerp(graph, gani_running(graph, "running_var", c, 1.0), unbiased, momentum);
     }
-    return moments;
 }
 
 GAN_API gan_tensor gan_layer_batch_norm(gan_graph *graph, const char *name, gan_tensor x,
@@ -13159,8 +13341,9 @@ GAN_API gan_tensor gan_layer_batch_norm(gan_graph *graph, const char *name, gan_
     gan_graph_push(graph, name);
     if (gani_check_rank(graph, x, 2, GAN_MAX_RANK)) {
         const gani_affine affine = gani_make_affine(graph, x, !desc.no_affine, &desc);
-        gan_tensor moments = gani_batch_moments(graph, x, desc.momentum);
+        gan_tensor moments = gani_batch_moments(graph, x);
         y = gan_normalize(graph, x, moments, affine.scale, affine.shift, GAN_NORM_BATCH, desc.eps);
+        gani_batch_keep(graph, x, moments, desc.momentum);
     }
     gan_graph_pop(graph);
     return y;
@@ -23764,9 +23947,9 @@ static gan_tensor gani_switched_norm(gan_graph *g, const char *name, gan_tensor 
     gan_graph_push(g, name);
     const gani_affine affine = gani_make_affine(g, x, 1, &desc);
     gan_graph_set_mode(g, (mode & ~(unsigned)GAN_MODE_RUNNING_STATS) | GAN_MODE_KEEP_STATS);
-    gan_tensor own = gani_batch_moments(g, x, desc.momentum);
+    gan_tensor own = gani_batch_moments(g, x);
     gan_graph_set_mode(g, mode | GAN_MODE_RUNNING_STATS);
-    gan_tensor kept = gani_batch_moments(g, x, desc.momentum);
+    gan_tensor kept = gani_batch_moments(g, x);
     gan_graph_set_mode(g, mode);
     gan_tensor moments = gan_add(g, own, gan_mul(g, running, gan_sub(g, kept, own)));
     x = gan_normalize(g, x, moments, affine.scale, affine.shift, GAN_NORM_BATCH, desc.eps);

@@ -655,6 +655,69 @@ static void activations_are_fused(void) {
     world_close(&w);
 }
 
+/* A norm with its activation is one op forwards and one backwards, which make the statistics too.
+ * Where something else reads what is between norm and activation, all are apart; the bits are the
+ * same. */
+static void norms_are_fused(void) {
+    static const gan_norm_kind kinds[] = {GAN_NORM_BATCH, GAN_NORM_INSTANCE, GAN_NORM_LAYER,
+                                          GAN_NORM_BATCH};
+    static const char *const steps[] = {"normalize", "norm_dx"};
+    for (int k = 0; k < 4; k++) {
+        world w;
+        gan_tensor none = {0}, wrt[3], outputs[4];
+        world_open(&w);
+        const gan_shape shape = k == 3 ? gan_shape2(70, 37) : gan_shape4(5, 37, 6, 7);
+        const int affine = kinds[k] != GAN_NORM_LAYER;
+        gan_tensor x = wrt[0] = gan_input(w.graph, "x", shape);
+        gan_tensor dy = gan_input(w.graph, "dy", shape);
+        wrt[1] = gan_input(w.graph, "scale", gan_shape1(37));
+        wrt[2] = gan_input(w.graph, "shift", gan_shape1(37));
+        gan_tensor z =
+            gan_normalize(w.graph, x, gan_moments(w.graph, x, kinds[k]), affine ? wrt[1] : none,
+                          affine ? wrt[2] : none, kinds[k], 1e-5f);
+        gan_tensor y = gan_activate(w.graph, z, GAN_ACT_LEAKY_RELU, k == 1 ? 0.0f : 0.2f);
+        gan_grad(w.graph, gan_sum(w.graph, gan_mul(w.graph, y, dy), GAN_ALL_AXES), wrt,
+                 affine ? 3 : 1, outputs);
+        const size_t count = gan_shape_count(shape);
+        fill(gan_input_data(w.graph, x), count, 6);
+        fill(gan_input_data(w.graph, dy), count, 7);
+        fill(gan_input_data(w.graph, wrt[1]), 37, 8);
+        fill(gan_input_data(w.graph, wrt[2]), 37, 9);
+        gan_program *fused = program_of(w.graph, outputs, affine ? 3 : 1);
+        outputs[affine ? 3 : 1] = z;
+        gan_program *apart = program_of(w.graph, outputs, affine ? 4 : 2);
+        int found = 0;
+        for (int i = 0; i < fused->step_count; i++) {
+            const char *name = gan_program_op(fused, i).op;
+            found += strcmp(name, steps[0]) == 0 || strcmp(name, steps[1]) == 0;
+            CHECK(strcmp(name, "activation_grad") != 0 && strcmp(name, "moments") != 0 &&
+                      strcmp(name, "norm_sums") != 0,
+                  "kind %d: %s", k, name);
+        }
+        CHECK(found <= 2 && apart->step_count > fused->step_count, "%d, %d steps, apart %d", found,
+              fused->step_count, apart->step_count);
+        run_ok(fused);
+        float *want = (float *)malloc((count + 74) * sizeof *want);
+        memcpy(want, gan_program_output(fused, outputs[0]), count * sizeof *want);
+        for (int i = 1; i < 3 && affine; i++) {
+            memcpy(want + count + 37 * (i - 1), gan_program_output(fused, outputs[i]),
+                   37 * sizeof *want);
+        }
+        run_ok(apart);
+        CHECK(memcmp(want, gan_program_output(apart, outputs[0]), count * sizeof *want) == 0,
+              "kind %d: dx", k);
+        for (int i = 1; i < 3 && affine; i++) {
+            CHECK(memcmp(want + count + 37 * (i - 1), gan_program_output(apart, outputs[i]),
+                         37 * sizeof *want) == 0,
+                  "kind %d: gradient %d", k, i);
+        }
+        free(want);
+        gan_program_destroy(apart);
+        gan_program_destroy(fused);
+        world_close(&w);
+    }
+}
+
 static void constants_are_folded(void) {
     world w;
     gan_tensor outputs[3];
@@ -1338,6 +1401,7 @@ int main(int argc, char **argv) {
     TEST(views_of_written_parameters_are_copied);
     TEST(dead_code_is_dropped);
     TEST(activations_are_fused);
+    TEST(norms_are_fused);
     TEST(constants_are_folded);
     TEST(planned_memory_gives_the_same_values);
     TEST(arena_is_small);

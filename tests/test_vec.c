@@ -271,109 +271,167 @@ static void elementwise_of(const gani_kernels *kernels) {
     }
 }
 
+static gani_norm_span span_of(const float *x, const float *g, size_t rows, size_t parts, size_t n,
+                              size_t gap) {
+    gani_norm_span s;
+    memset(&s, 0, sizeof s);
+    s.x = x;
+    s.g = g;
+    s.rows = rows;
+    s.parts = parts;
+    s.n = n;
+    s.stride = parts * n + gap;
+    return s;
+}
+
 static void sums_of(const gani_kernels *kernels) {
     enum { COUNT = 20011 };
-    static float x[COUNT], g[COUNT];
+    static float x[COUNT];
     const size_t lengths[] = {1,  2,  3,  4,  5,  7,   8,    9,    15,   16,   17,
                               31, 33, 63, 64, 65, 255, 4095, 4096, 4097, COUNT};
     fill(x, COUNT, 3);
-    fill(g, COUNT, 4);
     for (size_t i = 0; i < COUNT; i++) {
         x[i] += 10.0f; /* a mean far from 0 */
     }
     for (size_t k = 0; k < sizeof lengths / sizeof lengths[0]; k++) {
         const size_t n = lengths[k];
-        double sum = 0.0, squares = 0.0, g_sum = 0.0, dot = 0.0, got[2] = {0.0, 0.0},
-               moments[3] = {0.0, 0.0, 0.0};
+        double sum = 0.0, squares = 0.0;
         for (size_t i = 0; i < n; i++) {
             sum += (double)x[i];
         }
         const double mean = sum / (double)n, count = (double)n;
         for (size_t i = 0; i < n; i++) {
             squares += ((double)x[i] - mean) * ((double)x[i] - mean);
-            g_sum += (double)g[i];
-            dot += (double)g[i] * ((double)x[i] - 10.0);
         }
         /* within a block of 4096, up to 1024 terms of at most 11 are added in one accumulator;
          * blocks are added in double */
         const double chain = 4096.0 / (4.0 * kernels->width) + 4.0;
         CHECK(fabs(kernels->sum(x, n) - sum) <= chain * eps * 11.0 * count, "%s sum of %lu",
               kernels->isa, (unsigned long)n);
-        kernels->moments(x, n / 3, moments); /* in two parts */
-        kernels->moments(x + n / 3, n - n / 3, moments);
-        CHECK(moments[0] == count && fabs(moments[1] - mean) <= chain * eps * 11.0,
-              "%s mean of %lu: %.9g, expected %.9g", kernels->isa, (unsigned long)n, moments[1],
-              mean);
-        CHECK(fabs(moments[2] - squares) <= chain * eps * 11.0 * (1.0 + count / 100),
-              "%s squares of %lu: %.9g, expected %.9g", kernels->isa, (unsigned long)n, moments[2],
-              squares);
-        kernels->norm_sums(g, x, 10.0f, n, got);
-        CHECK(fabs(got[0] - g_sum) <= chain * eps * count &&
-                  fabs(got[1] - dot) <= chain * eps * count,
-              "%s norm_sums of %lu", kernels->isa, (unsigned long)n);
+        const gani_norm_span span = span_of(x, NULL, 1, 1, n, 0);
+        float moments[2];
+        kernels->moments(&span, moments, moments + 1);
+        CHECK(fabs((double)moments[0] - mean) <= chain * eps * 11.0,
+              "%s mean of %lu: %.9g, expected %.9g", kernels->isa, (unsigned long)n,
+              (double)moments[0], mean);
+        CHECK(fabs((double)moments[1] * count - squares) <=
+                  chain * eps * 11.0 * (1.0 + count / 100),
+              "%s squares of %lu: %.9g, expected %.9g", kernels->isa, (unsigned long)n,
+              (double)moments[1] * count, squares);
     }
 }
 
 static void columns_of(const gani_kernels *kernels) {
     enum { ROWS = 300, STRIDE = 40 };
-    static float x[ROWS * STRIDE], g[ROWS * STRIDE];
-    float shift[STRIDE], out[STRIDE + 1];
+    static float x[ROWS * STRIDE];
+    float out[STRIDE + 1];
     fill(x, ROWS * STRIDE, 5);
-    fill(g, ROWS * STRIDE, 6);
-    fill(shift, STRIDE, 7);
     for (size_t cols = 1; cols <= STRIDE; cols++) {
         for (size_t rows = 1; rows <= ROWS; rows += 127) {
-            for (int kind = GANI_COLUMNS_SUM; kind <= GANI_COLUMNS_DOT; kind++) {
-                out[cols] = guard;
-                kernels->columns(kind, g, x, shift, rows, STRIDE, cols, out);
-                for (size_t j = 0; j < cols; j++) {
-                    double want = 0.0;
-                    for (size_t r = 0; r < rows; r++) {
-                        const double d = (double)x[r * STRIDE + j] - (double)shift[j],
-                                     v = (double)g[r * STRIDE + j];
-                        want += kind == GANI_COLUMNS_SUM   ? v
-                                : kind == GANI_COLUMNS_DOT ? v * d
-                                                           : d * d;
-                    }
-                    check_element(kernels, "columns", cols, j, out[j], want,
-                                  130 * eps * (double)rows);
+            out[cols] = guard;
+            kernels->columns(x, rows, STRIDE, cols, out);
+            for (size_t j = 0; j < cols; j++) {
+                double want = 0.0;
+                for (size_t r = 0; r < rows; r++) {
+                    want += (double)x[r * STRIDE + j];
                 }
-                CHECK(out[cols] == guard, "%s columns: wrote past the end", kernels->isa);
+                check_element(kernels, "columns", cols, j, out[j], want, 130 * eps * (double)rows);
             }
+            CHECK(out[cols] == guard, "%s columns: wrote past the end", kernels->isa);
         }
     }
 }
 
+/* The slope of a leaky ReLU behind the norm, at element i of x, in part k; 1 where none is. */
+static double slope_at(const gani_norm_span *s, size_t i, size_t k) {
+    const double z =
+        ((double)s->x[i] - (double)s->mean[k]) * (double)s->scale[k] + (double)s->shift[k];
+    return s->act.kind == GAN_ACT_LEAKY_RELU && z <= 0.0 ? (double)s->act.slope : 1.0;
+}
+
+/* Statistics of part k against doubles. */
+static void check_norm_part(const gani_kernels *kernels, const gani_norm_span *s, size_t k,
+                            const float *const *got) {
+    const double count = (double)(s->rows * s->n), chain = 130.0 + 4096.0 / kernels->width;
+    double mean = 0.0, var = 0.0, sum = 0.0, dot = 0.0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t r = 0; r < s->rows; r++) {
+            for (size_t i = r * s->stride + k * s->n; i < r * s->stride + (k + 1) * s->n; i++) {
+                const double x = (double)s->x[i], dz = slope_at(s, i, k) * (double)s->g[i];
+                mean += pass ? 0.0 : x / count;
+                var += pass ? (x - mean) * (x - mean) / count : 0.0;
+                sum += pass ? dz : 0.0;
+                dot += pass ? dz * (x - (double)s->mean[k]) : 0.0;
+            }
+        }
+    }
+    CHECK(fabs((double)got[0][k] - mean) <= chain * eps &&
+              fabs((double)got[1][k] - var) <= 4.0 * chain * eps &&
+              fabs((double)got[2][k] - sum) <= chain * eps * count &&
+              fabs((double)got[3][k] - dot) <= 2.0 * chain * eps * count,
+          "%s statistics of part %lu of %lu, %lu x %lu", kernels->isa, (unsigned long)k,
+          (unsigned long)s->parts, (unsigned long)s->rows, (unsigned long)s->n);
+}
+
+static void check_norm_map(const gani_kernels *kernels, const gani_norm_span *s, int backward) {
+    for (size_t i = 0; i < s->rows * s->stride; i++) {
+        const size_t at = i % s->stride, k = at / s->n;
+        if (k >= s->parts) {
+            CHECK(s->y[i] == guard, "%s norms: wrote past the end of a row", kernels->isa);
+            continue;
+        }
+        const double d = (double)s->x[i] - (double)s->mean[k], slope = slope_at(s, i, k);
+        const double z = d * (double)s->scale[k] + (double)s->shift[k];
+        const double y = s->act.kind == GAN_ACT_TANH ? tanh(z) : slope * z;
+        const double dx = slope * (double)s->scale[k] * (double)s->g[i] + (double)s->b[k] * d +
+                          (double)s->c[k];
+        check_element(kernels, backward ? "norm_dx" : "normalize", s->n, i, s->y[i],
+                      backward ? dx : y, 8 * eps);
+    }
+}
+
 static void norms_of(const gani_kernels *kernels) {
-    enum { COUNT = 2100 };
-    static float x[COUNT], g[COUNT], k[4][COUNT], y[COUNT + 1];
-    const size_t lengths[] = {1, 3, 4, 7, 8, 9, 16, 17, 31, 33, 1023, 1024, 1025, COUNT};
+    enum { COUNT = 12000, PARTS = 150 };
+    static float x[COUNT], g[COUNT], k[5][PARTS], y[COUNT], made[4][PARTS];
+    static const size_t sizes[][3] = {{1, 1, 1},   {3, 40, 1},  {300, 9, 1}, {2, 150, 1},
+                                      {9, 7, 4},   {64, 5, 16}, {30, 3, 17}, {5, 64, 36},
+                                      {2, 1, 4099}, {1, 1, 9000}, {1, 4, 1025}};
+    static const gani_act acts[] = {{GAN_ACT_NONE, 0.0f},
+                                    {GAN_ACT_LEAKY_RELU, 0.2f},
+                                    {GAN_ACT_LEAKY_RELU, 0.0f},
+                                    {GAN_ACT_TANH, 0.0f}};
+    const float *const got[4] = {made[0], made[1], made[2], made[3]};
     fill(x, COUNT, 8);
     fill(g, COUNT, 9);
-    for (int i = 0; i < 4; i++) {
-        fill(k[i], COUNT, 10 + (uint64_t)i);
+    for (int i = 0; i < 5; i++) {
+        fill(k[i], PARTS, 10 + (uint64_t)i);
     }
-    for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
-        const size_t n = lengths[l];
-        for (size_t step = 0; step < 2; step++) {
-            y[n] = guard;
-            kernels->normalize(x, k[0], k[1], k[2], step, GAN_ACT_LEAKY_RELU, 0.2f, y, n);
-            for (size_t i = 0; i < n; i++) {
-                const size_t j = i * step;
-                const double v =
-                    ((double)x[i] - (double)k[0][j]) * (double)k[1][j] + (double)k[2][j];
-                check_element(kernels, "normalize", n, i, y[i], v > 0 ? v : (double)0.2f * v,
-                              8 * eps);
+    for (size_t l = 0; l < sizeof sizes / sizeof sizes[0]; l++) {
+        for (size_t i = 0; i < sizeof acts / sizeof acts[0]; i++) {
+            gani_norm_span s = span_of(x, g, sizes[l][0], sizes[l][1], sizes[l][2], l % 3);
+            s.y = y;
+            s.mean = k[0];
+            s.scale = k[1];
+            s.shift = k[2];
+            s.b = k[3];
+            s.c = k[4];
+            s.act = acts[i];
+            kernels->moments(&s, made[0], made[1]);
+            kernels->norm_sums(&s, made[2], made[3]);
+            for (size_t part = 0; part < s.parts; part++) {
+                check_norm_part(kernels, &s, part, got);
             }
-            kernels->norm_dx(g, x, k[0], k[1], k[2], k[3], step, y, n);
-            for (size_t i = 0; i < n; i++) {
-                const size_t j = i * step;
-                const double d = (double)x[i] - (double)k[0][j];
-                const double want =
-                    (double)k[1][j] * (double)g[i] + (double)k[2][j] * d + (double)k[3][j];
-                check_element(kernels, "norm_dx", n, i, y[i], want, 8 * eps);
+            for (int backward = 0; backward < 2; backward++) {
+                for (size_t j = 0; j < COUNT; j++) {
+                    y[j] = guard;
+                }
+                if (backward) {
+                    kernels->norm_dx(&s);
+                } else {
+                    kernels->normalize(&s);
+                }
+                check_norm_map(kernels, &s, backward);
             }
-            CHECK(y[n] == guard, "%s norms: wrote past the end", kernels->isa);
         }
     }
 }
