@@ -2434,6 +2434,10 @@ typedef struct gani_block {
  * tiles, which packs them. */
 enum { GANI_PACK_BY_TILES = 254, GANI_PACK_IN_PLACE = 255 };
 
+/* With a shorter k a product mostly writes: rows of c are written whole, one row of tiles after the
+ * other, nothing is asked for early, and b is packed before. */
+enum { GANI_SHORT_K = 128 };
+
 /* What a tile needs; arrays have an entry for each of its vectors of columns. */
 typedef struct gani_strip {
     int k, add;                      /* add: out is added to */
@@ -2776,9 +2780,9 @@ static void GANI_FN(gani_gemm_tile)(const gani_block *s, int i, int m, int v, in
     strip.ahead = b[0];
     strip.ahead_step = strip.step;
     GANI_FN(gani_ask_for_b)(s, &strip, i, v, vectors);
-    if (in_c) {
+    if (in_c && s->k >= GANI_SHORT_K) {
         GANI_FN(gani_ask_for_c)(s, out, vectors, i + s->panel.rows);
-    } else if (strip.add) {
+    } else if (!in_c && strip.add) {
         memset(s->tile, 0, (size_t)(before * ld) * sizeof *s->tile);
         GANI_FN(gani_gemm_load)(s, tile, ld, i, m, j, n);
     }
@@ -2814,10 +2818,11 @@ static int GANI_FN(gani_tile_width)(const gani_block *s, int v) {
 }
 
 /* A few columns of b meet so many rows of a as stay in the second cache before the next are read;
- * if a is read where it lies, a few of its rows meet all columns. */
+ * if a is read where it lies, or k is short, a few of its rows meet all columns. */
 static void GANI_FN(gani_gemm_block)(const gani_block *s) {
     const int vectors = (s->n + VW - 1) / VW;
-    const int rows = s->panel.rows * (s->a_row ? 1 : GANI_ROW_TILES);
+    const int tall = s->a_row == 0 && s->k >= GANI_SHORT_K;
+    const int rows = s->panel.rows * (tall ? GANI_ROW_TILES : 1);
     for (int first = 0; first < s->m; first += rows) {
         for (int v = 0, width; v < vectors; v += width) {
             width = GANI_FN(gani_tile_width)(s, v);
@@ -4567,7 +4572,8 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  * small and k long, k is cut into splits as well: each sums into its own copy of c, and the copies
  * are added in order. Splits follow from m, n and k alone.
  *
- * Columns of b that are neighbours in memory are packed by the first row of tiles that reads them.
+ * Columns of b that are neighbours in memory are packed by the first row of tiles that reads them,
+ * unless k is short or their rows are pages apart.
  *
  * Few rows: packing b would cost as much as the product. It is read where it lies if its columns
  * are neighbours in memory (a large matrix that is read once in longer rows, fewer at a time). If
@@ -4652,6 +4658,8 @@ enum {
     GANI_GEMM_LONG_LEAST = 1 << 21, /* so many elements of b come from memory: read it in few but */
     GANI_GEMM_LONG_KC = 16,         /* long rows at a time, which the processor fetches ahead */
     GANI_GEMM_LONG_NC = 4096,
+    GANI_GEMM_NEAR = 4096,      /* rows of b that are farther apart are not packed by tiles: each */
+                                /* step would need another page's translation */
     GANI_GEMM_DOTS_MIN = 32,    /* shorter dot products would only be horizontal sums */
     GANI_GEMM_DOTS_ROWS = 64,   /* so many rows are multiplied by dot products if b suits */
     GANI_GEMM_ROWS_MOST = 128,  /* so many columns do not repay packing rows of a; above so many, */
@@ -5117,13 +5125,16 @@ static int gani_block_place_panel(const gani_product_job *job, const gani_slot *
     const int lanes = block->n - j < cols ? block->n - j : cols;
     const ptrdiff_t *lane = slot->b_lane + j;
     const float *packed = slot->b + (ptrdiff_t)j * block->k;
-    const int direct = lanes % width == 0 && gani_neighbours_by(lane, lanes, width);
-    const int once = job->cut.mode == GANI_GEMM_DIRECT || job->cut.mode == GANI_GEMM_LONG;
+    const int once = job->cut.mode == GANI_GEMM_DIRECT || job->cut.mode == GANI_GEMM_LONG ||
+                     block->m <= block->panel.rows;
+    const int by_tiles = !once && block->k >= GANI_SHORT_K &&
+                         slot->b_step[1] - slot->b_step[0] < GANI_GEMM_NEAR;
+    const int direct =
+        (once || by_tiles) && lanes % width == 0 && gani_neighbours_by(lane, lanes, width);
     slot->steps[j / cols] = direct ? slot->b_step : slot->panel_step;
     for (int v = 0; v < lanes; v += width) {
         slot->vectors[(j + v) / width] = direct ? job->product->b.base + lane[v] : packed + v;
     }
-    const int by_tiles = !once && block->m > block->panel.rows;
     return !direct ? 0 : by_tiles ? GANI_PACK_BY_TILES : GANI_PACK_IN_PLACE;
 }
 

@@ -715,7 +715,8 @@ static void draw_code(gan_model *model, const char *code) {
     char text[64];
     for (int v = 0; v < COLUMNS; v++) {
         snprintf(text, sizeof text, "%s=%.3f", code, -2.0 + 4.0 * v / (COLUMNS - 1));
-        check(gan_model_sample(model, column, CLASSES, text, SEED + 3), "infogan"); /* by category */
+        check(gan_model_sample(model, column, CLASSES, text, SEED + 3),
+              "infogan"); /* by category */
         for (int i = 0; i < CLASSES; i++) {
             memcpy(images + (i * COLUMNS + v) * PIXELS, column + i * PIXELS,
                    PIXELS * sizeof *images);
