@@ -1046,7 +1046,7 @@ static const run runs[] = {
     {"gan", "gan", "ema=0.999", 64, 40000, DIGITS, NULL},
     {"dcgan", "dcgan", "ngf=32 ndf=32 ema=0.999", 64, 12000, WITH_BORDER, NULL},
     {"lsgan", "lsgan", "ngf=32 ndf=32 ema=0.999", 64, 8000, WITH_BORDER, NULL},
-    {"wgan", "wgan", "network=mlp lr=2e-4 ema=0.999", 64, 60000, DIGITS, NULL},
+    {"wgan", "wgan", "network=mlp ema=0.999", 64, 60000, DIGITS, NULL},
     {"wgan-gp", "wgan-gp", "ngf=32 ndf=32 lr=4e-4 n-critic=3 ema=0.999", 64, 15000, WITH_BORDER,
      NULL},
     {"cgan", "cgan", "network=dcgan ngf=32 ndf=32 ema=0.999", 64, 6000, WITH_BORDER, NULL},
@@ -1242,6 +1242,10 @@ static void write_table(const char *file, const char *const *others, int other_c
         if (scored[i] && !runs[i].data) {
             fprintf(out, "\n%s\n\n![%s](pictures/%s.png)\n", runs[i].name, runs[i].name,
                     runs[i].name);
+        }
+        for (int code = 1; code <= 2 && scored[i] && runs[i].also == score_codes; code++) {
+            fprintf(out, "\n%s, code c%d from -2 to 2\n\n![c%d](pictures/%s-c%d.png)\n",
+                    runs[i].name, code, code, runs[i].name, code);
         }
     }
     close_file(out, file);
