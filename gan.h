@@ -1959,7 +1959,7 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf_toint            nearest, ties to even
  *   vi_asf, vf_asi      same bits
  *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
- *   vf_transpose8x8/16x16  8 rows of 8, 16 rows of 16
+ *   vf_transpose8x8     8 rows of 8
  *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
  *   vf_ahead(p)         a hint: *p is read soon;  vf_ahead_write(p)  it is written soon
  *   vf_hsum vf_hmax     over lanes, in a fixed order
@@ -2316,50 +2316,6 @@ static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *
     }
 #endif
 }
-
-/* The same for 16 rows and 16 columns; with vectors of 16 every row is read and every column
- * written whole, so that none is fetched twice where they evict each other. */
-static void GANI_FN(gani_transpose16x16)(const float *in, ptrdiff_t in_ld, float *out,
-                                         ptrdiff_t out_ld) {
-#if defined(GANI_ISA_AVX512)
-    __m512 row[16], pair[16];
-    GANI_UNROLL
-    for (int r = 0; r < 16; r++) {
-        row[r] = _mm512_loadu_ps(in + r * in_ld);
-    }
-    GANI_UNROLL
-    for (int r = 0; r < 16; r += 2) {
-        pair[r] = _mm512_unpacklo_ps(row[r], row[r + 1]);
-        pair[r + 1] = _mm512_unpackhi_ps(row[r], row[r + 1]);
-    }
-    GANI_UNROLL
-    for (int r = 0; r < 16; r += 4) { /* row[r+c]: columns c, c+4, c+8, c+12 of rows r ... r+3 */
-        row[r] = _mm512_shuffle_ps(pair[r], pair[r + 2], 0x44);
-        row[r + 1] = _mm512_shuffle_ps(pair[r], pair[r + 2], 0xee);
-        row[r + 2] = _mm512_shuffle_ps(pair[r + 1], pair[r + 3], 0x44);
-        row[r + 3] = _mm512_shuffle_ps(pair[r + 1], pair[r + 3], 0xee);
-    }
-    GANI_UNROLL
-    for (int c = 0; c < 4; c++) {
-        const __m512 low = _mm512_shuffle_f32x4(row[c], row[c + 4], 0x88);
-        const __m512 low2 = _mm512_shuffle_f32x4(row[c], row[c + 4], 0xdd);
-        const __m512 high = _mm512_shuffle_f32x4(row[c + 8], row[c + 12], 0x88);
-        const __m512 high2 = _mm512_shuffle_f32x4(row[c + 8], row[c + 12], 0xdd);
-        _mm512_storeu_ps(out + c * out_ld, _mm512_shuffle_f32x4(low, high, 0x88));
-        _mm512_storeu_ps(out + (c + 4) * out_ld, _mm512_shuffle_f32x4(low2, high2, 0x88));
-        _mm512_storeu_ps(out + (c + 8) * out_ld, _mm512_shuffle_f32x4(low, high, 0xdd));
-        _mm512_storeu_ps(out + (c + 12) * out_ld, _mm512_shuffle_f32x4(low2, high2, 0xdd));
-    }
-#else
-    for (int i = 0; i < 16; i += 8) {
-        for (int j = 0; j < 16; j += 8) {
-            GANI_FN(gani_transpose8x8)(in + i * in_ld + j, in_ld, out + j * out_ld + i, out_ld);
-        }
-    }
-#endif
-}
-#define vf_transpose16x16(in, in_ld, out, out_ld) \
-    GANI_FN(gani_transpose16x16)((in), (in_ld), (out), (out_ld))
 #define vf_transpose8x8(in, in_ld, out, out_ld) \
     GANI_FN(gani_transpose8x8)((in), (in_ld), (out), (out_ld))
 #define vf_transpose8(r0, r1, r2, r3, out, ld) \
@@ -3441,17 +3397,9 @@ static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int r
                                          float *out, ptrdiff_t out_ld) {
     for (int i = 0, height; i < rows; i += height, in += height * in_ld, out += height) {
         int j = 0;
-        height = rows - i >= 16 && cols >= 16 ? 16
-                 : rows - i >= 8              ? 8
-                 : rows - i >= 4              ? 4
-                                              : rows - i;
-        for (; height == 16 && j + 16 <= cols; j += 16) {
-            vf_transpose16x16(in + j, in_ld, out + j * out_ld, out_ld);
-        }
-        for (; height >= 8 && j + 8 <= cols; j += 8) {
-            for (int r = 0; r < height; r += 8) {
-                vf_transpose8x8(in + r * in_ld + j, in_ld, out + j * out_ld + r, out_ld);
-            }
+        height = rows - i >= 8 ? 8 : rows - i >= 4 ? 4 : rows - i;
+        for (; height == 8 && j + 8 <= cols; j += 8) {
+            vf_transpose8x8(in + j, in_ld, out + j * out_ld, out_ld);
         }
         for (; height >= 4 && j + 4 <= cols; j += 4) {
             for (int r = 0; r < height; r += 4) {
@@ -4270,7 +4218,6 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_transpose4
 #undef vf_transpose8
 #undef vf_transpose8x8
-#undef vf_transpose16x16
 #undef vf_even
 #undef vf_hsum
 #undef vf_hmax
@@ -6300,11 +6247,11 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
     /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would
-     * push the result of a forward task out of the second cache. Gradients have more points to
-     * keep: those of both sides, or of a result with several phases. */
+     * push the result of a forward task out of the second cache. The gradients begin and end a
+     * block at some cost. */
     GANI_WINO_TILES_LEAST = 48,
     GANI_WINO_TILES_MOST = 96,
-    GANI_WINO_GRAD_TILES = 64,
+    GANI_WINO_GRAD_TILES = 192,
     GANI_WINO_CHANNELS_LEAST = 16,
     GANI_WINO_PITCH = GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* of weights: no power of two */
 };
@@ -6511,7 +6458,7 @@ typedef struct gani_wino_job {
 static size_t gani_wino_stage_floats(const gani_wino *s) {
     const size_t line =
         (size_t)(s->x.reach + 1) * (size_t)s->stride * (size_t)s->x.cols * GANI_WINO_LANES;
-    const size_t weights = (size_t)(s->kernel * s->kernel) * GANI_WINO_LANES * GANI_WINO_LANES;
+    const size_t weights = (size_t)(s->kernel * s->kernel) * (size_t)s->x.group * GANI_WINO_CHUNK;
     return line > weights ? line : weights;
 }
 
@@ -6625,57 +6572,56 @@ static void gani_wino_gather_slot(void *arg, int index) {
 
 /* --- weights ------------------------------------------------------------------ */
 
-/* Up to 16 input channels by 16 output channels of the weights. Staged they are [row][tap][16
- * lanes], which the first cache holds, their points are [point][row][lane] in a chunk of rows by a
- * chunk of lanes; rows are the side that is summed, lanes the other one. */
-typedef struct gani_wino_block {
-    int rows, lanes;                   /* channels there are */
-    int row, lane;                     /* of the first in its chunk */
-    ptrdiff_t at, row_step, lane_step; /* in the weights */
+/* A chunk of input channels by a chunk of output channels of the weights. Staged it is
+ * [row][tap][lane], its points are [point][row][lane]; rows are the side that is summed, lanes the
+ * other one. */
+typedef struct gani_wino_panel {
+    int rows, lanes; /* channels there are */
+    int width;       /* of a staged row, lanes rounded up */
+    ptrdiff_t at, row_step, lane_step;
     int rows_are_x;
-} gani_wino_block;
+} gani_wino_panel;
 
-/* Blocks of a chunk of x by one of y. */
-static int gani_wino_blocks(const gani_wino *s, int x_chunk, int y_chunk) {
-    return gani_wino_width(&s->x, x_chunk) / s->x.phases * gani_wino_width(&s->y, y_chunk) /
-           (GANI_WINO_LANES * GANI_WINO_LANES);
-}
-
-static gani_wino_block gani_wino_block_make(const gani_wino *s, int x_chunk, int y_chunk,
-                                            int rows_are_x, int index) {
-    const int across = gani_wino_width(&s->x, x_chunk) / s->x.phases / GANI_WINO_LANES;
+static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int y_chunk,
+                                            int rows_are_x) {
     const ptrdiff_t area = (ptrdiff_t)s->s.kh * s->s.kw;
-    const int x = index % across * GANI_WINO_LANES, y = index / across * GANI_WINO_LANES;
-    const int c = x_chunk * s->x.group + x, o = y_chunk * s->y.group + y;
-    const int cs = s->s.c - c < GANI_WINO_LANES ? s->s.c - c : GANI_WINO_LANES;
-    const int os = s->s.o - o < GANI_WINO_LANES ? s->s.o - o : GANI_WINO_LANES;
-    gani_wino_block b;
-    b.rows = rows_are_x ? cs : os;
-    b.lanes = rows_are_x ? os : cs;
-    b.row = rows_are_x ? x : y;
-    b.lane = rows_are_x ? y : x;
-    b.at = ((ptrdiff_t)o * s->s.c + c) * area;
-    b.row_step = rows_are_x ? area : s->s.c * area;
-    b.lane_step = rows_are_x ? s->s.c * area : area;
-    b.rows_are_x = rows_are_x;
-    return b;
+    const int c = x_chunk * s->x.group, o = y_chunk * s->y.group;
+    const int cs = s->s.c - c < s->x.group ? s->s.c - c : s->x.group;
+    const int os = s->s.o - o < s->y.group ? s->s.o - o : s->y.group;
+    gani_wino_panel p;
+    p.rows = rows_are_x ? cs : os;
+    p.lanes = rows_are_x ? os : cs;
+    p.width = gani_ceil_div(p.lanes, GANI_WINO_LANES) * GANI_WINO_LANES;
+    p.at = ((ptrdiff_t)o * s->s.c + c) * area;
+    p.row_step = rows_are_x ? area : s->s.c * area;
+    p.lane_step = rows_are_x ? s->s.c * area : area;
+    p.rows_are_x = rows_are_x;
+    return p;
 }
 
 /* Staged weights to points or, for the inverse, points to staged weights. */
-static void gani_wino_block_transform(const gani_wino_job *job, const gani_wino_slot *slot,
-                                      const gani_wino_block *b, int inverse) {
+static void gani_wino_weights_transform(const gani_wino_job *job, const gani_wino_slot *slot,
+                                        const gani_wino_panel *p, int inverse) {
     const gani_wino *s = job->s;
-    for (int phase = 0; phase < s->x.phases; phase++) {
-        const int column = s->x.phases > 1 ? gani_wino_phase_column(phase) : 0;
-        const int row = b->row + (b->rows_are_x ? column : 0),
-                  lane = b->lane + (b->rows_are_x ? 0 : column);
+    const int area = s->kernel * s->kernel, phases = s->x.phases;
+    const int row_blocks = gani_ceil_div(p->rows, GANI_WINO_LANES),
+              lane_blocks = p->width / GANI_WINO_LANES;
+    for (int i = 0; i < row_blocks * lane_blocks * phases; i++) {
+        const int phase = i % phases, lane_block = i / phases % lane_blocks,
+                  row_block = i / phases / lane_blocks;
+        const int column = phases > 1 ? gani_wino_phase_column(phase) : 0; /* then one block */
+        const int row =
+            p->rows_are_x ? row_block * GANI_WINO_LANES + column : row_block * GANI_WINO_LANES;
+        const int lane = lane_block * GANI_WINO_LANES + (p->rows_are_x ? 0 : column);
         const int tap = phase / s->stride * s->kernel + phase % s->stride;
-        float *staged = slot->stage + (ptrdiff_t)tap * GANI_WINO_LANES;
+        float *staged = slot->stage +
+                        ((ptrdiff_t)row_block * GANI_WINO_LANES * area + tap) * p->width +
+                        lane_block * GANI_WINO_LANES;
         float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_CHUNK + lane;
         gani_wino_move move;
-        move.in_col = (ptrdiff_t)s->stride * GANI_WINO_LANES;
+        move.in_col = (ptrdiff_t)s->stride * p->width;
         move.in_row = s->kernel * move.in_col;
-        move.in_step = (ptrdiff_t)s->kernel * s->kernel * GANI_WINO_LANES;
+        move.in_step = (ptrdiff_t)area * p->width;
         move.out_col = GANI_WINO_PITCH;
         move.out_row = (ptrdiff_t)gani_wino_across(s) * GANI_WINO_PITCH;
         move.out_step = GANI_WINO_CHUNK;
@@ -6700,16 +6646,17 @@ static void gani_wino_block_transform(const gani_wino_job *job, const gani_wino_
 
 /* Staged rows of a kernel with kh x kw taps to those with kernel x kernel, the others 0; or, for
  * the inverse, back. In place, in the order in which nothing is overwritten before it is read. */
-static void gani_wino_block_spread(const gani_wino *s, const gani_wino_slot *slot, int inverse) {
-    const int area = s->kernel * s->kernel,
-              count = s->s.kh == s->kernel ? 0 : GANI_WINO_LANES * area;
-    const size_t bytes = GANI_WINO_LANES * sizeof(float);
+static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *slot,
+                                     const gani_wino_panel *p, int inverse) {
+    const int rows = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
+    const int area = s->kernel * s->kernel, count = s->s.kh == s->kernel ? 0 : rows * area;
+    const size_t bytes = (size_t)p->width * sizeof(float);
     for (int i = 0; i < count; i++) {
         const int at = inverse ? i : count - 1 - i;
         const int u = at % area / s->kernel, v = at % s->kernel;
-        float *wide = slot->stage + (ptrdiff_t)at * GANI_WINO_LANES;
-        float *narrow = slot->stage +
-                        (((ptrdiff_t)(at / area) * s->s.kh + u) * s->s.kw + v) * GANI_WINO_LANES;
+        float *wide = slot->stage + (ptrdiff_t)at * p->width;
+        float *narrow =
+            slot->stage + (((ptrdiff_t)(at / area) * s->s.kh + u) * s->s.kw + v) * p->width;
         if (u < s->s.kh && v < s->s.kw) {
             memmove(inverse ? narrow : wide, inverse ? wide : narrow, bytes);
         } else if (!inverse) {
@@ -6718,48 +6665,25 @@ static void gani_wino_block_spread(const gani_wino *s, const gani_wino_slot *slo
     }
 }
 
-/* Stages a block of w; zeros where there are no channels, and with w NULL everywhere. */
-static void gani_wino_block_stage(const gani_wino_job *job, const gani_wino_slot *slot,
-                                  const gani_wino_block *b, const float *w) {
-    const int area = job->s->s.kh * job->s->s.kw;
-    const ptrdiff_t row = (ptrdiff_t)area * GANI_WINO_LANES;
-    if (!w || b->rows < GANI_WINO_LANES || b->lanes < GANI_WINO_LANES) {
-        memset(slot->stage, 0, (size_t)row * GANI_WINO_LANES * sizeof(float));
+/* Stages a panel of w; zeros where there are no channels, and with w NULL everywhere. */
+static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_slot *slot,
+                                    const gani_wino_panel *p, const float *w) {
+    const int area = job->s->s.kh * job->s->s.kw, rows = w ? p->rows : 0;
+    const int padded = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
+    const ptrdiff_t row = (ptrdiff_t)area * p->width;
+    const int clear = p->lanes < p->width ? 0 : rows; /* rows from here on */
+    memset(slot->stage + clear * row, 0, (size_t)(padded - clear) * (size_t)row * sizeof(float));
+    if (!w) {
+        return;
     }
-    if (w && b->rows_are_x) { /* the taps of its rows are neighbours */
-        job->kernels->wino_transpose(w + b->at, b->lane_step, b->lanes, b->rows * area,
-                                     slot->stage, GANI_WINO_LANES);
+    if (p->rows_are_x) { /* the taps of its rows are neighbours */
+        job->kernels->wino_transpose(w + p->at, p->lane_step, p->lanes, rows * area, slot->stage,
+                                     p->width);
+        return;
     }
-    for (int i = 0; i < b->rows && w && !b->rows_are_x; i++) {
-        job->kernels->wino_transpose(w + b->at + i * b->row_step, b->lane_step, b->lanes, area,
-                                     slot->stage + i * row, GANI_WINO_LANES);
-    }
-}
-
-/* The points of a chunk of x by one of y. */
-static void gani_wino_weights_gather(const gani_wino_job *job, const gani_wino_slot *slot,
-                                     int x_chunk, int y_chunk, int rows_are_x) {
-    for (int i = 0; i < gani_wino_blocks(job->s, x_chunk, y_chunk); i++) {
-        const gani_wino_block block =
-            gani_wino_block_make(job->s, x_chunk, y_chunk, rows_are_x, i);
-        gani_wino_block_stage(job, slot, &block, job->call->with);
-        gani_wino_block_spread(job->s, slot, 0);
-        gani_wino_block_transform(job, slot, &block, 0);
-    }
-}
-
-/* From points of dw, rows those of x, to dw, or added to it. */
-static void gani_wino_weights_scatter(const gani_wino_job *job, const gani_wino_slot *slot,
-                                      int x_chunk, int y_chunk, int add) {
-    for (int i = 0; i < gani_wino_blocks(job->s, x_chunk, y_chunk); i++) {
-        const gani_wino_block block = gani_wino_block_make(job->s, x_chunk, y_chunk, 1, i);
-        gani_wino_block_stage(job, slot, &block, add ? job->call->out : NULL);
-        gani_wino_block_spread(job->s, slot, 0);
-        gani_wino_block_transform(job, slot, &block, 1);
-        gani_wino_block_spread(job->s, slot, 1);
-        job->kernels->wino_transpose(slot->stage, GANI_WINO_LANES,
-                                     block.rows * job->s->s.kh * job->s->s.kw, block.lanes,
-                                     job->call->out + block.at, block.lane_step);
+    for (int i = 0; i < rows; i++) {
+        job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area,
+                                     slot->stage + i * row, p->width);
     }
 }
 
@@ -6788,8 +6712,11 @@ static void gani_wino_emit(const gani_wino_job *job, const gani_wino_slot *slot,
             job->kernels->act_inplace(row, (size_t)side->w * GANI_WINO_LANES, call->act.kind,
                                       call->act.slope);
         }
-        job->kernels->wino_transpose(row, GANI_WINO_LANES, side->w, channels,
-                                     out + (ptrdiff_t)(top + r) * side->w, plane);
+        for (int lane = 0; lane < channels; lane += 8) {
+            job->kernels->wino_transpose(
+                row + lane, GANI_WINO_LANES, side->w, channels - lane < 8 ? channels - lane : 8,
+                out + lane * plane + (ptrdiff_t)(top + r) * side->w, plane);
+        }
     }
 }
 
@@ -6844,8 +6771,11 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
         (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
     for (int k = 0; k < job->from->chunks; k++) {
         const float *in = job->from_points + (ptrdiff_t)k * s->points * s->pitch_in + at;
-        gani_wino_weights_gather(job, slot, job->direction == 0 ? k : chunk,
-                                 job->direction == 0 ? chunk : k, job->direction == 0);
+        const gani_wino_panel panel = job->direction == 0 ? gani_wino_panel_make(s, k, chunk, 1)
+                                                          : gani_wino_panel_make(s, chunk, k, 0);
+        gani_wino_weights_stage(job, slot, &panel, job->call->with);
+        gani_wino_weights_spread(s, slot, &panel, 0);
+        gani_wino_weights_transform(job, slot, &panel, 0);
         for (int e = 0; e < s->points; e++) {
             gani_span sum = {0, gani_wino_width(job->from, k)};
             gani_span out = {0, gani_wino_width(job->to, chunk)};
@@ -6882,8 +6812,10 @@ static void gani_wino_map_slot(void *arg, int index) {
 static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *slot, int x_chunk,
                                int y_chunk) {
     const gani_wino *s = job->s;
+    const gani_wino_panel panel = gani_wino_panel_make(s, x_chunk, y_chunk, 1);
     const float *x = job->from_points + (ptrdiff_t)x_chunk * s->points * s->pitch_in;
     const float *y = job->to_points + (ptrdiff_t)y_chunk * s->points * s->pitch_in;
+    float *dw = job->call->out + panel.at;
     for (int e = 0; e < s->points; e++) { /* where x does not matter neither do the points */
         const gani_span used = gani_wino_used(s, x_chunk, e);
         job->kernels->wino_product(
@@ -6891,7 +6823,17 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
             x + e * s->pitch_in + used.first, 1, GANI_WINO_CHUNK, y + e * s->pitch_in,
             slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH + used.first * GANI_WINO_CHUNK, 0);
     }
-    gani_wino_weights_scatter(job, slot, x_chunk, y_chunk, job->first > 0);
+    gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
+    gani_wino_weights_spread(s, slot, &panel, 0);
+    gani_wino_weights_transform(job, slot, &panel, 1);
+    gani_wino_weights_spread(s, slot, &panel, 1);
+    for (int lane = 0; lane < panel.lanes;
+         lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
+        job->kernels->wino_transpose(slot->stage + lane, panel.width,
+                                     panel.rows * s->s.kh * s->s.kw,
+                                     panel.lanes - lane < 8 ? panel.lanes - lane : 8,
+                                     dw + lane * panel.lane_step, panel.lane_step);
+    }
 }
 
 static void gani_wino_sum_slot(void *arg, int index) {
