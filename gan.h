@@ -25272,8 +25272,8 @@ static gan_tensor gani_cogan_discriminator(gani_recipe *recipe, gani_couple imag
  *
  * Networks of >>coupled-networks; initial values, order, decay of the weights of mingyuliutw/CoGAN.
  * network=conv draws with a kernel of 6 x 6 what differs between the kinds: edges, negatives,
- * colours. A rotation moves further, and wants network=mlp. private-g and private-d tell how many
- * layers are not shared.
+ * colours. A rotation moves further, and wants network=mlp with private-d=2. private-g and
+ * private-d tell how many layers are not shared.
  * ========================================================================= */
 
 static const gan_option gani_cogan_options[] = {
@@ -25289,6 +25289,7 @@ static const gan_option gani_cogan_options[] = {
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
+    GANI_AVERAGE_OPTION,
 };
 
 static void gani_cogan_train(gani_recipe *recipe) {
@@ -25296,6 +25297,7 @@ static void gani_cogan_train(gani_recipe *recipe) {
     gan_optimiser adam = gani_adam(recipe);
     gani_couple real, fake;
     adam.weight_decay = (float)gani_option(recipe, "weight-decay");
+    const gan_optimiser adam_g = gani_averaged(recipe, &adam);
     real.kind[0] = gani_feed_part(recipe, "real_a", 0, recipe->model->channels);
     real.kind[1] = gani_feed_part(recipe, "real_b", 1, recipe->model->channels_b);
     gan_tensor z = gani_feed_z(recipe, "z"), z_g = gani_feed_z(recipe, "z_g");
@@ -25311,7 +25313,7 @@ static void gani_cogan_train(gani_recipe *recipe) {
 
     fake = gani_cogan_generator(recipe, z_g);
     gan_tensor loss_g = gan_loss_bce(g, gani_cogan_discriminator(recipe, fake), 1.0f);
-    gan_minimise(g, loss_g, "generator.", rate, &adam);
+    gan_minimise(g, loss_g, "generator.", rate, &adam_g);
     gani_report(recipe, "loss_d", loss_d);
     gani_report(recipe, "loss_g", loss_g);
     gani_report_spreads(recipe, fake.kind, real.kind);
