@@ -21685,20 +21685,25 @@ typedef enum gani_dcgan_norm_kind {
     GANI_DCGAN_NONE
 } gani_dcgan_norm_kind;
 
-/* Scores [batch,1,1,1], here logits: halvings down to base x base, then one convolution over all of
- * it. main.0, 2, 5, 8 ... are convolutions, main.3, 6, 9 ... norms (none behind the first
- * convolution). Without norms the convolutions have biases, 0 at first. */
-static gan_tensor gani_dcgan_critic(gani_recipe *recipe, gan_tensor images,
-                                    gani_dcgan_norm_kind kind) {
-    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
-    const int ndf = (int)gani_option(recipe, "ndf");
-    const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
-    gan_graph *g = recipe->graph;
-    gan_tensor x = images;
+/* Convolutions of D. Without norms they have biases, 0 at first. */
+static gan_layer_desc gani_dcgan_judge(gani_dcgan_norm_kind kind) {
+    static const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_layer_desc conv = gani_dcgan_conv;
-    char name[GANI_LAYER_NAME];
     conv.no_bias = kind != GANI_DCGAN_NONE;
     conv.bias_init = &zero;
+    return conv;
+}
+
+/* Features [batch,c,base,base]: halvings down to base x base. main.0, 2, 5, 8 ... are convolutions,
+ * main.3, 6, 9 ... norms (none behind the first convolution). */
+static gan_tensor gani_dcgan_features(gani_recipe *recipe, gan_tensor images,
+                                      gani_dcgan_norm_kind kind) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    const gan_layer_desc conv = gani_dcgan_judge(kind);
+    const int ndf = (int)gani_option(recipe, "ndf");
+    gan_graph *g = recipe->graph;
+    gan_tensor x = images;
+    char name[GANI_LAYER_NAME];
     gan_graph_push(g, "discriminator");
     for (int i = 0; i < stages.count; i++) {
         const int index = i == 0 ? 0 : 3 * i - 1, channels = gani_dcgan_channels(ndf, i);
@@ -21711,9 +21716,21 @@ static gan_tensor gani_dcgan_critic(gani_recipe *recipe, gan_tensor images,
         }
         x = gan_leaky_relu(g, x, 0.2f);
     }
-    x = gan_layer_conv(g, gani_dcgan_main(name, 3 * stages.count - 1), x, 1, stages.base, 1, 0,
-                       &conv);
     gan_graph_pop(g);
+    return x;
+}
+
+/* Scores [batch,1,1,1], here logits: one convolution over all of the features, the last main. */
+static gan_tensor gani_dcgan_critic(gani_recipe *recipe, gan_tensor images,
+                                    gani_dcgan_norm_kind kind) {
+    const gani_dcgan_stages stages = gani_dcgan_count(recipe);
+    const gan_layer_desc conv = gani_dcgan_judge(kind);
+    gan_tensor x = gani_dcgan_features(recipe, images, kind);
+    char name[GANI_LAYER_NAME];
+    gan_graph_push(recipe->graph, "discriminator");
+    x = gan_layer_conv(recipe->graph, gani_dcgan_main(name, 3 * stages.count - 1), x, 1,
+                       stages.base, 1, 0, &conv);
+    gan_graph_pop(recipe->graph);
     return x;
 }
 
@@ -22180,9 +22197,12 @@ static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor image
  * the class; G first, then D on the same images. Differs from it: the cross-entropy is one of
  * logits (there a softmax is applied twice). aux=k+1 adds a class "generated", as in an earlier
  * eriklindernoren/Keras-GAN: D is to put G's images into it, G wants them in the class asked for.
+ * network=dcgan: the networks of >>dcgan, the class one-hot in front of the noise, as in the paper,
+ * and the two heads on D's features.
  * ========================================================================= */
 
 static const gan_option gani_acgan_options[] = {
+    {"network", "PyTorch-GAN's, or dcgan's convolutions", "upsampling dcgan", 0, 0, 1, 1},
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 16, 1, 1024, 1},
@@ -22190,8 +22210,8 @@ static const gan_option gani_acgan_options[] = {
     {"aux", "classes that D tells apart: those, or one more for generated images", "k k+1", 0, 0, 1,
      1},
     {"aux-fake", "weight of generated images in D's classification", NULL, 1, 0, 1000, 0},
-    {"dropout", "share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
-    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"dropout", "upsampling: share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
+    {"eps", "upsampling: batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
@@ -22199,16 +22219,27 @@ static const gan_option gani_acgan_options[] = {
     GANI_AVERAGE_OPTION,
 };
 
+static int gani_acgan_is_dcgan(const gani_recipe *recipe) {
+    return gani_option(recipe, "network") == 1.0;
+}
+
 /* Images of the classes label [batch]. */
 static gan_tensor gani_acgan_generator(gani_recipe *recipe, gan_tensor z, gan_tensor label) {
     const int classes = (int)gani_option(recipe, "classes");
     gan_graph *g = recipe->graph;
+    if (gani_acgan_is_dcgan(recipe)) {
+        const gan_tensor both[] = {gan_one_hot(g, label, classes), z};
+        return gani_dcgan_generator(recipe, gan_concat(g, both, 2, 1));
+    }
     gan_graph_push(g, "generator");
     gan_tensor embedding =
         gan_layer_embedding(g, "label_emb", label, classes, (int)gani_option(recipe, "z"), NULL);
     gan_graph_pop(g);
     return gani_upsampling_generator(recipe, gan_mul(g, embedding, z));
 }
+
+/* Heads on features of >>dcgan. */
+static const gan_layer_desc gani_acgan_head = {0, &gani_dcgan_weight, NULL, 0, 0, 0, 0};
 
 typedef struct gani_acgan_heads {
     gan_tensor source, aux; /* logits [batch,1] and [batch,classes] */
@@ -22217,11 +22248,16 @@ typedef struct gani_acgan_heads {
 static gani_acgan_heads gani_acgan_discriminator(gani_recipe *recipe, gan_tensor images) {
     const int classes = (int)gani_option(recipe, "classes") + (int)gani_option(recipe, "aux");
     gan_graph *g = recipe->graph;
+    const int is_dcgan = gani_acgan_is_dcgan(recipe);
     gani_acgan_heads heads;
-    gan_tensor x = gani_upsampling_features(recipe, images);
+    gan_tensor x = is_dcgan ? gani_dcgan_features(recipe, images, GANI_DCGAN_BATCH)
+                            : gani_upsampling_features(recipe, images);
+    const gan_shape shape = gan_tensor_shape(g, x);
+    const gan_layer_desc *desc = is_dcgan ? &gani_acgan_head : NULL;
+    x = gan_reshape(g, x, gan_shape2(shape.dim[0], (int)gan_shape_count(shape) / shape.dim[0]));
     gan_graph_push(g, "discriminator");
-    heads.source = gan_layer_linear(g, "adv_layer.0", x, 1, NULL);
-    heads.aux = gan_layer_linear(g, "aux_layer.0", x, classes, NULL);
+    heads.source = gan_layer_linear(g, "adv_layer.0", x, 1, desc);
+    heads.aux = gan_layer_linear(g, "aux_layer.0", x, classes, desc);
     gan_graph_pop(g);
     return heads;
 }

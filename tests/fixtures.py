@@ -119,7 +119,7 @@ def case(file, name, function, **inputs):
     wrt = [key for key in leaves if key not in frozen]
 
     def keep(full, value):
-        store[full] = value.detach().numpy().astype(np.float32)
+        store[full] = value.numpy(force=True).astype(np.float32)
 
     def mixed(kind, values):
         """Sum of all values, each weighted by random numbers."""
@@ -552,10 +552,15 @@ def training():
         return lambda: steps.AuxiliaryTrainer(steps.AcganGenerator(16, 3, 50, 12),
                                               steps.AcganDiscriminator(16, 3, 6, classes), told)
 
+    def acgan_conv():
+        g, d = steps.dcgan_networks(28, 1, 60, 8, 12)
+        return steps.AuxiliaryTrainer(steps.AcganGeneratorConv(g), steps.AcganDiscriminatorConv(d), weight=0.25)
+
     train("cgan", cgan, 8, flat, (100,), 2, "model.", label=Whole((8,)), label_fake=Whole((8,)))
     train("cgan_conv", cgan_conv, 5, grey, (50, 1, 1), 1, "main.", label=Whole((5,)), label_fake=Whole((5,)))
     train("acgan", acgan(10, None), 6, (3, 16, 16), (50,), 4, label=Whole((6,)), label_fake=Whole((6,)))
     train("acgan_k1", acgan(11, 10), 6, (3, 16, 16), (50,), 2, label=Whole((6,)), label_fake=Whole((6,)))
+    train("acgan_conv", acgan_conv, 5, grey, (50, 1, 1), 3, "main.", label=Whole((5,)), label_fake=Whole((5,)))
 
 
 def write_files():

@@ -67,6 +67,7 @@ static const small smalls[] = {
     {"cogan", "cogan", "z=12 ngf=4 ndf=4", 28, 1, 3},
     {"cogan_mlp", "cogan", "network=mlp z=12 private-g=2", 12, 3, 4},
     {"cogan_dcgan", "cogan", "network=dcgan z=12 ngf=4 ndf=4", 28, 1, 3},
+    {"acgan_dcgan", "acgan", "network=dcgan z=12 ngf=4 ndf=4", 16, 3, 4},
     {"cgan_dcgan", "cgan", "network=dcgan z=12 ngf=4 ndf=4 loss=bce", 16, 3, 4},
     {"wgan_gp", "wgan-gp", "z=12 ngf=4 ndf=4 n-critic=2", 16, 3, 4},
     {"wgan_gp_layer", "wgan-gp", "norm=layer z=12 ngf=4 ndf=4 n-critic=2", 28, 1, 3},

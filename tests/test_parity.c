@@ -676,6 +676,8 @@ static const training_row training_rows[] = {
     {"training", "acgan", "acgan", "dropout=0 z=50 ngf=12 ndf=6", NULL, 16, 3, 6, 4, NULL},
     {"training", "acgan_k1", "acgan", "dropout=0 z=50 ngf=12 ndf=6 aux=k+1", NULL, 16, 3, 6, 2,
      NULL},
+    {"training", "acgan_conv", "acgan", "network=dcgan aux-fake=0.25 z=50 ngf=8 ndf=12", NULL, 28,
+     1, 5, 3, NULL},
 };
 
 int main(int argc, char **argv) {

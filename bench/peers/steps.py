@@ -118,6 +118,32 @@ class AcganDiscriminator(nn.Module):
         return self.adv_layer(x), self.aux_layer(x)
 
 
+class AcganGeneratorConv(nn.Module):
+    """The class, one-hot, in front of the noise; then the network of DCGAN."""
+
+    def __init__(self, net, classes=10):
+        super().__init__()
+        self.net, self.classes = net, classes
+
+    def forward(self, z, label):
+        return self.net(torch.cat((nn.functional.one_hot(label, self.classes).to(z)[:, :, None, None], z), 1))
+
+
+class AcganDiscriminatorConv(nn.Module):
+    """The network of DCGAN up to its last layer, and two heads."""
+
+    def __init__(self, net, classes=10):
+        super().__init__()
+        self.net = net[:-1]
+        features = net[-1].weight[0].numel()
+        self.adv_layer = nn.Sequential(nn.Linear(features, 1))
+        self.aux_layer = nn.Sequential(nn.Linear(features, classes))
+
+    def forward(self, images):
+        x = self.net(images).flatten(1)
+        return self.adv_layer(x), self.aux_layer(x)
+
+
 def bce(logits, target):
     return binary_cross_entropy_with_logits(logits.flatten(), torch.full_like(logits.flatten(), target))
 
@@ -170,11 +196,11 @@ class ConditionalTrainer(Trainer):
 
 class AuxiliaryTrainer(Trainer):
     """AC-GAN: D also finds the class out; G first, then D on the same images. told: where D is to put generated images,
-    if not in the class they were made for."""
+    if not in the class they were made for; weight: how much that counts."""
 
-    def __init__(self, g, d, told=None):
+    def __init__(self, g, d, told=None, weight=1.0):
         super().__init__(g, d, "gd")
-        self.told = told
+        self.told, self.weight = told, weight
 
     def step(self, images, z, label, label_fake):
         fake = self.g(z, label_fake)
@@ -187,7 +213,7 @@ class AuxiliaryTrainer(Trainer):
         source, aux = self.d(images)
         loss_d = bce(source, 1.0) + cross_entropy(aux, label)
         source, aux = self.d(fake.detach())
-        loss_d = (loss_d + bce(source, 0.0) + cross_entropy(aux, told)) / 4
+        loss_d = (loss_d + bce(source, 0.0) + self.weight * cross_entropy(aux, told)) / 4
         self.opt_d.zero_grad()
         loss_d.backward()
         self.opt_d.step()
