@@ -2341,7 +2341,7 @@ static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *
  * first tile of such columns also writes what it reads as packed panels, and the others read those:
  * packing then costs stores beside multiplications, and no pass of its own; and while they compute,
  * they ask for the columns that come next, for which no processor looks ahead by itself, since each
- * step is in another row.
+ * step is in another row. For the same reason, where a is read in place, tiles ask for its next rows.
  *
  * Contract: gemm_block owns nothing, packs nothing, and needs no alignment. Columns beyond n in the
  * last vector must be readable (packed panels are padded with zeros; unpacked ones are used for
@@ -2369,6 +2369,7 @@ typedef struct gani_block {
     const float *a;               /* panels of panel.rows (the last fewer) rows, each [k][rows] */
     ptrdiff_t a_row;              /* or, if this is not 0: (i,p) at a[i*a_row + p], and if m is less
                                    * than panel.rows, what lies before row 0 is readable too */
+    const ptrdiff_t *a_step;      /* then: [k] offsets that touch the rows of a panel by turns */
     const float *const *b;        /* [n/VW rounded up] first step of each vector of columns */
     const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
     const unsigned char *group;   /* of each panel: how it was packed, or one of GANI_PACK_ */
@@ -2498,7 +2499,7 @@ typedef struct gani_strip {
             }                                                                \
         }                                                                    \
         for (int p = 0; p < k; p++, a += ROWS ? 1 : M, to += s->copy_step) { \
-            if (!COPY && !ROWS) {                                            \
+            if (!COPY) {                                                     \
                 vf_ahead(ahead + next[p]);                                   \
             }                                                                \
             GANI_TILE_STEP(M, V, COPY)                                       \
@@ -2695,12 +2696,16 @@ static void GANI_FN(gani_ask_for_c)(const gani_block *s, float *const *out, int 
     }
 }
 
-/* Asks for what comes after the tile of rows i ... and vectors v ...: each row of tiles after the
- * first for one vector of the next columns, if these are still to be packed. */
-static void GANI_FN(gani_ask_for_b)(const gani_block *s, gani_strip *strip, int i, int v,
+/* Asks for what comes after the tile of rows i ... and vectors v ...: the next rows of a, if they
+ * are read where they lie; else each row of tiles after the first asks for one vector of the next
+ * columns, if these are still to be packed. */
+static void GANI_FN(gani_ask_ahead)(const gani_block *s, gani_strip *strip, int i, int v,
                                     int vectors) {
     const int next = v + vectors + i / s->panel.rows - 1, panel = next * VW / s->panel.cols;
-    if (i > 0 && i < GANI_ROW_TILES * s->panel.rows && next < v + 2 * vectors && next * VW < s->n &&
+    if (s->a_row != 0) {
+        strip->ahead = s->a + (i + s->panel.rows < s->m ? i + s->panel.rows : i) * s->a_row;
+        strip->ahead_step = s->a_step;
+    } else if (i > 0 && i < GANI_ROW_TILES * s->panel.rows && next < v + 2 * vectors && next * VW < s->n &&
         s->group[panel] == GANI_PACK_BY_TILES) {
         strip->ahead = s->b[next];
         strip->ahead_step = s->step[panel];
@@ -2735,7 +2740,7 @@ static void GANI_FN(gani_gemm_tile)(const gani_block *s, int i, int m, int v, in
     strip.copy_step = s->panel.cols;
     strip.ahead = b[0];
     strip.ahead_step = strip.step;
-    GANI_FN(gani_ask_for_b)(s, &strip, i, v, vectors);
+    GANI_FN(gani_ask_ahead)(s, &strip, i, v, vectors);
     if (in_c && s->k >= GANI_SHORT_K) {
         GANI_FN(gani_ask_for_c)(s, out, vectors, i + s->panel.rows);
     } else if (!in_c && strip.add) {
@@ -4120,11 +4125,13 @@ static void GANI_FN(gani_softmax)(const float *x, float *y, size_t n, int logari
 /* --- optimisers ---------------------------------------------------------- */
 
 /* One step for parameters x [n] with gradient g and states m, v; the formulas stand at gani_sgd_op,
- * gani_rmsprop_op and gani_adam_op. k holds decay, lr, then what each rule names, then eps. */
+ * gani_rmsprop_op and gani_adam_op. k holds decay, lr, then what each rule names, then eps, then
+ * the limit of the weights. */
 static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m, float *v,
                                    const float *k, size_t n) {
     const vf decay = vf_set1(k[0]), lr = vf_set1(k[1]), k2 = vf_set1(k[2]), k3 = vf_set1(k[3]);
     const vf k4 = vf_set1(k[4]), k5 = vf_set1(k[5]), k6 = vf_set1(k[6]), eps = vf_set1(k[7]);
+    const vf high = vf_set1(k[8]), low = vf_set1(-k[8]);
     for (size_t i = 0; i < n; i += VW) {
         const int lanes = GANI_LANES(i, n);
         const vf p = vf_load_upto(x + i, lanes);
@@ -4145,7 +4152,8 @@ static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m,
             vf_store_upto(v + i, lanes, squares);
             step = vf_div(mean, vf_fma(vf_sqrt(squares), k6, eps)); /* k6 1/sqrt(1 - beta2^t) */
         }
-        vf_store_upto(x + i, lanes, vf_fnma(lr, step, p));
+        /* NaN stays */
+        vf_store_upto(x + i, lanes, vf_max(low, vf_min(high, vf_fnma(lr, step, p))));
     }
 }
 
@@ -5156,6 +5164,10 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
         block.k = k_end - p < cut->kc ? k_end - p : cut->kc;
         if (cut->mode == GANI_GEMM_ROWS) {
             block.a = s->a.base + (job->first + i) * block.a_row + p;
+            for (int q = 0; q < block.k; q++) {
+                slot->a_step[q] = q % cut->panel.rows * block.a_row + q;
+            }
+            block.a_step = slot->a_step;
         } else {
             block.a = job->a + (ptrdiff_t)p * job->rows + (ptrdiff_t)i * block.k;
         }
@@ -7183,7 +7195,7 @@ GAN_API gan_status gan_conv2d_weight_grad(gan_context *ctx, const gan_conv_shape
  * attributes. */
 typedef struct gani_attr {
     int i[16];
-    float f[4];
+    float f[5];
 } gani_attr;
 
 /* Places with the same meaning in every op. SHAPE: rank and GAN_MAX_RANK extents, where the sources
@@ -9650,6 +9662,7 @@ GAN_API gan_tensor gan_noise_uniform(gan_graph *graph, gan_shape shape) {
 /* Sources of the optimisers: parameter, gradient, learning rate [1 element], up to two states,
  * step count [1 element]. */
 enum { GANI_SOURCE_LR = 2, GANI_SOURCE_STATE = 3, GANI_SOURCE_T = 5 };
+enum { GANI_ATTR_LIMIT = 4 }; /* attr.f of optimisers: afterwards |p| is at most this; 0: any */
 
 /* Store index of the parameter that source k is; -1 with the error set if it is none or has not
  * the shape of source 0. */
@@ -9749,9 +9762,11 @@ GAN_API void gan_assign_rows(gan_graph *graph, gan_tensor param, gan_tensor idx,
  * -= lr*buffer, or, Nesterov's way, p -= lr*(g + momentum*buffer). As PyTorch's SGD; buffer
  * starts at 0, none without momentum. */
 static void gani_sgd_op(gan_graph *graph, gan_tensor param, gan_tensor grad, gan_tensor lr,
-                        gan_tensor buffer, float momentum, int nesterov, float decay) {
+                        gan_tensor buffer, float momentum, int nesterov, float decay,
+                        float limit) {
     gan_tensor source[4];
     gani_attr attr = gani_attr_zero();
+    attr.f[GANI_ATTR_LIMIT] = limit;
     attr.i[0] = nesterov != 0;
     attr.f[0] = momentum;
     attr.f[1] = decay;
@@ -9765,9 +9780,10 @@ static void gani_sgd_op(gan_graph *graph, gan_tensor param, gan_tensor grad, gan
 /* g = grad + decay*p;  v = alpha*v + (1 - alpha)*g^2;  p -= lr*g/(sqrt(v) + eps). As PyTorch's
  * RMSprop. */
 static void gani_rmsprop_op(gan_graph *graph, gan_tensor param, gan_tensor grad, gan_tensor lr,
-                            gan_tensor v, float alpha, float eps, float decay) {
+                            gan_tensor v, float alpha, float eps, float decay, float limit) {
     gan_tensor source[4];
     gani_attr attr = gani_attr_zero();
+    attr.f[GANI_ATTR_LIMIT] = limit;
     attr.f[0] = alpha;
     attr.f[1] = eps;
     attr.f[2] = decay;
@@ -9784,9 +9800,10 @@ static void gani_rmsprop_op(gan_graph *graph, gan_tensor param, gan_tensor grad,
  * once for all parameters. */
 static void gani_adam_op(gan_graph *graph, gan_tensor param, gan_tensor grad, gan_tensor m,
                          gan_tensor v, gan_tensor t, gan_tensor lr, float beta1, float beta2,
-                         float eps, float decay) {
+                         float eps, float decay, float limit) {
     gan_tensor source[6];
     gani_attr attr = gani_attr_zero();
+    attr.f[GANI_ATTR_LIMIT] = limit;
     attr.f[0] = beta1;
     attr.f[1] = beta2;
     attr.f[2] = eps;
@@ -11261,7 +11278,7 @@ typedef struct gani_optimiser_job {
     int kind;
     float *param, *m, *v;
     const float *grad;
-    float k[8]; /* see gani_optimise in >>kernels-vec */
+    float k[9]; /* see gani_optimise in >>kernels-vec */
 } gani_optimiser_job;
 
 static void gani_optimiser_items(void *arg, size_t first, size_t last) {
@@ -11287,6 +11304,7 @@ static gani_optimiser_job gani_optimiser_job_of(const gan_context *ctx, const ga
     job.m = run->also[0];
     job.v = run->also[1];
     job.k[1] = run->source[GANI_SOURCE_LR][0];
+    job.k[8] = f[GANI_ATTR_LIMIT] > 0.0f ? f[GANI_ATTR_LIMIT] : HUGE_VALF;
     if (run->node->op == GANI_OP_SGD) {
         const int nesterov = run->node->attr.i[0];
         job.kind = job.m ? GANI_OPTIMISE_MOMENTUM : GANI_OPTIMISE_SGD;
@@ -13677,7 +13695,7 @@ static void gani_collect_params(gani_update *update, const char *prefixes) {
     }
 }
 
-/* --- changes of gradients and weights -------------------------------------- */
+/* --- changes of gradients, averages ----------------------------------------- */
 
 static gan_tensor gani_square_sum(gan_graph *graph, gan_tensor x) {
     return gan_sum(graph, gan_square(graph, x), GAN_ALL_AXES);
@@ -13707,13 +13725,6 @@ static void gani_clip_each(const gani_update *update, float limit) {
         gan_tensor norm = gan_sqrt(graph, gani_square_sum(graph, update->grads[i]));
         gan_tensor scale = gan_div(graph, most, gan_maximum(graph, norm, most));
         update->grads[i] = gan_mul(graph, update->grads[i], scale);
-    }
-}
-
-static void gani_clip_weights(const gani_update *update, float limit) {
-    for (int i = 0; i < update->count; i++) {
-        gan_tensor clipped = gan_clamp(update->graph, update->params[i], -limit, limit);
-        gan_assign(update->graph, update->params[i], clipped);
     }
 }
 
@@ -13771,19 +13782,20 @@ static void gani_update_param(const gani_update *update, int i, gan_tensor lr, g
             velocity = gani_state(update, owner, ".v", shape);
         }
         gani_sgd_op(graph, param, grad, lr, velocity, rule->momentum, rule->nesterov,
-                    rule->weight_decay);
+                    rule->weight_decay, rule->clip_weights);
         break;
     }
     case GAN_ADAM: {
         gan_tensor m = gani_state(update, owner, ".m", shape);
         gan_tensor v = gani_state(update, owner, ".v", shape);
         gani_adam_op(graph, param, grad, m, v, steps, lr, rule->beta1, rule->beta2, rule->eps,
-                     rule->weight_decay);
+                     rule->weight_decay, rule->clip_weights);
         break;
     }
     case GAN_RMSPROP: {
         gan_tensor v = gani_state(update, owner, ".v", shape);
-        gani_rmsprop_op(graph, param, grad, lr, v, rule->alpha, rule->eps, rule->weight_decay);
+        gani_rmsprop_op(graph, param, grad, lr, v, rule->alpha, rule->eps, rule->weight_decay,
+                        rule->clip_weights);
         break;
     }
     }
@@ -13816,9 +13828,6 @@ static void gani_append_updates(gani_update *update, gan_tensor loss, const char
     }
     for (int i = 0; i < update->count; i++) {
         gani_update_param(update, i, lr, steps);
-    }
-    if (rule->clip_weights > 0.0f) {
-        gani_clip_weights(update, rule->clip_weights);
     }
     if (rule->ema_decay > 0.0f) {
         gani_average_all(graph, prefixes, rule->ema_decay);

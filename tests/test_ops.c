@@ -1195,18 +1195,20 @@ static void noise_distribution(void) {
 /* --- effects ------------------------------------------------------------- */
 
 enum { SGD, MOMENTUM, NESTEROV, RMSPROP, ADAM, OPTIMISERS };
+static const double weight_limit[OPTIMISERS] = {0.0, 0.0, 0.25, 0.25, 0.25}; /* 0: none */
 
 static void append_optimiser(gan_graph *g, int kind, gan_tensor p, gan_tensor grad, gan_tensor lr,
                              gan_tensor m, gan_tensor v, gan_tensor t) {
     const gan_tensor none = {0};
+    const float limit = (float)weight_limit[kind];
     if (kind <= NESTEROV) {
         gani_sgd_op(g, p, grad, lr, kind == SGD ? none : m, kind == SGD ? 0.0f : 0.9f,
-                    kind == NESTEROV, 0.01f);
+                    kind == NESTEROV, 0.01f, limit);
     } else if (kind == RMSPROP) {
-        gani_rmsprop_op(g, p, grad, lr, m, 0.99f, 0.1f, 0.01f);
+        gani_rmsprop_op(g, p, grad, lr, m, 0.99f, 0.1f, 0.01f, limit);
     } else {
         gan_assign(g, t, gan_affine(g, t, 1.0f, 1.0f));
-        gani_adam_op(g, p, grad, m, v, t, lr, 0.5f, 0.999f, 0.1f, 0.01f);
+        gani_adam_op(g, p, grad, m, v, t, lr, 0.5f, 0.999f, 0.1f, 0.01f, limit);
     }
 }
 
@@ -1226,6 +1228,9 @@ static void optimiser_step(int kind, double t, double lr, double *p, double *m, 
         step = *m / (1.0 - pow(0.5, t)) / (sqrt(*v) / sqrt(1.0 - pow(0.999, t)) + 0.1);
     }
     *p -= lr * step;
+    if (weight_limit[kind] > 0.0) {
+        *p = fmax(-weight_limit[kind], fmin(weight_limit[kind], *p));
+    }
 }
 
 /* Ten steps with the gradient tanh(p), the learning rate changing from step to step; 40,000
@@ -1383,10 +1388,10 @@ static gan_tensor concat_of(gan_graph *g, gan_tensor a, gan_tensor b, int axis) 
       gan_assign_rows(g, gan_param(g, "p", gan_shape2(4, 2), GAN_PARAM_WEIGHT, ones), b, a))      \
     X(sgd_gradient, "4", "1", GAN_ERR_SHAPE, "gradient [4] does not fit parameter [3]",           \
       gani_sgd_op(g, gan_param(g, "p", gan_shape1(3), GAN_PARAM_WEIGHT, ones), a, b, none, 0, 0,  \
-                  0))                                                                             \
+                  0, 0))                                                                          \
     X(sgd_rate, "3", "2", GAN_ERR_SHAPE, "learning rate has shape [2]",                           \
       gani_sgd_op(g, gan_param(g, "p", gan_shape1(3), GAN_PARAM_WEIGHT, ones), a, b, none, 0, 0,  \
-                  0))                                                                             \
+                  0, 0))                                                                          \
     X(constant, "3", "2", GAN_ERR_SHAPE, "[3,0]", gan_constant(g, gan_shape2(3, 0), 1.0f))        \
     X(left_out, "3", "2", GAN_ERR_ARGUMENT, "source 1", gan_add(g, a, none))                      \
     X(conv_bias, "1,3,4,4", "4,3,3,3", GAN_ERR_SHAPE,                                             \
