@@ -21441,9 +21441,16 @@ static void gani_play(gani_recipe *recipe, gani_network *generator, gani_network
  * Goodfellow et al. 2014 for MNIST, goodfeli/adversarial mnist.yaml. Differs from the former: batch
  * norm's eps is an option (0.8 there, by a slip).
  *
- * Holds:  two generators and two discriminators.
+ * Holds:  images as rows; two generators and two discriminators.
  * Uses:   >>recipes  >>layers        Knows nothing of: losses.
  * ========================================================================= */
+
+/* [n,...] to [n,k]. */
+static gan_tensor gani_flatten(gan_graph *g, gan_tensor x) {
+    const gan_shape shape = gan_tensor_shape(g, x);
+    const int n = shape.rank > 0 ? shape.dim[0] : 1;
+    return gan_reshape(g, x, gan_shape2(n, (int)gan_shape_count(shape) / n));
+}
 
 /* Images from z: 100 - 128 - 256 - 512 - 1024 - pixels, batch norm from the second on, LeakyReLU
  * 0.2; tanh. */
@@ -21474,7 +21481,7 @@ static gan_tensor gani_mlp_generator(gani_recipe *recipe, gan_tensor z) {
 /* Scores [batch,1], here logits: pixels - 512 - 256 - 1, LeakyReLU 0.2. */
 static gan_tensor gani_mlp_discriminator(gani_recipe *recipe, gan_tensor images) {
     gan_graph *g = recipe->graph;
-    gan_tensor x = gan_reshape(g, images, gan_shape2(recipe->batch, gani_pixels(recipe)));
+    gan_tensor x = gani_flatten(g, images);
     gan_graph_push(g, "discriminator");
     x = gan_leaky_relu(g, gan_layer_linear(g, "model.0", x, 512, NULL), 0.2f);
     x = gan_leaky_relu(g, gan_layer_linear(g, "model.2", x, 256, NULL), 0.2f);
@@ -21884,13 +21891,23 @@ static gan_tensor gani_wgan_critic(gani_recipe *recipe, gan_tensor images,
                                        : gani_dcgan_critic(recipe, images, norm);
 }
 
-/* Appends both scores and reports the distance: mean D(real) - mean D(fake). */
+/* Appends both scores and reports the distance: mean D(real) - mean D(fake). A critic that takes
+ * each image by itself sees real and fake ones as one batch: its weights are read once. */
 static gan_tensor gani_wgan_distance(gani_recipe *recipe, gan_tensor real, gan_tensor fake,
                                      gani_dcgan_norm_kind norm) {
     gan_graph *g = recipe->graph;
-    gan_tensor d_real = gan_loss_wasserstein(g, gani_wgan_critic(recipe, real, norm), 0);
-    gan_tensor d_fake = gan_loss_wasserstein(g, gani_wgan_critic(recipe, fake, norm), 0);
-    gan_tensor distance = gan_sub(g, d_real, d_fake);
+    gan_tensor scores[2];
+    if (!gani_network_is_mlp(recipe) && norm == GANI_DCGAN_BATCH) {
+        scores[0] = gani_wgan_critic(recipe, real, norm);
+        scores[1] = gani_wgan_critic(recipe, fake, norm);
+    } else {
+        const gan_tensor parts[] = {real, fake};
+        gan_tensor both = gani_wgan_critic(recipe, gan_concat(g, parts, 2, 0), norm);
+        scores[0] = gan_slice(g, both, 0, 0, recipe->batch);
+        scores[1] = gan_slice(g, both, 0, recipe->batch, recipe->batch);
+    }
+    gan_tensor distance =
+        gan_sub(g, gan_loss_wasserstein(g, scores[0], 0), gan_loss_wasserstein(g, scores[1], 0));
     gani_report(recipe, "distance", distance);
     return distance;
 }
@@ -22161,13 +22178,6 @@ static gan_tensor gani_upsampling_generator(gani_recipe *recipe, gan_tensor z) {
     x = gan_tanh(g, gani_upsampling_conv(g, "conv_blocks.9", x, model->channels, 1));
     gan_graph_pop(g);
     return x;
-}
-
-/* [n,...] to [n,k]. */
-static gan_tensor gani_flatten(gan_graph *g, gan_tensor x) {
-    const gan_shape shape = gan_tensor_shape(g, x);
-    const int n = shape.rank > 0 ? shape.dim[0] : 1;
-    return gan_reshape(g, x, gan_shape2(n, (int)gan_shape_count(shape) / n));
 }
 
 /* Features [batch,k] that the discriminator judges by. Four times: 3x3 convolution of stride 2,
