@@ -81,7 +81,7 @@
  *   3.1   >>simd          the vector macros of each instruction set
  *   3.2   >>kernels-gemm  register-tiled matrix kernels and packing
  *   3.3   >>kernels-winograd  tile transforms of the Winograd convolutions
- *   3.4   >>kernels-vec   vector maths, elementwise, reductions, norms, optimisers
+ *   3.4   >>kernels-vec   vector maths, elementwise, reductions, norms, random, optimisers
  *   3.5   >>instances     the three sections above, compiled once for each instruction set
  *   4.1   >>gemm          matrix product: blocking, threads
  *   4.2   >>conv          the three convolutions, directly
@@ -1958,6 +1958,7 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf_select(m,a,b)    m ? a : b, lane by lane
  *   vf_toint            nearest, ties to even
  *   vi_asf, vf_asi      same bits
+ *   vi_mul, vi_mulhi    the low and the high half of the product of unsigned integers
  *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
  *   vf_transpose8x8     8 rows of 8
  *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
@@ -2025,6 +2026,10 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_shl(a, n) _mm512_slli_epi32((a), (n))
 #define vi_shr(a, n) _mm512_srli_epi32((a), (n))
 #define vi_sar(a, n) _mm512_srai_epi32((a), (n))
+#define vi_mul(a, b) _mm512_mullo_epi32((a), (b))
+#define vi_mulhi(a, b)                                                                 \
+    _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(_mm512_mul_epu32((a), (b)), 32), \
+                            _mm512_mul_epu32(_mm512_srli_epi64((a), 32), _mm512_srli_epi64((b), 32)))
 #define vf_even(a, b)                                                                              \
     _mm512_permutex2var_ps(                                                                        \
         (a), _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), (b))
@@ -2072,6 +2077,11 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_shl(a, n) _mm256_slli_epi32((a), (n))
 #define vi_shr(a, n) _mm256_srli_epi32((a), (n))
 #define vi_sar(a, n) _mm256_srai_epi32((a), (n))
+#define vi_mul(a, b) _mm256_mullo_epi32((a), (b))
+#define vi_mulhi(a, b)                                                                         \
+    _mm256_blend_epi32(                                                                        \
+        _mm256_srli_epi64(_mm256_mul_epu32((a), (b)), 32),                                     \
+        _mm256_mul_epu32(_mm256_srli_epi64((a), 32), _mm256_srli_epi64((b), 32)), 0xaa)
 #define vf_even(a, b) \
     _mm256_castpd_ps( \
         _mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps((a), (b), 0x88)), 0xd8))
@@ -2117,6 +2127,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_shl(a, n) vshlq_n_s32((a), (n))
 #define vi_shr(a, n) vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a), (n)))
 #define vi_sar(a, n) vshrq_n_s32((a), (n))
+#define vi_mul(a, b) vmulq_s32((a), (b))
+#define vi_mulhi(a, b) GANI_FN(gani_mulhi)((a), (b))
 #define vf_even(a, b) vuzp1q_f32((a), (b))
 
 static vf gani_loadn_neon(const float *p, int n) {
@@ -2181,6 +2193,8 @@ static void gani_storen_neon(float *p, int n, vf a) {
 #define vi_shl(a, n) ((int32_t)((uint32_t)(a) << (n)))
 #define vi_shr(a, n) ((int32_t)((uint32_t)(a) >> (n)))
 #define vi_sar(a, n) ((a) >> (n))
+#define vi_mul(a, b) ((int32_t)((uint32_t)(a) * (uint32_t)(b)))
+#define vi_mulhi(a, b) ((int32_t)((uint64_t)(uint32_t)(a) * (uint32_t)(b) >> 32))
 #define vf_even(a, b) ((void)(b), (a))
 
 static int32_t gani_float_bits_scalar(float a) {
@@ -2195,6 +2209,16 @@ static float gani_bits_float_scalar(int32_t bits) {
     return a;
 }
 
+#endif
+
+#if defined(GANI_ISA_NEON)
+static vi GANI_FN(gani_mulhi)(vi a, vi b) {
+    const uint32x4_t x = vreinterpretq_u32_s32(a), y = vreinterpretq_u32_s32(b);
+    const uint64x2_t low = vmull_u32(vget_low_u32(x), vget_low_u32(y));
+    const uint64x2_t high = vmull_u32(vget_high_u32(x), vget_high_u32(y));
+    return vreinterpretq_s32_u32(
+        vcombine_u32(vshrn_n_u64(low, 32), vshrn_n_u64(high, 32)));
+}
 #endif
 
 /* Halves added pairwise: a fixed order, and a small error. */
@@ -3472,7 +3496,7 @@ static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
 #undef GANI_WINO_MR_LIST
 
 /* ============================================================================
- * >>kernels-vec  3.4  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, OPTIMISERS
+ * >>kernels-vec  3.4  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, RANDOM, OPTIMISERS
  *
  * Loops over plain arrays, on the calling thread; drivers cut large arrays into blocks of fixed
  * size. Results may depend on the instruction set in the last bits, never on how arrays are cut,
@@ -4122,6 +4146,50 @@ static void GANI_FN(gani_softmax)(const float *x, float *y, size_t n, int logari
     }
 }
 
+/* --- random numbers ------------------------------------------------------ */
+
+/* gani_philox for the counters in c, one lane each. */
+static void GANI_FN(gani_philox_lanes)(uint64_t key, vi c[4]) {
+    const vi m0 = vi_set1((int32_t)0xD2511F53u), m1 = vi_set1((int32_t)0xCD9E8D57u);
+    uint32_t k0 = (uint32_t)key, k1 = (uint32_t)(key >> 32);
+    for (int round = 0; round < 10; round++) {
+        const vi t0 = vi_xor(vi_xor(vi_mulhi(c[2], m1), c[1]), vi_set1((int32_t)k0));
+        const vi t2 = vi_xor(vi_xor(vi_mulhi(c[0], m0), c[3]), vi_set1((int32_t)k1));
+        c[1] = vi_mul(c[2], m1);
+        c[3] = vi_mul(c[0], m0);
+        c[0] = t0;
+        c[2] = t2;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+}
+
+/* out [count][4]: the blocks of a stream (gani_random_block, uniform) from block on. The lower 32
+ * bits of their numbers do not overflow. */
+static void GANI_FN(gani_uniform)(uint64_t key, uint64_t stream, uint64_t block, float *out,
+                                  size_t count) {
+    static const float lanes[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const vi lane = vf_toint(vf_load(lanes));
+    for (size_t i = 0; i < count; i += VW, block += VW, out += 4 * VW) {
+        float drawn[4 * VW], turned[4 * VW];
+        const size_t left = count - i < VW ? count - i : VW;
+        vi c[4];
+        c[0] = vi_add(vi_set1((int32_t)(uint32_t)block), lane);
+        c[1] = vi_set1((int32_t)(uint32_t)(block >> 32));
+        c[2] = vi_set1((int32_t)(uint32_t)stream);
+        c[3] = vi_set1((int32_t)(uint32_t)(stream >> 32));
+        GANI_FN(gani_philox_lanes)(key, c);
+        for (int j = 0; j < 4; j++) {
+            const vf scale = vf_set1(1.0f / 16777216.0f);
+            vf_store(drawn + j * VW, vf_mul(scale, vi_tof(vi_shr(c[j], 8))));
+        }
+        GANI_FN(gani_wino_transpose)(drawn, VW, 4, VW, left < VW ? turned : out, 4);
+        if (left < VW) {
+            memcpy(out, turned, 4 * left * sizeof *out);
+        }
+    }
+}
+
 /* --- optimisers ---------------------------------------------------------- */
 
 /* One step for parameters x [n] with gradient g and states m, v; the formulas stand at gani_sgd_op,
@@ -4223,6 +4291,8 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vi_shl
 #undef vi_shr
 #undef vi_sar
+#undef vi_mul
+#undef vi_mulhi
 #undef vf_transpose4
 #undef vf_transpose8
 #undef vf_transpose8x8
@@ -4331,6 +4401,8 @@ enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OP
     X(void, lstm_grad,                                                                            \
       (const float *gates, const float *t, const float *dh, const float *c, const float *dc,      \
        float *y, size_t n))                                                                       \
+    X(void, uniform,                                                                              \
+      (uint64_t key, uint64_t stream, uint64_t block, float *out, size_t count))                  \
     X(void, optimise,                                                                             \
       (int kind, float *x, const float *g, float *m, float *v, const float *k, size_t n))
 
@@ -11181,8 +11253,23 @@ static gan_status gani_run_scatter_rows(gan_context *ctx, const gani_run *run) {
 
 /* --- running: random ----------------------------------------------------- */
 
+/* gan_random_uniform, by the kernel where it can: whole blocks of four. */
+static void gani_random_uniform(const gan_context *ctx, uint64_t seed, uint64_t stream,
+                                uint64_t first, float *out, size_t count) {
+    const size_t lead = (size_t)(0 - first) % 4, head = lead < count ? lead : count;
+    const uint64_t block = (first + head) / 4;
+    size_t blocks = (count - head) / 4;
+    if (((block & 0xffffffffu) + blocks) >> 32 != 0) {
+        blocks = 0;
+    }
+    gan_random_uniform(seed, stream, first, out, head);
+    ctx->kernels->uniform(seed, stream, block, out + head, blocks);
+    gan_random_uniform(seed, stream, first + head + 4 * blocks, out + head + 4 * blocks,
+                       count - head - 4 * blocks);
+}
+
 typedef struct gani_random_job {
-    const gani_kernels *kernels;
+    const gan_context *ctx;
     const float *x;
     float *y;
     uint64_t key, step;
@@ -11193,9 +11280,10 @@ typedef struct gani_random_job {
 
 /* Each stream of a graph has a key of its own, other than the seed itself, with which parameters
  * are drawn; the step is the stream within it. */
-static gani_random_job gani_random_job_of(const gani_run *run) {
+static gani_random_job gani_random_job_of(const gan_context *ctx, const gani_run *run) {
     gani_random_job job;
     memset(&job, 0, sizeof job);
+    job.ctx = ctx;
     job.y = run->out;
     job.key = run->seed + ((uint64_t)run->node->attr.i[0] + 1) * 0x9e3779b97f4a7c15u;
     job.step = run->step;
@@ -11208,12 +11296,16 @@ static gani_random_job gani_random_job_of(const gani_run *run) {
 static void gani_noise_blocks(void *arg, size_t first, size_t last) {
     const gani_random_job *job = (const gani_random_job *)arg;
     const size_t from = first * GANI_NOISE_BLOCK, to = last * GANI_NOISE_BLOCK;
-    gani_random_fill(job->key, job->step, from, job->y + from,
-                     (to < job->count ? to : job->count) - from, job->normal);
+    const size_t n = (to < job->count ? to : job->count) - from;
+    if (job->normal) {
+        gan_random_normal(job->key, job->step, from, job->y + from, n);
+    } else {
+        gani_random_uniform(job->ctx, job->key, job->step, from, job->y + from, n);
+    }
 }
 
 static gan_status gani_run_noise(gan_context *ctx, const gani_run *run) {
-    gani_random_job job = gani_random_job_of(run);
+    gani_random_job job = gani_random_job_of(ctx, run);
     job.normal = run->node->op == GANI_OP_NOISE_NORMAL;
     gani_for_items(ctx, (job.count + GANI_NOISE_BLOCK - 1) / GANI_NOISE_BLOCK, GANI_NOISE_BLOCK,
                    gani_noise_blocks, &job);
@@ -11227,18 +11319,17 @@ static void gani_dropout_items(void *arg, size_t first, size_t last) {
         float uniform[GANI_NOISE_BLOCK];
         const size_t at = item * job->size, left = job->count - at;
         const size_t n = left < job->size ? left : job->size;
-        gani_random_fill(job->key, job->step, job->by_channel ? item : at, uniform,
-                         job->by_channel ? 1 : n, 0);
-        job->kernels->binary(GANI_BINARY_DROPOUT, job->x + at, 1, uniform, !job->by_channel, job->p,
-                             job->y + at, n);
+        gani_random_uniform(job->ctx, job->key, job->step, job->by_channel ? item : at, uniform,
+                            job->by_channel ? 1 : n);
+        job->ctx->kernels->binary(GANI_BINARY_DROPOUT, job->x + at, 1, uniform, !job->by_channel,
+                                  job->p, job->y + at, n);
     }
 }
 
 /* y = u >= p ? x/(1-p) : 0, u uniform in [0,1) for each element or channel of a sample */
 static gan_status gani_run_dropout(gan_context *ctx, const gani_run *run) {
     const gan_shape shape = run->node->shape;
-    gani_random_job job = gani_random_job_of(run);
-    job.kernels = ctx->kernels;
+    gani_random_job job = gani_random_job_of(ctx, run);
     job.x = run->source[0];
     job.p = run->node->attr.f[0];
     job.by_channel = run->node->attr.i[1];

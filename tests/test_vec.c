@@ -464,9 +464,9 @@ static void softmax_of(const gani_kernels *kernels) {
     }
 }
 
-/* k as gani_optimise wants it: decay, lr, rule's own, eps. */
+/* k as gani_optimise wants it: decay, lr, rule's own, eps, limit. */
 static void optimisers_of(const gani_kernels *kernels) {
-    const float k[8] = {0.01f, 0.1f, 0.9f, 0.1f, 0.99f, 0.01f, 1.5f, 1e-3f};
+    const float k[9] = {0.01f, 0.1f, 0.9f, 0.1f, 0.99f, 0.01f, 1.5f, 1e-3f, 0.75f};
     float x[LENGTH + 1], g[LENGTH], m[LENGTH + 1], v[LENGTH + 1];
     for (size_t n = 1; n <= LENGTH; n += n < 40 ? 1 : 37) {
         for (int kind = GANI_OPTIMISE_SGD; kind <= GANI_OPTIMISE_ADAM; kind++) {
@@ -493,6 +493,7 @@ static void optimisers_of(const gani_kernels *kernels) {
                     step = a / (sqrt(b) * (double)k[6] + (double)k[7]);
                 }
                 want[0][i] = (double)x[i] - (double)k[1] * step;
+                want[0][i] = fmax(-(double)k[8], fmin((double)k[8], want[0][i]));
                 want[1][i] = a;
                 want[2][i] = b;
             }
@@ -517,6 +518,30 @@ static void sums(void) {
     each_isa(sums_of);
 }
 
+/* The same numbers as gan_random_uniform, from any element on, also where the lower half of the
+ * number of a block overflows. */
+static void random_of(const gani_kernels *kernels) {
+    static const uint64_t firsts[] = {0, 5, 4294967290u, ((uint64_t)1 << 34) - 100,
+                                      ((uint64_t)1 << 40) + 3};
+    gan_context_desc desc;
+    gan_context *ctx = NULL;
+    memset(&desc, 0, sizeof desc);
+    desc.isa = kernels->isa;
+    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "%s", kernels->isa);
+    for (size_t k = 0; ctx && k < sizeof firsts / sizeof firsts[0]; k++) {
+        for (size_t n = 0; n < LENGTH; n += n < 80 ? 1 : 73) {
+            float x[LENGTH + 1], y[LENGTH + 1];
+            const uint64_t seed = 0x123456789abcdefu + k, stream = ((uint64_t)n << 32) + 7;
+            x[n] = y[n] = 9.0f;
+            gan_random_uniform(seed, stream, firsts[k] + n % 4, x, n);
+            gani_random_uniform(ctx, seed, stream, firsts[k] + n % 4, y, n);
+            CHECK(memcmp(x, y, (n + 1) * sizeof *x) == 0, "%s: %lu numbers from element %lu",
+                  kernels->isa, (unsigned long)n, (unsigned long)(firsts[k] + n % 4));
+        }
+    }
+    gan_context_destroy(ctx);
+}
+
 static void columns(void) {
     each_isa(columns_of);
 }
@@ -527,6 +552,10 @@ static void norms(void) {
 
 static void softmax(void) {
     each_isa(softmax_of);
+}
+
+static void random_numbers(void) {
+    each_isa(random_of);
 }
 
 static void optimisers(void) {
@@ -543,6 +572,7 @@ int main(int argc, char **argv) {
     TEST(columns);
     TEST(norms);
     TEST(softmax);
+    TEST(random_numbers);
     TEST(optimisers);
     return test_end();
 }
