@@ -1071,7 +1071,7 @@ static const run runs[] = {
     {"cogan-edges", "cogan", "ngf=32", 64, 5000, HALVES(GAN_DERIVE_EDGES), score_pairs},
     {"cogan-negative", "cogan", "ngf=16 ndf=10", 32, 2000, HALVES(GAN_DERIVE_NEGATIVE),
      score_pairs},
-    {"cogan-rotate", "cogan", "network=mlp private-d=2 ema=0.999", 64, 20000,
+    {"cogan-rotate", "cogan", "network=mlp private-d=2 ema=0.999", 64, 12000,
      HALVES(GAN_DERIVE_ROTATE), score_pairs},
     {"cogan-depth", "cogan", "ngf=16 ndf=20", 32, 3000, "rgbd-kitchen/train_color",
      "rgbd-kitchen/train_depth", 32, 32, 3, 1, 400, GAN_PAIRING_UNPAIRED, GAN_DERIVE_NEGATIVE, 0,
