@@ -24438,12 +24438,13 @@ static gan_norm_kind gani_translator_norm(const gani_recipe *recipe) {
 }
 
 /* How a trained network is run: as in training, with dropout and by statistics of the image itself
- * (the paper, section 3.3), unless the caller switches to "dropout=0" or "running-stats=1". */
+ * (the paper, section 3.3), unless the caller switches to "dropout=0" or "running-stats=1"; not so
+ * with averaged weights, which running statistics do not belong to. */
 static void gani_unet_switches(gani_recipe *recipe, gani_unet_desc *desc) {
     if (desc->dropout > 0.0f) {
         desc->dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0);
     }
-    if (desc->norm == GAN_NORM_BATCH) {
+    if (desc->norm == GAN_NORM_BATCH && gani_option_or(recipe, "ema", 0.0) == 0.0) {
         desc->running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0);
     }
 }
