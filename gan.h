@@ -2030,7 +2030,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_mul(a, b) _mm512_mullo_epi32((a), (b))
 #define vi_mulhi(a, b)                                                                 \
     _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(_mm512_mul_epu32((a), (b)), 32), \
-                            _mm512_mul_epu32(_mm512_srli_epi64((a), 32), _mm512_srli_epi64((b), 32)))
+                            _mm512_mul_epu32(_mm512_srli_epi64((a), 32),               \
+                                             _mm512_srli_epi64((b), 32)))
 #define vf_even(a, b)                                                                              \
     _mm512_permutex2var_ps(                                                                        \
         (a), _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), (b))
@@ -2380,7 +2381,8 @@ static void GANI_FN(gani_transpose8x8)(const float *in, ptrdiff_t in_ld, float *
  * first tile of such columns also writes what it reads as packed panels, and the others read those:
  * packing then costs stores beside multiplications, and no pass of its own; and while they compute,
  * they ask for the columns that come next, for which no processor looks ahead by itself, since each
- * step is in another row. For the same reason, where a is read in place, tiles ask for its next rows.
+ * step is in another row. For the same reason tiles ask for the next rows of an a that is read in
+ * place.
  *
  * Contract: gemm_block owns nothing, packs nothing, and needs no alignment. Columns beyond n in the
  * last vector must be readable (packed panels are padded with zeros; unpacked ones are used for
@@ -2420,7 +2422,7 @@ typedef struct gani_block {
     float *tile; /* scratch [panel.rows][panel.cols], and for dot products [m][VW] */
     float *c;
     const ptrdiff_t *c_row, *c_col;   /* [m] [n] offsets in c */
-    ptrdiff_t c_ld;                   /* of one row after the other, 0 if they differ */
+    ptrdiff_t c_ld, c_step;           /* of one row, one column after the other, 0 if they differ */
     const unsigned char *c_whole;     /* [n/VW rounded up] 1: VW columns that are neighbours in c */
     float beta;                       /* c = act(beta * c + sum + bias) */
     const float *bias_row, *bias_col; /* [m] [n] or NULL */
@@ -2663,10 +2665,10 @@ static int GANI_FN(gani_has_epilogue)(const gani_block *s) {
 static int GANI_FN(gani_is_turned)(const gani_block *s, int i, int rows, int j, int n) {
     const ptrdiff_t *row = s->c_row + i, *col = s->c_col + j;
     int yes = n > 1;
-    for (int r = 1; r < rows && yes; r++) {
+    for (int r = 1; r < rows && yes && s->c_ld != 1; r++) {
         yes = row[r] == row[0] + r;
     }
-    for (int q = 2; q < n && yes; q++) {
+    for (int q = 2; q < n && yes && s->c_step == 0; q++) {
         yes = col[q] - col[q - 1] == col[1] - col[0];
     }
     return yes;
@@ -5078,6 +5080,17 @@ static int gani_neighbours(const ptrdiff_t *offset, int count) {
     return 1;
 }
 
+/* How far each offset is from the one before, 0 if they differ in that; 1 if there is only one. */
+static ptrdiff_t gani_spacing(const ptrdiff_t *offset, int count) {
+    const ptrdiff_t step = count > 1 ? offset[1] - offset[0] : 1;
+    for (int i = 2; i < count; i++) {
+        if (offset[i] - offset[i - 1] != step) {
+            return 0;
+        }
+    }
+    return step;
+}
+
 /* 1 if in each whole group of `group` offsets they are neighbours. */
 static int gani_neighbours_by(const ptrdiff_t *offset, int count, int group) {
     int all = 1;
@@ -5143,10 +5156,8 @@ static void gani_block_target(gani_block *block, const gani_product_job *job, co
         slot->c_whole[v] =
             (v + 1) * width <= block->n && gani_neighbours(slot->c_col + v * width, width);
     }
-    block->c_ld = block->m > 1 ? slot->c_row[1] - slot->c_row[0] : 1;
-    for (int r = 2; r < block->m && block->c_ld != 0; r++) {
-        block->c_ld = slot->c_row[r] - slot->c_row[r - 1] == block->c_ld ? block->c_ld : 0;
-    }
+    block->c_ld = gani_spacing(slot->c_row, block->m);
+    block->c_step = gani_spacing(slot->c_col, block->n);
     block->c_row = slot->c_row;
     block->c_col = slot->c_col;
     block->c_whole = slot->c_whole;
