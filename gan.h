@@ -1747,44 +1747,127 @@ static void gani_restore_float_mode(gani_float_mode old) {
 }
 #endif
 
+/* The next number of a counter that threads share; without atomics threads share none. */
+#if defined(__GNUC__) || defined(__clang__)
+#define GANI_TAKE(counter) __atomic_fetch_add((counter), 1, __ATOMIC_RELAXED)
+#define GANI_LOOK(counter) __atomic_load_n((counter), __ATOMIC_RELAXED)
+#define GANI_CAN_STEAL 1
+#elif defined(_MSC_VER)
+#define GANI_TAKE(counter) ((int)_InterlockedIncrement((counter)) - 1)
+#define GANI_LOOK(counter) ((int)*(counter))
+#define GANI_CAN_STEAL 1
+#else
+#define GANI_TAKE(counter) ((int)(*(counter))++)
+#define GANI_LOOK(counter) ((int)*(counter))
+#define GANI_CAN_STEAL 0
+#endif
+
+/* A worker's share of the items: a range, whose neighbours in memory it touches alone, and which
+ * is the same in every op of that size, so that it may still be in its cache. Who has done his
+ * share goes on with those of others. */
+typedef struct gani_share {
+#ifdef _MSC_VER
+    volatile long next;
+#else
+    int next;
+#endif
+    int end;
+    unsigned char apart[2 * GANI_ALIGN]; /* from the next share: processors fetch lines in pairs */
+} gani_share;
+
+typedef struct gani_worker gani_worker;
+
+typedef struct gani_team {
+    void (*run)(void *arg, gani_worker *worker);
+    void *arg;
+    int slots;
+    gani_share share[GANI_MAX_THREADS];
+} gani_team;
+
+struct gani_worker {
+    gani_team *team;
+    int slot; /* its number, for scratch of its own */
+    int done; /* shares, its own first */
+};
+
+/* The worker's next item, or -1. */
+static int gani_next(gani_worker *worker) {
+    gani_team *team = worker->team;
+    for (; worker->done < (GANI_CAN_STEAL ? team->slots : 1); worker->done++) {
+        gani_share *share = &team->share[(worker->slot + worker->done) % team->slots];
+        if (GANI_LOOK(&share->next) < share->end) {
+            const int item = GANI_TAKE(&share->next);
+            if (item < share->end) {
+                return item;
+            }
+        }
+    }
+    return -1;
+}
+
+static void gani_run_worker(void *arg, int index) {
+    gani_team *team = (gani_team *)arg;
+    gani_worker worker;
+    worker.team = team;
+    worker.slot = index;
+    worker.done = 0;
+    const gani_float_mode mode = gani_flush_denormals();
+    team->run(team->arg, &worker);
+    gani_restore_float_mode(mode);
+}
+
+/* Shares count items out to workers in up to `most` slots and ctx->threads threads; run takes its
+ * items from gani_next. How work is cut into items must depend on the problem alone, or must not
+ * matter to how numbers are added, so that results are the same bits for any number of threads. */
+static void gani_workers(gan_context *ctx, int most, int count,
+                         void (*run)(void *arg, gani_worker *worker), void *arg) {
+    gani_team team;
+    most = most < ctx->threads ? most : ctx->threads;
+    team.run = run;
+    team.arg = arg;
+    team.slots = count < most ? count : most;
+    for (int i = 0; i < team.slots; i++) {
+        team.share[i].next = (int)((int64_t)count * i / team.slots);
+        team.share[i].end = (int)((int64_t)count * (i + 1) / team.slots);
+    }
+    if (team.slots > 1) {
+        if (ctx->parallel.run) {
+            ctx->parallel.run(ctx->parallel.user, team.slots, gani_run_worker, &team);
+            return;
+        }
+#ifdef _OPENMP
+        int i;
+#pragma omp parallel for schedule(static, 1) num_threads(team.slots)
+        for (i = 0; i < team.slots; i++) {
+            gani_run_worker(&team, i);
+        }
+        return;
+#endif
+    }
+    for (int i = 0; i < team.slots; i++) {
+        gani_run_worker(&team, i);
+    }
+}
+
 typedef struct gani_task {
     void (*run)(void *arg, int index);
     void *arg;
 } gani_task;
 
-static void gani_run_task(void *arg, int index) {
-    gani_task *task = (gani_task *)arg;
-    gani_float_mode mode = gani_flush_denormals();
-    task->run(task->arg, index);
-    gani_restore_float_mode(mode);
+static void gani_run_tasks(void *arg, gani_worker *worker) {
+    const gani_task *task = (const gani_task *)arg;
+    for (int i; (i = gani_next(worker)) >= 0;) {
+        task->run(task->arg, i);
+    }
 }
 
-/* Calls run(arg, i) for every i in [0,count), on up to ctx->threads threads. How work is cut into
- * items must depend on the problem alone, never on the number of threads, so that results are the
- * same bits for any number. A driver that needs scratch per thread makes count = ctx->threads
- * "slots", and each slot walks items slot, slot + count, ... */
+/* Calls run(arg, i) for every i in [0,count): items that need no scratch. */
 static void gani_parallel(gan_context *ctx, int count, void (*run)(void *arg, int index),
                           void *arg) {
     gani_task task;
     task.run = run;
     task.arg = arg;
-    if (count > 1 && ctx->threads > 1) {
-        if (ctx->parallel.run) {
-            ctx->parallel.run(ctx->parallel.user, count, gani_run_task, &task);
-            return;
-        }
-#ifdef _OPENMP
-        int i;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(ctx->threads)
-        for (i = 0; i < count; i++) {
-            gani_run_task(&task, i);
-        }
-        return;
-#endif
-    }
-    for (int i = 0; i < count; i++) {
-        gani_run_task(&task, i);
-    }
+    gani_workers(ctx, ctx->threads, count, gani_run_tasks, &task);
 }
 
 /* --- processor features ---------------------------------------------------- */
@@ -5071,6 +5154,11 @@ typedef struct gani_product_job {
     float *copies; /* [splits][m][n] if there are splits */
 } gani_product_job;
 
+static gani_slot gani_product_slot(const gani_product_job *job, const gani_worker *worker) {
+    return gani_slot_carve(&job->cut,
+                           job->scratch + (size_t)worker->slot * job->cut.slot_bytes);
+}
+
 static int gani_neighbours(const ptrdiff_t *offset, int count) {
     for (int i = 1; i < count; i++) {
         if (offset[i] != offset[0] + i) {
@@ -5218,13 +5306,16 @@ static void gani_product_pack_a(const gani_product_job *job, const gani_slot *sl
     }
 }
 
-static void gani_product_pack_slot(void *arg, int index) {
+/* Rows of an item of packing. */
+static int gani_product_pack_rows(const gani_cut *cut) {
+    return 32 * cut->panel.rows;
+}
+
+static void gani_product_pack_worker(void *arg, gani_worker *worker) {
     const gani_product_job *job = (const gani_product_job *)arg;
-    const gani_slot slot =
-        gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
-    const int most = 32 * job->cut.panel.rows; /* rows of an item */
-    const int items = gani_ceil_div(job->rows, most) * gani_ceil_div(job->product->k, job->cut.kc);
-    for (int item = index; item < items; item += job->cut.slots) {
+    const gani_slot slot = gani_product_slot(job, worker);
+    const int most = gani_product_pack_rows(&job->cut);
+    for (int item; (item = gani_next(worker)) >= 0;) {
         const int i = item % gani_ceil_div(job->rows, most) * most;
         const int rows = job->rows - i < most ? job->rows - i : most;
         gani_product_pack_a(job, &slot, i, rows, item / gani_ceil_div(job->rows, most));
@@ -5368,27 +5459,24 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
     } while (p < k_end);
 }
 
-static void gani_product_slot(void *arg, int index) {
+static void gani_product_worker(void *arg, gani_worker *worker) {
     const gani_product_job *job = (const gani_product_job *)arg;
-    const gani_slot slot =
-        gani_slot_carve(&job->cut, job->scratch + (size_t)index * job->cut.slot_bytes);
-    const int tasks = job->cut.m_blocks * job->cut.n_blocks * job->cut.splits;
-    for (int task = index; task < tasks; task += job->cut.slots) {
+    const gani_slot slot = gani_product_slot(job, worker);
+    for (int task; (task = gani_next(worker)) >= 0;) {
         gani_product_task(job, &slot, task);
     }
 }
 
 /* Adds the copies of the splits in order, a block of columns of every row at a time, and
  * finishes them. */
-static void gani_product_join(void *arg, int index) {
+static void gani_product_join(void *arg, gani_worker *worker) {
     const gani_product_job *job = (const gani_product_job *)arg;
     const gani_cut *cut = &job->cut;
     const gani_product *s = job->product;
-    const gani_slot slot = gani_slot_carve(cut, job->scratch + (size_t)index * cut->slot_bytes);
+    const gani_slot slot = gani_product_slot(job, worker);
     gani_product_job to_c = *job;
     to_c.copies = NULL;
-    const int pieces = cut->n_blocks * s->m;
-    for (int piece = index; piece < pieces; piece += cut->slots) {
+    for (int piece; (piece = gani_next(worker)) >= 0;) {
         const int i = piece / cut->n_blocks, j = piece % cut->n_blocks * cut->nc;
         gani_block block;
         block.m = 1;
@@ -5428,15 +5516,18 @@ static void gani_product_run(gan_context *ctx, const gani_product *product,
     if (job.cut.splits > 1) {
         job.copies = (float *)(void *)(job.scratch + (size_t)job.cut.slots * job.cut.slot_bytes);
     }
+    const int tasks = job.cut.m_blocks * job.cut.n_blocks * job.cut.splits;
     for (job.first = 0; job.first < s.m; job.first += job.cut.rows) {
         job.rows = s.m - job.first < job.cut.rows ? s.m - job.first : job.cut.rows;
         if (mode != GANI_GEMM_ROWS) {
-            gani_parallel(ctx, job.cut.slots, gani_product_pack_slot, &job);
+            const int pieces = gani_ceil_div(job.rows, gani_product_pack_rows(&job.cut));
+            gani_workers(ctx, job.cut.slots, pieces * gani_ceil_div(s.k, job.cut.kc),
+                         gani_product_pack_worker, &job);
         }
-        gani_parallel(ctx, job.cut.slots, gani_product_slot, &job);
+        gani_workers(ctx, job.cut.slots, tasks, gani_product_worker, &job);
     }
     if (job.copies) {
-        gani_parallel(ctx, job.cut.slots, gani_product_join, &job);
+        gani_workers(ctx, job.cut.slots, job.cut.n_blocks * s.m, gani_product_join, &job);
     }
 }
 
@@ -6618,6 +6709,7 @@ static void gani_walk_thin_input_grad(gani_pass *pass, const gani_conv_call *cal
 
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
+    GANI_WINO_OWN_BYTES = 5 << 20,    /* of points that threads do not share */
     /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would
      * push the result of a forward task out of the second cache. The gradients begin and end a
      * block at some cost. */
@@ -6661,7 +6753,8 @@ typedef struct gani_wino {
     int kernel;                     /* taps*stride: rows and columns of the kernel, some all 0 */
     int th, tw, lines;              /* lines of an image, tiles of a line, lines of all images */
     gani_wino_side x, y;
-    int task_lines, tasks; /* lines of a task, and how many such pieces at a time */
+    int task_lines, tasks; /* most lines of a task, and how many such pieces at a time */
+    int unit;              /* lines that stay together: of an image, if a task has whole images */
     ptrdiff_t pitch_in;    /* floats between points of what is gathered */
     ptrdiff_t pitch_out;   /* and of a task's result */
 } gani_wino;
@@ -6733,6 +6826,42 @@ static int gani_wino_task_lines(const gani_wino *s, int chunks, int most) {
     return gani_piece(s->th, lines, 1);
 }
 
+/* Pieces of lines at a time, each a task for every one of so many chunks of the result. Threads
+ * share pieces, for other chunks each: few pieces, but as many as keep all threads busy. If there
+ * is a piece for every thread twice and `piece` bytes of points are little, each has a piece of its
+ * own, and reads points that it has made itself. */
+static int gani_wino_pieces_wanted(int threads, int chunks, int all, size_t piece) {
+    int pieces = 1;
+    while (pieces * chunks < 4 * threads && pieces * chunks % threads != 0) {
+        pieces++;
+    }
+    const int own = all / 2 >= threads && piece <= GANI_WINO_OWN_BYTES / (size_t)threads;
+    return own && pieces < threads ? threads : pieces;
+}
+
+/* Cuts lines into tasks. The sums of weight grad are cut by their size alone. */
+static void gani_wino_cut(gani_wino *s, int threads, int direction) {
+    const int from = direction == 0 ? s->x.chunks : s->y.chunks,
+              to = direction == 0 ? s->y.chunks : s->x.chunks, least = direction == 0 ? 1 : 4;
+    s->tasks = 1;
+    if (direction == 2) {
+        s->task_lines = gani_wino_task_lines(s, from + to, GANI_WINO_GRAD_TILES);
+    } else {
+        s->task_lines = gani_wino_task_lines(
+            s, from, direction == 0 ? GANI_WINO_TILES_MOST : GANI_WINO_GRAD_TILES);
+        const size_t line = (size_t)(from * s->points) * (size_t)s->tw * GANI_WINO_CHUNK;
+        const int pieces = gani_wino_pieces_wanted(
+            threads, to, gani_ceil_div(s->lines, s->task_lines),
+            line * (size_t)s->task_lines * sizeof(float));
+        int lines = gani_ceil_div(s->lines, pieces);
+        lines = lines > least ? lines : least;
+        s->task_lines = lines < s->task_lines ? lines : s->task_lines;
+        const int all = gani_ceil_div(s->lines, s->task_lines);
+        s->tasks = pieces < all ? pieces : all;
+    }
+    s->unit = s->task_lines % s->th == 0 ? s->th : 1;
+}
+
 /* Geometry of a layer for which there is a row, for a direction as in gani_conv_workspace. */
 static gani_wino gani_wino_make(const gan_context *ctx, const gani_conv *conv, int direction) {
     const gani_wino_row *row = gani_wino_find(ctx, conv);
@@ -6751,25 +6880,7 @@ static gani_wino gani_wino_make(const gan_context *ctx, const gani_conv *conv, i
     s.x.pad_w = conv->pad_w;
     s.x.reflect = conv->reflect;
     s.y = gani_wino_side_make(&s, conv->o, conv->oh, conv->ow, 1, s.tile);
-    s.tasks = 1;
-    if (direction == 2) {
-        s.task_lines = gani_wino_task_lines(&s, s.x.chunks + s.y.chunks, GANI_WINO_GRAD_TILES);
-    } else {
-        const int chunks = direction == 0 ? s.y.chunks : s.x.chunks;
-        s.task_lines =
-            gani_wino_task_lines(&s, direction == 0 ? s.x.chunks : s.y.chunks,
-                                 direction == 0 ? GANI_WINO_TILES_MOST : GANI_WINO_GRAD_TILES);
-        if (ctx->threads > 1 && chunks < 2 * ctx->threads) {
-            const int pieces = gani_ceil_div(2 * ctx->threads, chunks),
-                      least = direction == 0 ? 1 : 4;
-            const int wanted =
-                gani_ceil_div(s.lines, pieces) > least ? gani_ceil_div(s.lines, pieces) : least;
-            s.task_lines = s.task_lines < wanted ? s.task_lines : wanted;
-            s.tasks = gani_ceil_div(s.lines, s.task_lines) < pieces
-                          ? gani_ceil_div(s.lines, s.task_lines)
-                          : pieces;
-        }
-    }
+    gani_wino_cut(&s, ctx->threads, direction);
     s.pitch_in = ((ptrdiff_t)s.task_lines * s.tasks + 1) * s.tw * GANI_WINO_CHUNK + 16;
     s.pitch_out = ((ptrdiff_t)s.task_lines + 1) * s.tw * GANI_WINO_CHUNK + 16;
     return s;
@@ -6851,9 +6962,10 @@ static size_t gani_wino_carve(const gani_wino *s, int direction, unsigned char *
     return stage + weights + result;
 }
 
-static gani_wino_slot gani_wino_slot_make(const gani_wino_job *job, int index) {
+static gani_wino_slot gani_wino_slot_make(const gani_wino_job *job, const gani_worker *worker) {
     gani_wino_slot slot;
-    gani_wino_carve(job->s, job->direction, job->scratch + (size_t)index * job->slot_bytes, &slot);
+    gani_wino_carve(job->s, job->direction,
+                    job->scratch + (size_t)worker->slot * job->slot_bytes, &slot);
     return slot;
 }
 
@@ -6925,13 +7037,18 @@ static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *sid
     }
 }
 
-static void gani_wino_gather_slot(void *arg, int index) {
+/* Blocks of 16 channels that are transformed. */
+static int gani_wino_blocks(const gani_wino_job *job) {
+    return gani_ceil_div(job->from->channels, GANI_WINO_LANES) +
+           (job->to_points ? gani_ceil_div(job->to->channels, GANI_WINO_LANES) : 0);
+}
+
+static void gani_wino_gather_worker(void *arg, gani_worker *worker) {
     const gani_wino_job *job = (const gani_wino_job *)arg;
-    const gani_wino_slot slot = gani_wino_slot_make(job, index);
+    const gani_wino_slot slot = gani_wino_slot_make(job, worker);
     const int from = gani_ceil_div(job->from->channels, GANI_WINO_LANES);
-    const int to = job->to_points ? gani_ceil_div(job->to->channels, GANI_WINO_LANES) : 0;
-    const int items = (job->lines + job->lead) * (from + to);
-    for (int item = index; item < items; item += job->slots) {
+    const int to = gani_wino_blocks(job) - from;
+    for (int item; (item = gani_next(worker)) >= 0;) {
         const int line = job->first - job->lead + item / (from + to), block = item % (from + to);
         if (block < from) {
             gani_wino_gather(job, job->from, &slot, job->call->in, job->from_points, line, block);
@@ -7131,12 +7248,21 @@ static void gani_wino_scatter(const gani_wino_job *job, const gani_wino_slot *sl
 
 /* --- the passes --------------------------------------------------------------- */
 
+/* Pieces of the lines at hand. */
+static int gani_wino_pieces(const gani_wino_job *job) {
+    return gani_ceil_div(job->lines, job->s->task_lines);
+}
+
+/* Where a piece begins: they are as equal as may be. */
+static int gani_wino_piece_line(const gani_wino_job *job, int piece) {
+    const int unit = job->s->unit;
+    return job->first + job->lines / unit * piece / gani_wino_pieces(job) * unit;
+}
+
 /* One chunk of y or dx, for some lines. */
 static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *slot, int first,
-                               int chunk) {
+                               int lines, int chunk) {
     const gani_wino *s = job->s;
-    const int left = job->first + job->lines - first,
-              lines = left < s->task_lines ? left : s->task_lines;
     const int lead = job->direction == 1 && first % s->th != 0;
     const int tiles = (lines + lead) * s->tw;
     const ptrdiff_t at =
@@ -7170,13 +7296,14 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
     }
 }
 
-static void gani_wino_map_slot(void *arg, int index) {
+static void gani_wino_map_worker(void *arg, gani_worker *worker) {
     const gani_wino_job *job = (const gani_wino_job *)arg;
-    const gani_wino_slot slot = gani_wino_slot_make(job, index);
-    const int pieces = gani_ceil_div(job->lines, job->s->task_lines);
-    for (int task = index; task < pieces * job->to->chunks; task += job->slots) {
-        gani_wino_map_task(job, &slot, job->first + task % pieces * job->s->task_lines,
-                           task / pieces);
+    const gani_wino_slot slot = gani_wino_slot_make(job, worker);
+    const int chunks = job->to->chunks;
+    for (int task; (task = gani_next(worker)) >= 0;) {
+        const int first = gani_wino_piece_line(job, task / chunks);
+        gani_wino_map_task(job, &slot, first, gani_wino_piece_line(job, task / chunks + 1) - first,
+                           task % chunks);
     }
 }
 
@@ -7208,10 +7335,10 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     }
 }
 
-static void gani_wino_sum_slot(void *arg, int index) {
+static void gani_wino_sum_worker(void *arg, gani_worker *worker) {
     const gani_wino_job *job = (const gani_wino_job *)arg;
-    const gani_wino_slot slot = gani_wino_slot_make(job, index);
-    for (int task = index; task < job->from->chunks * job->to->chunks; task += job->slots) {
+    const gani_wino_slot slot = gani_wino_slot_make(job, worker);
+    for (int task; (task = gani_next(worker)) >= 0;) {
         gani_wino_sum_task(job, &slot, task % job->from->chunks, task / job->from->chunks);
     }
 }
@@ -7244,9 +7371,15 @@ static void gani_walk_wino(gani_pass *pass, const gani_conv_call *call, int dire
         const int most = s.task_lines * s.tasks;
         job.lines = s.lines - job.first < most ? s.lines - job.first : most;
         job.lead = direction == 1 && job.first % s.th != 0;
-        gani_parallel(pass->ctx, job.slots, gani_wino_gather_slot, &job);
-        gani_parallel(pass->ctx, job.slots,
-                      direction == 2 ? gani_wino_sum_slot : gani_wino_map_slot, &job);
+        gani_workers(pass->ctx, job.slots, (job.lines + job.lead) * gani_wino_blocks(&job),
+                     gani_wino_gather_worker, &job);
+        if (direction == 2) {
+            gani_workers(pass->ctx, job.slots, job.from->chunks * job.to->chunks,
+                         gani_wino_sum_worker, &job);
+        } else {
+            gani_workers(pass->ctx, job.slots, gani_wino_pieces(&job) * job.to->chunks,
+                         gani_wino_map_worker, &job);
+        }
     }
 }
 
