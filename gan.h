@@ -4815,8 +4815,10 @@ typedef struct gani_cut {
     gani_tile panel;
     int mode;
     int rows;                       /* of a packed at a time */
-    int mc, nc, kc;                 /* a task's block, and how much of k it takes at a time */
+    int mc, nc, kc;                 /* room of a task's block, how much of k it takes at a time */
     int m_blocks, n_blocks, splits; /* tasks of a range of rows */
+    int unit;                       /* of the columns of a block */
+    int by_rows;                    /* 1: tasks go along rows of blocks, else along columns */
     int k_split;                    /* k of a split, a multiple of kc */
     int slots;                      /* threads that work, each with scratch */
     size_t a_bytes, slot_bytes;     /* scratch for packed a, for a slot, */
@@ -4992,6 +4994,12 @@ static int gani_axis_is_plain(const gani_axis *axis) {
     return axis->level[0].split == 1 && axis->level[1].count == 1 && axis->level[2].count == 1;
 }
 
+/* How far apart indices of the first digit are. */
+static ptrdiff_t gani_axis_reach(const gani_axis *axis) {
+    const gani_level *first = &axis->level[0];
+    return first->step * (first->stride < 0 ? -first->stride : first->stride);
+}
+
 /* and how far. */
 static ptrdiff_t gani_axis_step(const gani_axis *axis) {
     return axis->level[0].step * axis->level[0].stride;
@@ -5034,27 +5042,44 @@ static int gani_product_orient(gani_product *s) {
 }
 
 /* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be
- * worth it. */
-static void gani_cut_blocks(gani_cut *cut, int threads, int m, int n) {
+ * worth it; as many for one thread as for another, if there is more than one each. */
+static void gani_cut_blocks(gani_cut *cut, int threads, int width, int m, int n) {
     const int wanted = threads > 1 ? 4 * threads : 1, min_m = 64, min_n = 96;
     const int most = cut->mode == GANI_GEMM_LONG ? GANI_GEMM_LONG_NC : GANI_GEMM_NC;
     int most_m = m, most_n = n < most ? n : most;
     for (;;) {
-        cut->mc = gani_piece(m, most_m, cut->panel.rows);
-        cut->nc = gani_piece(n, most_n, cut->panel.cols);
-        cut->m_blocks = gani_ceil_div(m, cut->mc);
-        cut->n_blocks = gani_ceil_div(n, cut->nc);
+        cut->m_blocks = gani_ceil_div(m, gani_piece(m, most_m, cut->panel.rows));
+        cut->n_blocks = gani_ceil_div(n, gani_piece(n, most_n, cut->panel.cols));
         if ((int64_t)cut->m_blocks * cut->n_blocks >= wanted) {
-            return;
+            break;
         }
         if (most_n > min_n && (most_n > most_m || most_m <= min_m)) {
             most_n = most_n / 2 > min_n ? most_n / 2 : min_n;
         } else if (most_m > min_m) {
             most_m = most_m / 2 > min_m ? most_m / 2 : min_m;
         } else {
-            return;
+            break;
         }
     }
+    for (int blocks = cut->n_blocks; blocks > 0 && (int64_t)cut->m_blocks * blocks >= threads &&
+                                     gani_ceil_div(n, blocks) <= most;
+         blocks--) {
+        if ((int64_t)cut->m_blocks * blocks % threads == 0) {
+            cut->n_blocks = blocks;
+            break;
+        }
+    }
+    cut->unit = threads > 1 ? width : cut->panel.cols;
+    const int rows = gani_ceil_div(m, cut->panel.rows), cols = gani_ceil_div(n, cut->unit);
+    cut->mc = gani_ceil_div(rows, cut->m_blocks) * cut->panel.rows;
+    cut->nc = gani_ceil_div(gani_ceil_div(cols, cut->n_blocks) * cut->unit, cut->panel.cols) *
+              cut->panel.cols;
+}
+
+/* Where a block begins of `blocks` that are as equal as units allow; blocks: the end. */
+static int gani_block_first(int size, int unit, int blocks, int block) {
+    const int first = (int)((int64_t)gani_ceil_div(size, unit) * block / blocks) * unit;
+    return first < size ? first : size;
 }
 
 /* Cuts k into pieces and, if the result is small, into splits. */
@@ -5085,9 +5110,13 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s)
     gani_cut_k(&cut, s->m_all, s->n_all, k);
     const int unit = cut.panel.rows, most = GANI_GEMM_A_FLOATS / (k > 0 ? k : 1) / unit * unit;
     cut.rows = gani_piece(m, most > unit ? most : unit, unit);
-    gani_cut_blocks(&cut, ctx->threads, cut.rows < m ? cut.rows : m, n);
+    const int threads = ctx->threads;
+    gani_cut_blocks(&cut, threads, ctx->kernels->width, cut.rows < m ? cut.rows : m, n);
+    /* a thread's blocks should be neighbours in c; else they share columns of b, packed once */
+    cut.by_rows = cut.m_blocks % threads == 0 && threads > 1 &&
+                  gani_axis_reach(&s->c_row) > gani_axis_reach(&s->c_col);
     const int tasks = cut.m_blocks * cut.n_blocks * cut.splits;
-    cut.slots = tasks < ctx->threads ? tasks : ctx->threads;
+    cut.slots = tasks < threads ? tasks : threads;
     cut.a_bytes = mode == GANI_GEMM_ROWS ? 1 : (size_t)cut.rows;
     cut.a_bytes = gani_mul(gani_mul((size_t)(k > 0 ? k : 1), cut.a_bytes), sizeof(float));
     cut.a_bytes = gani_sum(cut.a_bytes, GANI_ALIGN) / GANI_ALIGN * GANI_ALIGN;
@@ -5371,11 +5400,36 @@ static void gani_block_pack_b(const gani_product_job *job, const gani_slot *slot
     packing.group = slot->group;
     packing.out = slot->b;
     gani_pack_panels(kernels, &packing);
+}
+
+static void gani_block_take_b(const gani_slot *slot, gani_block *block) {
     block->b = slot->vectors;
     block->step = slot->steps;
     block->group = slot->group;
     block->packed = slot->b;
     block->packed_step = slot->panel_step;
+}
+
+/* Columns of blocks of a task. */
+static int gani_task_column(const gani_cut *cut, int task) {
+    return cut->by_rows ? task % cut->n_blocks : task / cut->m_blocks % cut->n_blocks;
+}
+
+/* After a block: what its first row of tiles has packed is packed for the next. */
+static void gani_block_keep_b(const gani_slot *slot, const gani_block *block, int width) {
+    for (int v = 0; v * width < block->n; v++) {
+        const int panel = v * width / block->panel.cols;
+        if (slot->group[panel] == GANI_PACK_BY_TILES) {
+            slot->vectors[v] = slot->b + (ptrdiff_t)panel * block->panel.cols * block->k +
+                               v * width % block->panel.cols;
+            slot->steps[panel] = slot->panel_step;
+        }
+    }
+    for (int panel = 0; panel * block->panel.cols < block->n; panel++) {
+        if (slot->group[panel] == GANI_PACK_BY_TILES) {
+            slot->group[panel] = (unsigned char)width;
+        }
+    }
 }
 
 /* Points to the columns that this slot packs next, if they are few enough to be asked for: all of k
@@ -5384,12 +5438,14 @@ static void gani_block_place_soon(const gani_product_job *job, const gani_slot *
                                   gani_block *block, int task) {
     const gani_cut *cut = &job->cut;
     const gani_product *s = job->product;
-    const int width = job->ctx->kernels->width, next = task + cut->slots;
-    const int j = next / cut->m_blocks * cut->nc;
+    const int width = job->ctx->kernels->width, tasks = cut->m_blocks * cut->n_blocks;
+    const int column = gani_task_column(cut, task), next = gani_task_column(cut, task + 1);
     block->soon_count = 0;
-    if (block->k == s->k && block->k < GANI_SHORT_K && j < s->n && block->group[0] == width) {
-        const int n = s->n - j < cut->nc ? s->n - j : cut->nc;
-        block->soon_count = n / width;
+    if (block->k == s->k && block->k < GANI_SHORT_K && task + 1 < tasks && next != column &&
+        block->group[0] == width) {
+        const int j = gani_block_first(s->n, cut->unit, cut->n_blocks, next);
+        const int end = gani_block_first(s->n, cut->unit, cut->n_blocks, next + 1);
+        block->soon_count = (end - j) / width;
         for (int v = 0; v < block->soon_count; v++) {
             ptrdiff_t lane;
             gani_axis_fill(&s->b.col, j + v * width, 1, &lane);
@@ -5411,26 +5467,33 @@ static void gani_block_place_dots(const gani_product_job *job, const gani_slot *
     block->b = slot->vectors;
 }
 
-/* One task: a block of c, or of the copy of one split. */
-static void gani_product_task(const gani_product_job *job, const gani_slot *slot, int task) {
+/* One task: a block of c, or of the copy of one split. *packed: which columns and split the slot
+ * has packed whole, from a task before, -1: none. */
+static void gani_product_task(const gani_product_job *job, const gani_slot *slot, int task,
+                              int *packed) {
     const gani_cut *cut = &job->cut;
     const gani_product *s = job->product;
-    const int split = task / (cut->m_blocks * cut->n_blocks);
-    const int i = task % cut->m_blocks * cut->mc;
-    const int j = task / cut->m_blocks % cut->n_blocks * cut->nc;
+    const int blocks = cut->m_blocks * cut->n_blocks, split = task / blocks;
+    const int row = cut->by_rows ? task % blocks / cut->n_blocks : task % cut->m_blocks;
+    const int column = gani_task_column(cut, task);
+    const int columns = split * cut->n_blocks + column;
+    const int i = gani_block_first(job->rows, cut->panel.rows, cut->m_blocks, row);
+    const int j = gani_block_first(s->n, cut->unit, cut->n_blocks, column);
     const int k_first = split * cut->k_split;
     const int k_end = s->k - k_first < cut->k_split ? s->k : k_first + cut->k_split;
-    if (i >= job->rows) { /* the last range of rows may have fewer blocks */
+    gani_block block;
+    block.m = gani_block_first(job->rows, cut->panel.rows, cut->m_blocks, row + 1) - i;
+    block.n = gani_block_first(s->n, cut->unit, cut->n_blocks, column + 1) - j;
+    if (block.m == 0 || block.n == 0) { /* the last range of rows may have fewer blocks */
         return;
     }
-    gani_block block;
-    block.m = job->rows - i < cut->mc ? job->rows - i : cut->mc;
-    block.n = s->n - j < cut->nc ? s->n - j : cut->nc;
     block.panel = cut->panel;
     block.tile = slot->tile;
     block.a_row = cut->mode == GANI_GEMM_ROWS ? gani_axis_step(&s->a.row) : 0;
     gani_block_target(&block, job, slot, job->first + i, j, split);
-    gani_axis_fill(&s->b.col, j, block.n, slot->b_lane);
+    if (*packed != columns) {
+        gani_axis_fill(&s->b.col, j, block.n, slot->b_lane);
+    }
     int p = k_first;
     do { /* once also for k = 0, for beta, bias and activation */
         block.k = k_end - p < cut->kc ? k_end - p : cut->kc;
@@ -5451,19 +5514,25 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
             gani_block_place_dots(job, slot, &block, p);
             job->ctx->kernels->gemm_dots(&block);
         } else {
-            gani_block_pack_b(job, slot, &block, p);
+            if (*packed != columns) {
+                gani_block_pack_b(job, slot, &block, p);
+            }
+            gani_block_take_b(slot, &block);
             gani_block_place_soon(job, slot, &block, task);
             job->ctx->kernels->gemm_block(&block);
+            gani_block_keep_b(slot, &block, job->ctx->kernels->width);
         }
         p += block.k;
     } while (p < k_end);
+    *packed = k_end - k_first <= cut->kc ? columns : -1;
 }
 
 static void gani_product_worker(void *arg, gani_worker *worker) {
     const gani_product_job *job = (const gani_product_job *)arg;
     const gani_slot slot = gani_product_slot(job, worker);
+    int packed = -1;
     for (int task; (task = gani_next(worker)) >= 0;) {
-        gani_product_task(job, &slot, task);
+        gani_product_task(job, &slot, task, &packed);
     }
 }
 
@@ -5477,10 +5546,14 @@ static void gani_product_join(void *arg, gani_worker *worker) {
     gani_product_job to_c = *job;
     to_c.copies = NULL;
     for (int piece; (piece = gani_next(worker)) >= 0;) {
-        const int i = piece / cut->n_blocks, j = piece % cut->n_blocks * cut->nc;
+        const int i = piece / cut->n_blocks, columns = piece % cut->n_blocks;
+        const int j = gani_block_first(s->n, cut->unit, cut->n_blocks, columns);
         gani_block block;
         block.m = 1;
-        block.n = s->n - j < cut->nc ? s->n - j : cut->nc;
+        block.n = gani_block_first(s->n, cut->unit, cut->n_blocks, columns + 1) - j;
+        if (block.n == 0) {
+            continue;
+        }
         gani_block_target(&block, &to_c, &slot, i, j, 0);
         gani_block_epilogue(&block, job, i, j, 1, 1);
         float *sum = slot.b; /* nc floats of the packing space */
