@@ -6782,7 +6782,7 @@ static void gani_walk_thin_input_grad(gani_pass *pass, const gani_conv_call *cal
 
 enum {
     GANI_WINO_POINT_BYTES = 16 << 20, /* of points at a time: half of a last cache */
-    GANI_WINO_OWN_BYTES = 5 << 20,    /* of points that threads do not share */
+    GANI_WINO_OWN_BYTES = 7 << 20,    /* of points that threads do not share */
     /* Tiles of a task: fewer would cost more in weight transforms than memory saves, more would
      * push the result of a forward task out of the second cache. The gradients begin and end a
      * block at some cost. */
@@ -6899,38 +6899,43 @@ static int gani_wino_task_lines(const gani_wino *s, int chunks, int most) {
     return gani_piece(s->th, lines, 1);
 }
 
-/* Pieces of lines at a time, each a task for every one of so many chunks of the result. Threads
- * share pieces, for other chunks each: few pieces, but as many as keep all threads busy. If there
- * is a piece for every thread twice and `piece` bytes of points are little, each has a piece of its
- * own, and reads points that it has made itself. */
-static int gani_wino_pieces_wanted(int threads, int chunks, int all, size_t piece) {
-    int pieces = 1;
+/* Cuts the lines of a map into pieces, of at most so many tiles and some least lines, each a task
+ * for every one of `chunks` of the result. Threads share the points of a piece, for other chunks
+ * each: few pieces at a time, but as many as keep all threads busy. If points of `from` chunks
+ * are few, also in somewhat smaller pieces, each thread has one of its own, and reads only what it
+ * has made: it may be far from the others. */
+static void gani_wino_cut_map(gani_wino *s, int threads, int from, int chunks, int tiles,
+                              int least) {
+    s->task_lines = gani_wino_task_lines(s, from, tiles);
+    const size_t line = (size_t)(from * s->points * s->tw) * GANI_WINO_CHUNK * sizeof(float),
+                 fit = GANI_WINO_OWN_BYTES / (size_t)threads / line;
+    const int few = fit < (size_t)s->task_lines ? (int)fit : s->task_lines;
+    int all = gani_ceil_div(s->lines, s->task_lines), pieces = 1;
     while (pieces * chunks < 4 * threads && pieces * chunks % threads != 0) {
         pieces++;
     }
-    const int own = all / 2 >= threads && piece <= GANI_WINO_OWN_BYTES / (size_t)threads;
-    return own && pieces < threads ? threads : pieces;
+    if (pieces <= threads && all >= threads && 3 * few * s->tw >= 2 * tiles) {
+        pieces = threads;
+        all = gani_ceil_div(gani_ceil_div(s->lines, few), threads) * threads;
+    }
+    const int wanted = gani_ceil_div(s->lines, pieces < all ? all : pieces);
+    int lines = s->lines / s->th >= all ? gani_ceil_div(wanted, s->th) * s->th : wanted;
+    lines = lines > least ? lines : least;
+    s->task_lines = lines < s->task_lines ? lines : s->task_lines;
+    all = gani_ceil_div(s->lines, s->task_lines);
+    s->tasks = pieces < all ? pieces : all;
 }
 
 /* Cuts lines into tasks. The sums of weight grad are cut by their size alone. */
 static void gani_wino_cut(gani_wino *s, int threads, int direction) {
-    const int from = direction == 0 ? s->x.chunks : s->y.chunks,
-              to = direction == 0 ? s->y.chunks : s->x.chunks, least = direction == 0 ? 1 : 4;
+    const int x = s->x.chunks, y = s->y.chunks;
     s->tasks = 1;
-    if (direction == 2) {
-        s->task_lines = gani_wino_task_lines(s, from + to, GANI_WINO_GRAD_TILES);
+    if (direction == 0) {
+        gani_wino_cut_map(s, threads, x, y, GANI_WINO_TILES_MOST, 1);
+    } else if (direction == 1) {
+        gani_wino_cut_map(s, threads, y, x, GANI_WINO_GRAD_TILES, 4);
     } else {
-        s->task_lines = gani_wino_task_lines(
-            s, from, direction == 0 ? GANI_WINO_TILES_MOST : GANI_WINO_GRAD_TILES);
-        const size_t line = (size_t)(from * s->points) * (size_t)s->tw * GANI_WINO_CHUNK;
-        const int pieces = gani_wino_pieces_wanted(
-            threads, to, gani_ceil_div(s->lines, s->task_lines),
-            line * (size_t)s->task_lines * sizeof(float));
-        int lines = gani_ceil_div(s->lines, pieces);
-        lines = lines > least ? lines : least;
-        s->task_lines = lines < s->task_lines ? lines : s->task_lines;
-        const int all = gani_ceil_div(s->lines, s->task_lines);
-        s->tasks = pieces < all ? pieces : all;
+        s->task_lines = gani_wino_task_lines(s, x + y, GANI_WINO_GRAD_TILES);
     }
     s->unit = s->task_lines % s->th == 0 ? s->th : 1;
 }
