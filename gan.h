@@ -3638,7 +3638,8 @@ typedef struct gani_norm_span {
     gani_act act;
 } gani_norm_span;
 
-#define GANI_NORM_PARTS 64 /* at most, if runs are longer than 1 */
+#define GANI_NORM_PARTS 64   /* at most, if runs are longer than 1 */
+#define GANI_NORM_SHORT 1024 /* runs up to so many elements are asked for, see gani_norm_next */
 
 #endif
 
@@ -4132,11 +4133,25 @@ static void GANI_FN(gani_run_pair)(const gani_norm_span *s, size_t k, size_t fir
     out[1] += (double)vf_hsum(vf_add(dot0, dot1));
 }
 
+/* Where the run below run k of row r begins, if it is worth being asked for, else 0: rows are far
+ * apart, and no processor looks there by itself; within long ones it does. */
+static size_t GANI_FN(gani_norm_next)(const gani_norm_span *s, size_t r, size_t k) {
+    return r + 1 < s->rows && s->n > 1 && s->n <= GANI_NORM_SHORT ? (r + 1) * s->stride + k * s->n
+                                                                  : 0;
+}
+
 /* The two sums of gani_run_pair over each part: out[2*k], out[2*k+1]. */
 static void GANI_FN(gani_pair_sums)(const gani_norm_span *s, double *out) {
     memset(out, 0, 2 * s->parts * sizeof *out);
     for (size_t r = 0; r < s->rows; r++) {
         for (size_t k = 0; k < s->parts; k++) {
+            const size_t next = GANI_FN(gani_norm_next)(s, r, k);
+            for (size_t i = next; i < next + s->n && next > 0; i += VW) {
+                vf_ahead(s->x + i);
+                if (s->g) {
+                    vf_ahead(s->g + i);
+                }
+            }
             for (size_t i = 0; i < s->n; i += GANI_SUM_BLOCK) {
                 const size_t n = s->n - i < GANI_SUM_BLOCK ? s->n - i : GANI_SUM_BLOCK;
                 GANI_FN(gani_run_pair)(s, k, r * s->stride + k * s->n + i, n, out + 2 * k);
@@ -4222,14 +4237,18 @@ static void GANI_FN(gani_norm_sums)(const gani_norm_span *s, float *sum, float *
 /* --- normalisation ------------------------------------------------------- */
 
 /* Runs over rows, in each over parts (if those have one element, a vector of them at a time), in
- * those over vectors of m lanes at `at`. `load` sets up coefficients. */
+ * those over vectors of m lanes at `at`. `load` sets up coefficients. The run below is asked for. */
 #define GANI_PART_LOOP(load, step)                                             \
     for (size_t r = 0; r < s->rows; r++) {                                     \
         for (size_t k = 0; k < s->parts; k += s->n == 1 ? VW : 1) {            \
             const int lanes = s->n == 1 ? GANI_LANES(k, s->parts) : VW;        \
             const size_t from = r * s->stride + k * s->n;                      \
             const size_t end = from + (s->n == 1 ? (size_t)lanes : s->n);      \
+            const size_t next = GANI_FN(gani_norm_next)(s, r, k);              \
             load;                                                              \
+            for (size_t at = next; at < next + s->n && next > 0; at += VW) {   \
+                vf_ahead_write(s->y + at);                                     \
+            }                                                                  \
             for (size_t at = from; at < end; at += VW) {                       \
                 const int m = GANI_LANES(at, end);                             \
                 step;                                                          \
