@@ -2824,9 +2824,9 @@ static void GANI_FN(gani_ask_for_c)(const gani_block *s, float *const *out, int 
 }
 
 /* Asks for what comes after the tile of rows i ... and vectors v ...: the next rows of a, if they
- * are read where they lie; else each row of tiles for one of as many vectors of the columns that are
- * packed with the next block, or after the first for one of the next columns, if they are still to
- * be packed by tiles. */
+ * are read where they lie; else each row of tiles for one of as many vectors of the columns that
+ * are packed with the next block, or after the first for one of the next columns, if they are still
+ * to be packed by tiles. */
 static void GANI_FN(gani_ask_ahead)(const gani_block *s, gani_strip *strip, int i, int v,
                                     int vectors) {
     const int row = i / s->panel.rows, next = v + vectors + row - 1,
