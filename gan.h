@@ -188,10 +188,13 @@
  *   counts where an op takes little more, as in small multilayer perceptrons. An op is cut into
  *   blocks that are worth a task (64 x 96 of a product, 64 channels by some rows of tiles of a
  *   Winograd convolution, a channel or a plane of a norm), so a small layer at batch 1 may have
- *   fewer blocks than there are threads. Norms, activations, optimisers, and layers of a few
- *   pixels, which only read their weights, end at the memory's bandwidth, which threads share. Of
- *   what grows with the work one thread alone does ops by index (one_hot, rows of embeddings), the
- *   clearing of padding (gan_pad), and the reading of image files.
+ *   fewer blocks than there are threads. A thread has the same range of blocks in every op of a
+ *   size, and helps others when it is done; but most layers read what all threads have written, and
+ *   between processors without a common last cache that takes several times as long: where they
+ *   have several, keep a program to processors that share one. Norms, activations, optimisers, and
+ *   layers of a few pixels, which only read their weights, end at the memory's bandwidth, which
+ *   threads share. Of what grows with the work one thread alone does ops by index (one_hot, rows of
+ *   embeddings), the clearing of padding (gan_pad), and the reading of image files.
  *
  *   On a machine with other work set the environment variable OMP_WAIT_POLICY=passive: else GNU
  *   OpenMP's threads spin while they wait, and steal the time they wait for.
@@ -338,7 +341,7 @@ typedef struct gan_context_desc {
     gan_allocator allocator; /* default: GAN_MALLOC, GAN_FREE */
     gan_logger logger;       /* default: silent */
     gan_parallel parallel;   /* default: OpenMP if compiled with it, else none */
-    int threads;             /* at most so many tasks at once, 1 to 256; default: all processors
+    int threads;             /* at most so many tasks in a call, 1 to 256; default: all processors
                                 with OpenMP, else 1. Results do not depend on it, bit for bit. */
     const char *isa;         /* "scalar", "avx2", "avx512", "neon"; default: environment variable
                                 GAN_ISA if set, else the best the processor has */
@@ -1753,6 +1756,7 @@ static void gani_restore_float_mode(gani_float_mode old) {
 #define GANI_LOOK(counter) __atomic_load_n((counter), __ATOMIC_RELAXED)
 #define GANI_CAN_STEAL 1
 #elif defined(_MSC_VER)
+#include <intrin.h>
 #define GANI_TAKE(counter) ((int)_InterlockedIncrement((counter)) - 1)
 #define GANI_LOOK(counter) ((int)*(counter))
 #define GANI_CAN_STEAL 1
@@ -1762,9 +1766,9 @@ static void gani_restore_float_mode(gani_float_mode old) {
 #define GANI_CAN_STEAL 0
 #endif
 
-/* A worker's share of the items: a range, whose neighbours in memory it touches alone, and which
- * is the same in every op of that size, so that it may still be in its cache. Who has done his
- * share goes on with those of others. */
+/* A worker's share of the items: a range, the same in every op of that size, so that what it
+ * reads may still be in its cache, and no other worker writes nearby at the same time. When it is
+ * done it goes on with the shares of others. */
 typedef struct gani_share {
 #ifdef _MSC_VER
     volatile long next;
@@ -1772,7 +1776,7 @@ typedef struct gani_share {
     int next;
 #endif
     int end;
-    unsigned char apart[2 * GANI_ALIGN]; /* from the next share: processors fetch lines in pairs */
+    unsigned char apart[GANI_ALIGN]; /* from the next share: another cache line */
 } gani_share;
 
 typedef struct gani_worker gani_worker;
