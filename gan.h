@@ -4241,7 +4241,7 @@ static void GANI_FN(gani_norm_sums)(const gani_norm_span *s, float *sum, float *
 /* --- normalisation ------------------------------------------------------- */
 
 /* Runs over rows, in each over parts (if those have one element, a vector of them at a time), in
- * those over vectors of m lanes at `at`. `load` sets up coefficients. The run below is asked for. */
+ * those over vectors of m lanes at `at`. `load` sets up coefficients. Asks for the run below. */
 #define GANI_PART_LOOP(load, step)                                             \
     for (size_t r = 0; r < s->rows; r++) {                                     \
         for (size_t k = 0; k < s->parts; k += s->n == 1 ? VW : 1) {            \
