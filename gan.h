@@ -183,18 +183,19 @@
  *   any number of threads, and after a save and a load. Bits do differ between instruction sets,
  *   and between C libraries (noise is made with their log, cos and sin).
  *
- *   What limits scaling: ops run one after the other, and at the end of each (of each of two parts
- *   in a Winograd convolution) all threads wait for the last; a wait costs microseconds, which
- *   counts where an op takes little more, as in small multilayer perceptrons. An op is cut into
- *   blocks that are worth a task (64 x 96 of a product, 64 channels by some rows of tiles of a
- *   Winograd convolution, a channel or a plane of a norm), so a small layer at batch 1 may have
- *   fewer blocks than there are threads. A thread has the same range of blocks in every op of a
- *   size, and helps others when it is done; but most layers read what all threads have written, and
- *   between processors without a common last cache that takes several times as long: where they
- *   have several, keep a program to processors that share one. Norms, activations, optimisers, and
- *   layers of a few pixels, which only read their weights, end at the memory's bandwidth, which
- *   threads share. Of what grows with the work one thread alone does ops by index (one_hot, rows of
- *   embeddings), the clearing of padding (gan_pad), and the reading of image files.
+ *   What limits scaling: ops run one after the other, and at the end of each (of each of two or
+ *   three parts in a Winograd convolution) all threads wait for the last; a wait costs
+ *   microseconds, which counts where an op takes little more, as in small multilayer perceptrons.
+ *   An op is cut into blocks that are worth a task (64 x 96 of a product, 64 channels by some rows
+ *   of tiles of a Winograd convolution, a channel or a plane of a norm), so a small layer at batch
+ *   1 may have fewer blocks than there are threads. A thread has the same range of blocks in every
+ *   op of a size, and helps others when it is done; but most layers read what all threads have
+ *   written, and between processors without a common last cache that takes several times as long:
+ *   where they have several, keep a program to processors that share one. Norms, activations,
+ *   optimisers, and layers of a few pixels, which only read their weights, end at the memory's
+ *   bandwidth, which threads share. Of what grows with the work one thread alone does ops by index
+ *   (one_hot, rows of embeddings), the clearing of padding (gan_pad), and the reading of image
+ *   files.
  *
  *   On a machine with other work set the environment variable OMP_WAIT_POLICY=passive: else GNU
  *   OpenMP's threads spin while they wait, and steal the time they wait for.
@@ -7138,26 +7139,40 @@ static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *sid
     }
 }
 
-/* Blocks of 16 channels that are transformed. */
-static int gani_wino_blocks(const gani_wino_job *job) {
-    return gani_ceil_div(job->from->channels, GANI_WINO_LANES) +
-           (job->to_points ? gani_ceil_div(job->to->channels, GANI_WINO_LANES) : 0);
-}
+/* One side of the lines at hand to points. Its items go along lines, so that a thread has some, or
+ * by_chunks: a thread has all lines of some channels. */
+typedef struct gani_wino_gathering {
+    const gani_wino_job *job;
+    const gani_wino_side *side;
+    const float *source;
+    float *points;
+    int lines, blocks; /* blocks of 16 channels */
+    int by_chunks;
+} gani_wino_gathering;
 
 static void gani_wino_gather_worker(void *arg, gani_worker *worker) {
-    const gani_wino_job *job = (const gani_wino_job *)arg;
-    const gani_wino_slot slot = gani_wino_slot_make(job, worker);
-    const int from = gani_ceil_div(job->from->channels, GANI_WINO_LANES);
-    const int to = gani_wino_blocks(job) - from;
+    const gani_wino_gathering *g = (const gani_wino_gathering *)arg;
+    const gani_wino_slot slot = gani_wino_slot_make(g->job, worker);
+    const int first = g->job->first - g->job->lead;
     for (int item; (item = gani_next(worker)) >= 0;) {
-        const int line = job->first - job->lead + item / (from + to), block = item % (from + to);
-        if (block < from) {
-            gani_wino_gather(job, job->from, &slot, job->call->in, job->from_points, line, block);
-        } else {
-            gani_wino_gather(job, job->to, &slot, job->call->with, job->to_points, line,
-                             block - from);
-        }
+        const int line = g->by_chunks ? item % g->lines : item / g->blocks;
+        const int block = g->by_chunks ? item / g->lines : item % g->blocks;
+        gani_wino_gather(g->job, g->side, &slot, g->source, g->points, first + line, block);
     }
+}
+
+static void gani_wino_gather_side(gan_context *ctx, const gani_wino_job *job,
+                                  const gani_wino_side *side, const float *source, float *points,
+                                  int by_chunks) {
+    gani_wino_gathering g;
+    g.job = job;
+    g.side = side;
+    g.source = source;
+    g.points = points;
+    g.lines = job->lines + job->lead;
+    g.blocks = gani_ceil_div(side->channels, GANI_WINO_LANES);
+    g.by_chunks = by_chunks;
+    gani_workers(ctx, job->slots, g.lines * g.blocks, gani_wino_gather_worker, &g);
 }
 
 /* --- weights ------------------------------------------------------------------ */
@@ -7436,11 +7451,21 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     }
 }
 
+/* Weight grad: a thread transforms the side with more chunks itself where it needs it. */
+static int gani_wino_owns_x(const gani_wino *s) {
+    return s->x.chunks >= s->y.chunks;
+}
+
 static void gani_wino_sum_worker(void *arg, gani_worker *worker) {
     const gani_wino_job *job = (const gani_wino_job *)arg;
     const gani_wino_slot slot = gani_wino_slot_make(job, worker);
+    const int x = job->from->chunks, y = job->to->chunks;
     for (int task; (task = gani_next(worker)) >= 0;) {
-        gani_wino_sum_task(job, &slot, task % job->from->chunks, task / job->from->chunks);
+        if (gani_wino_owns_x(job->s)) {
+            gani_wino_sum_task(job, &slot, task / y, task % y);
+        } else {
+            gani_wino_sum_task(job, &slot, task % x, task / x);
+        }
     }
 }
 
@@ -7472,9 +7497,11 @@ static void gani_walk_wino(gani_pass *pass, const gani_conv_call *call, int dire
         const int most = s.task_lines * s.tasks;
         job.lines = s.lines - job.first < most ? s.lines - job.first : most;
         job.lead = direction == 1 && job.first % s.th != 0;
-        gani_workers(pass->ctx, job.slots, (job.lines + job.lead) * gani_wino_blocks(&job),
-                     gani_wino_gather_worker, &job);
+        gani_wino_gather_side(pass->ctx, &job, job.from, call->in, job.from_points,
+                              direction == 2 && gani_wino_owns_x(&s));
         if (direction == 2) {
+            gani_wino_gather_side(pass->ctx, &job, job.to, call->with, job.to_points,
+                                  !gani_wino_owns_x(&s));
             gani_workers(pass->ctx, job.slots, job.from->chunks * job.to->chunks,
                          gani_wino_sum_worker, &job);
         } else {
