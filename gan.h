@@ -2819,8 +2819,8 @@ static void GANI_FN(gani_ask_ahead)(const gani_block *s, gani_strip *strip, int 
     if (s->a_row != 0) {
         strip->ahead = s->a + (i + s->panel.rows < s->m ? i + s->panel.rows : i) * s->a_row;
         strip->ahead_step = s->a_step;
-    } else if (i > 0 && i < GANI_ROW_TILES * s->panel.rows && next < v + 2 * vectors && next * VW < s->n &&
-        s->group[panel] == GANI_PACK_BY_TILES) {
+    } else if (i > 0 && i < GANI_ROW_TILES * s->panel.rows && next < v + 2 * vectors &&
+               next * VW < s->n && s->group[panel] == GANI_PACK_BY_TILES) {
         strip->ahead = s->b[next];
         strip->ahead_step = s->step[panel];
     }
