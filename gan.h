@@ -4943,15 +4943,15 @@ static int gani_axis_is_plain(const gani_axis *axis) {
     return axis->level[0].split == 1 && axis->level[1].count == 1 && axis->level[2].count == 1;
 }
 
-/* How far apart indices of the first digit are. */
-static ptrdiff_t gani_axis_reach(const gani_axis *axis) {
-    const gani_level *first = &axis->level[0];
-    return first->step * (first->stride < 0 ? -first->stride : first->stride);
-}
-
 /* and how far. */
 static ptrdiff_t gani_axis_step(const gani_axis *axis) {
     return axis->level[0].step * axis->level[0].stride;
+}
+
+/* How far apart indices of the first digit are, in either direction. */
+static ptrdiff_t gani_axis_reach(const gani_axis *axis) {
+    const ptrdiff_t step = gani_axis_step(axis);
+    return step < 0 ? -step : step;
 }
 
 /* 1 if a can be read where it lies, and should be: rows with k in order meet few columns. */
@@ -22630,11 +22630,10 @@ static gani_acgan_heads gani_acgan_discriminator(gani_recipe *recipe, gan_tensor
     gan_graph *g = recipe->graph;
     const int is_dcgan = gani_acgan_is_dcgan(recipe);
     gani_acgan_heads heads;
-    gan_tensor x = is_dcgan ? gani_dcgan_features(recipe, images, GANI_DCGAN_BATCH)
-                            : gani_upsampling_features(recipe, images);
-    const gan_shape shape = gan_tensor_shape(g, x);
     const gan_layer_desc *desc = is_dcgan ? &gani_acgan_head : NULL;
-    x = gan_reshape(g, x, gan_shape2(shape.dim[0], (int)gan_shape_count(shape) / shape.dim[0]));
+    gan_tensor x =
+        is_dcgan ? gani_flatten(g, gani_dcgan_features(recipe, images, GANI_DCGAN_BATCH))
+                 : gani_upsampling_features(recipe, images);
     gan_graph_push(g, "discriminator");
     heads.source = gan_layer_linear(g, "adv_layer.0", x, 1, desc);
     heads.aux = gan_layer_linear(g, "aux_layer.0", x, classes, desc);
