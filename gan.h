@@ -12216,11 +12216,11 @@ static int gani_again(gan_graph *graph, int id, const gani_reverse *work, int de
  * own value is kept but not those of its sources, it reads others for the time being. */
 static void gani_run_rule(gan_graph *graph, int id, const gani_reverse *work) {
     const gani_node node = graph->nodes[id];
-    int *sources = graph->sources + node.source_first;
+    const size_t size = (size_t)node.source_count * sizeof *graph->sources;
     gan_tensor y, dy;
-    y.id = work->copy ? gani_again(graph, id, work, 0) : id;
+    memcpy(work->source, graph->sources + node.source_first, size);
+    y.id = work->copy ? gani_again(graph, id, work, 0) : id; /* may move graph->sources */
     dy.id = work->gradient[id];
-    memcpy(work->source, sources, (size_t)node.source_count * sizeof *sources);
     for (int k = 0; k < node.source_count && work->copy; k++) {
         const int read = work->source[k] ? gani_again(graph, work->source[k], work, 0) : 0;
         graph->sources[node.source_first + k] = read;
@@ -12228,8 +12228,7 @@ static void gani_run_rule(gan_graph *graph, int id, const gani_reverse *work) {
     if (graph->status == GAN_OK) {
         graph->ops[node.op].grad(graph, y, dy, work->dsource);
     }
-    sources = graph->sources + node.source_first; /* may have moved */
-    memcpy(sources, work->source, (size_t)node.source_count * sizeof *sources);
+    memcpy(graph->sources + node.source_first, work->source, size);
 }
 
 /* Adds the gradients that node id passes on to those of its sources. */
