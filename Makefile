@@ -56,6 +56,12 @@ sanitize: ## all tests under the address and undefined-behaviour sanitizers
 	@$(MAKE) --no-print-directory test BUILD=$(BUILD)/sanitize OPENMP=0 \
 	    CFLAGS="-O1 -g -fsanitize=$(SANITIZERS) -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
+race: ## every system on four threads under the thread sanitizer
+	@mkdir -p $(BUILD)
+	$(CC) -O1 -g -fsanitize=thread -std=c99 -D_POSIX_C_SOURCE=200112L -I. $(WARN) -Wno-unknown-pragmas \
+	    tests/race.c -o $(BUILD)/race -lm -lpthread
+	TSAN_OPTIONS=halt_on_error=1 sh tests/run.sh $(BUILD)/race
+
 cross: ## kernel tests for aarch64 (NEON) under qemu; 32-bit ARM and RISC-V (scalar)
 	@sh tests/cross.sh
 
@@ -96,4 +102,4 @@ clean: ## delete the build folder
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/:/' | awk -F: '{ printf "  %-14s%s\n", $$1, $$2 }'
 
-.PHONY: all demo test check check-header sanitize cross fuzz bench bench-peers quality quality/data fixtures clean help
+.PHONY: all demo test check check-header sanitize race cross fuzz bench bench-peers quality quality/data fixtures clean help
