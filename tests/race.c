@@ -74,11 +74,9 @@ static const race_row *current;
 
 /* A model after its steps on images without content, and its context. */
 static gan_model *trained(int threads, gan_context **ctx) {
-    gan_context_desc context = {0};
+    const gan_parallel parallel = {run_on_threads, NULL};
     gan_model *model = NULL;
-    context.threads = threads;
-    context.parallel.run = run_on_threads;
-    CHECK(gan_context_create(ctx, &context) == GAN_OK, "context");
+    *ctx = context_of(NULL, threads, &parallel);
     gan_model_desc desc = gan_model_defaults(current->system);
     desc.height = desc.width = current->size;
     desc.batch = desc.batch < 4 ? desc.batch : 4;

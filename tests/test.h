@@ -109,6 +109,21 @@ static inline void run_backwards(void *user, int count, void (*task)(void *arg, 
 /* Every instruction set there may be; gan_isa_available tells which this machine has. */
 static const char *const available[] = {"avx512", "avx2", "neon", "scalar"};
 
+/* NULL, 0: the default. */
+static inline gan_context *context_of(const char *isa, int threads, const gan_parallel *parallel) {
+    gan_context_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.isa = isa;
+    desc.threads = threads;
+    if (parallel) {
+        desc.parallel = *parallel;
+    }
+    gan_context *ctx = NULL;
+    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "no context: %s, %d threads",
+          isa ? isa : "default", threads);
+    return ctx;
+}
+
 /* malloced, uniform in [-1,1), a new stream for every array. */
 static inline float *random_array(size_t count) {
     static uint64_t stream;

@@ -227,19 +227,6 @@ static gan_status run(gan_context *ctx, const problem *p, int direction, const f
     }
 }
 
-static gan_context *context_of(const char *isa, int threads, const gan_parallel *parallel) {
-    gan_context_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.isa = isa;
-    desc.threads = threads;
-    if (parallel) {
-        desc.parallel = *parallel;
-    }
-    gan_context *ctx = NULL;
-    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "context %s", isa);
-    return ctx;
-}
-
 /* One row, one direction, one instruction set; odd ones with bias, every fourth with another activation. */
 static void check(const problem *p, int direction, const sums *want, const char *isa, int row,
                   int variant) {

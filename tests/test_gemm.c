@@ -26,19 +26,6 @@ static double reference(const gani_gemm *g, int i, int j, double old, double *bo
     return activate(sum, g->act);
 }
 
-static gan_context *context_of(const char *isa, int threads, const gan_parallel *parallel) {
-    gan_context_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.isa = isa;
-    desc.threads = threads;
-    if (parallel) {
-        desc.parallel = *parallel;
-    }
-    gan_context *ctx = NULL;
-    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "context %s", isa);
-    return ctx;
-}
-
 /* How a case lays out its matrices and what else it asks for, by the bits of `variant`. */
 typedef struct gemm_case {
     gani_gemm g;

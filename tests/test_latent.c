@@ -45,15 +45,6 @@ static gan_model *open_model(gan_context *ctx, const char *system, int height, i
     return model;
 }
 
-static gan_context *open_context(void) {
-    gan_context *ctx = NULL;
-    gan_context_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.threads = 1;
-    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "no context");
-    return ctx;
-}
-
 /* Trains on drawn digits of the model's size. */
 static void train_on_digits(gan_context *ctx, gan_model *model, int steps) {
     const gan_dataset_desc desc = gan_model_dataset_desc(model);
@@ -79,7 +70,7 @@ static double image_distance(const float *a, int i, const float *b, int k, int p
 static void codes_reach_images(void) {
     enum { SIZE = 12, PIXELS = SIZE * SIZE, N = 7 };
     static float free_codes[N * PIXELS], three[N * PIXELS], other[N * PIXELS];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 1, NULL);
     gan_model *model = open_model(ctx, "infogan", SIZE, SIZE, 4,
                                   "ngf=4 ndf=4 z=8 categorical=2 categories=5 continuous=2");
     CHECK(gan_model_sample(model, free_codes, N, NULL, 1) == GAN_OK, "%s", gan_context_error(ctx));
@@ -112,7 +103,7 @@ static void numbers_of_codes(void) {
                 {"categorical=0 continuous=3", 3},
                 {"categorical=10 categories=4 continuous=10", 50}};
     float images[2 * 64], codes[2 * 50];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 1, NULL);
     memset(images, 0, sizeof images);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char options[128];
@@ -138,7 +129,7 @@ static void q_recovers_codes(void) {
     enum { SIZE = 12, PIXELS = SIZE * SIZE, N = 20, WIDTH = 6 };
     static float images[N * PIXELS];
     float together[N * WIDTH], alone[WIDTH];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 1, NULL);
     gan_model *model =
         open_model(ctx, "infogan", SIZE, SIZE, 32, "ngf=4 ndf=4 z=4 categories=5 continuous=1");
     train_on_digits(ctx, model, 1);
@@ -182,7 +173,7 @@ static void bound_falls(void) {
                                        "binarise=threshold read=2 write=3"};
     enum { N = 40, H = 10, W = 14 };
     static float images[N * H * W];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 1, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char options[128];
         gan_dataset *data = NULL;
@@ -215,7 +206,7 @@ static void bound_falls(void) {
 static void frames_end_in_the_image(void) {
     enum { N = 3, H = 8, W = 12, C = 3, PIXELS = C * H * W, T = 5 };
     static float images[N * PIXELS], frames[T * N * PIXELS];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 1, NULL);
     gan_model *model = NULL;
     gan_model_info info;
     gan_model_desc desc = gan_model_defaults("draw");

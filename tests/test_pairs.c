@@ -343,15 +343,12 @@ static void steps_are_repeatable(void) {
         gan_model *models[2] = {NULL, NULL};
         gan_context *contexts[2] = {NULL, NULL};
         for (int i = 0; i < 2; i++) {
-            gan_context_desc desc;
             gan_model_desc model = gan_model_defaults(cases[k].system);
-            memset(&desc, 0, sizeof desc);
-            desc.threads = 1 + 2 * i;
             model.height = model.width = 32;
             model.channels = model.channels_b = 3;
             model.batch = 4;
             model.options = cases[k].options;
-            CHECK(gan_context_create(&contexts[i], &desc) == GAN_OK, "no context");
+            contexts[i] = context_of(NULL, 1 + 2 * i, NULL);
             CHECK(gan_model_create(&models[i], contexts[i], &model) == GAN_OK, "%s",
                   gan_context_error(contexts[i]));
             for (int step = 0; step < 3; step++) {

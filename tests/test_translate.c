@@ -81,19 +81,6 @@ static const training_row training_rows[] = {
 
 /* --- small models -------------------------------------------------------------------------- */
 
-static gan_context *open_context_of(int threads) {
-    gan_context *ctx = NULL;
-    gan_context_desc desc;
-    memset(&desc, 0, sizeof desc);
-    desc.threads = threads;
-    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "no context");
-    return ctx;
-}
-
-static gan_context *open_context(void) {
-    return open_context_of(0);
-}
-
 static gan_model *open_model(gan_context *ctx, const char *system, int size, const char *options,
                              int disable_training) {
     gan_model *model = NULL;
@@ -161,7 +148,7 @@ static void sizes_of_networks(void) {
          2765568,
          {"generator_b.main.26.weight", "discriminator_a.conv5.weight"}},
     };
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gan_model *model = open_model(ctx, rows[i].system, rows[i].size, rows[i].options, 0);
         const double nets = gan_system_find(rows[i].system)->two_way ? 2.0 : 1.0;
@@ -183,7 +170,7 @@ static void patches(void) {
     static const int rows[][3] = {/* halvings, side, scores on a side */
                                   {0, 20, 20},  {1, 32, 14},  {2, 64, 14}, {3, 64, 6},
                                   {3, 256, 30}, {4, 256, 14}, {5, 256, 6}};
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gan_params *params = NULL;
         gan_graph *g = NULL;
@@ -232,7 +219,7 @@ static int same(const float *a, const float *b) {
 /* Dropout and the statistics of the image are on unless switched off; the seed is dropout's. */
 static void switches(void) {
     static float standard[IMAGE], other[IMAGE], still[IMAGE], running[IMAGE];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     gan_model *model = open_model(ctx, "pix2pix", 64, "ngf=4 ndf=4", 1);
     translate(model, NULL, standard);
     translate(model, "seed=0 dropout=1 running-stats=0", other);
@@ -263,7 +250,7 @@ static void switches(void) {
 /* Running statistics that are those of the image give what the image's own give. */
 static void running_statistics(void) {
     static float images[2 * 3 * 32 * 32], own[3 * 32 * 32], running[3 * 32 * 32];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     gan_model *model = open_model(ctx, "pix2pix", 32, "ngf=4 ndf=4 dropout=0 lr=0", 0);
     const size_t pixels = sizeof own / sizeof own[0];
     fill_random(images, pixels, "image", SEED, -1.0f, 1.0f);
@@ -290,7 +277,7 @@ static void running_statistics(void) {
 static void averages(void) {
     static const char *const systems[] = {"pix2pix", "cyclegan"};
     static float images[2 * 3 * 32 * 32], plain[IMAGE], averaged[IMAGE];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     fill_random(images, sizeof images / sizeof images[0], "a", SEED, -1.0f, 1.0f);
     for (int i = 0; i < 2; i++) {
         gan_model *without = open_model(ctx, systems[i], 32, "ngf=4 ndf=4 blocks=1", 0);
@@ -325,7 +312,7 @@ static void directions(void) {
                                           {"dualgan", "ngf=4 ndf=4"},
                                           {"discogan", "ngf=4 ndf=4"}};
     static float ab[IMAGE], ba[IMAGE];
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gan_model *model = open_model(ctx, rows[i][0], 32, rows[i][1], 1);
         gan_params *params = gan_model_params(model);
@@ -355,7 +342,7 @@ static void channels(void) {
                                           {"cyclegan", "ngf=4 ndf=4 blocks=1 identity=0"},
                                           {"dualgan", "ngf=4 ndf=4"},
                                           {"discogan", "ngf=4 ndf=4"}};
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gan_model *model = NULL;
         gan_model_info info;
@@ -383,7 +370,7 @@ static void channels(void) {
  * the image, 46e6; layers that see nothing but data have no way back. Scratch grows with the threads:
  * one. */
 static void work_and_memory(void) {
-    gan_context *ctx = open_context_of(1);
+    gan_context *ctx = context_of(NULL, 1, NULL);
     gan_model_info info;
     gan_model *model = open_model(ctx, "cyclegan", 64, "ngf=8 ndf=16 blocks=3", 0);
     CHECK(gan_model_get_info(model, &info) == GAN_OK, "%s", gan_context_error(ctx));
@@ -437,7 +424,7 @@ static void turns(void) {
         {"dualgan", "ngf=4 ndf=4 loss=classic n-critic=1", "1111", "1111", 0.0},
         {"discogan", "ngf=4 ndf=4", "001001", "110110", 0.0},
     };
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gan_model *model = open_model(ctx, rows[i].system, 32, rows[i].options, 0);
         for (int step = 0; rows[i].learn_d[step]; step++) {
@@ -462,7 +449,7 @@ static void turns(void) {
 
 static void sizes_that_do_not_fit(void) {
     static const char *const systems[] = {"pix2pix", "cyclegan", "dualgan", "discogan"};
-    gan_context *ctx = open_context();
+    gan_context *ctx = context_of(NULL, 0, NULL);
     for (int i = 0; i < 4; i++) {
         gan_model *model = NULL;
         gan_model_desc desc = gan_model_defaults(systems[i]);

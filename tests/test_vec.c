@@ -523,11 +523,7 @@ static void sums(void) {
 static void random_of(const gani_kernels *kernels) {
     static const uint64_t firsts[] = {0, 5, 4294967290u, ((uint64_t)1 << 34) - 100,
                                       ((uint64_t)1 << 40) + 3};
-    gan_context_desc desc;
-    gan_context *ctx = NULL;
-    memset(&desc, 0, sizeof desc);
-    desc.isa = kernels->isa;
-    CHECK(gan_context_create(&ctx, &desc) == GAN_OK, "%s", kernels->isa);
+    gan_context *ctx = context_of(kernels->isa, 0, NULL);
     for (size_t k = 0; ctx && k < sizeof firsts / sizeof firsts[0]; k++) {
         for (size_t n = 0; n < LENGTH; n += n < 80 ? 1 : 73) {
             float x[LENGTH + 1], y[LENGTH + 1];
