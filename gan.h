@@ -3433,11 +3433,14 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
 #endif
 
 /* out[i][v] += (add) or = sum over p of a[i*a_row + p*a_col] * b[p][v], for V vectors; rows of b
- * and out are a chunk apart. */
+ * and out are a chunk apart. Meanwhile the next M rows of a are asked for, if they are rows of
+ * points and not columns: those of a map lie in the last cache, one behind the other. */
 #define GANI_DEFINE_WINO_TILE(M, V)                                                                \
     static void GANI_FN(gani_wino_tile_##M##x##V)(int k, const float *a, ptrdiff_t a_row,          \
                                                   ptrdiff_t a_col, const float *b, float *out,     \
                                                   int add) {                                       \
+        const ptrdiff_t ahead = a_row > 1 ? M : 0;                                                 \
+        const float *next = a + M * a_row;                                                         \
         vf sum[M][V];                                                                              \
         GANI_UNROLL                                                                                \
         for (int i = 0; i < M; i++) {                                                              \
@@ -3446,8 +3449,9 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
                 sum[i][v] = vf_zero();                                                             \
             }                                                                                      \
         }                                                                                          \
-        for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK) {                            \
+        for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK, next += ahead) {             \
             vf row[V];                                                                             \
+            vf_ahead(next);                                                                        \
             GANI_UNROLL                                                                            \
             for (int v = 0; v < V; v++) {                                                          \
                 row[v] = vf_load(b + v * VW);                                                      \
@@ -6534,6 +6538,7 @@ enum {
     GANI_WINO_TILES_LEAST = 48,
     GANI_WINO_TILES_MOST = 96,
     GANI_WINO_GRAD_TILES = 192,
+    GANI_WINO_SUM_TILES = 96, /* of both sides */
     GANI_WINO_CHANNELS_LEAST = 16,
     GANI_WINO_PITCH = GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* of weights: no power of two */
 };
@@ -6680,7 +6685,7 @@ static void gani_wino_cut(gani_wino *s, int threads, int direction) {
     } else if (direction == 1) {
         gani_wino_cut_map(s, threads, y, x, GANI_WINO_GRAD_TILES, 4);
     } else {
-        s->task_lines = gani_wino_task_lines(s, x + y, GANI_WINO_GRAD_TILES);
+        s->task_lines = gani_wino_task_lines(s, x + y, GANI_WINO_SUM_TILES);
     }
     s->unit = s->task_lines % s->th == 0 ? s->th : 1;
 }
