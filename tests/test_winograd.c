@@ -207,7 +207,7 @@ static gan_status run(gan_context *ctx, const problem *p, int direction, const f
     }
 }
 
-static gan_context *context_of(const char *isa, int threads, int direct) {
+static gan_context *wino_context(const char *isa, int threads, int direct) {
     gan_context_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.isa = isa;
@@ -231,7 +231,7 @@ static void check(const problem *p, int direction, const char *isa, const char *
                   size_t every) {
     static double (*const references[3])(const problem *, size_t) = {
         reference_forward, reference_input, reference_weight};
-    gan_context *ctx = context_of(isa, 1, 0);
+    gan_context *ctx = wino_context(isa, 1, 0);
     const size_t count = p->count[results[direction]];
     float *out = array(count, DATA_RANDOM, 1);
     double largest = 0.0, worst = 0.0;
@@ -305,7 +305,7 @@ static void epilogue(void) {
     for (int row = 0; row < ROWS; row++) {
         problem p = problem_make(&rows[row], DATA_RANDOM, DATA_RANDOM);
         for (int direction = 0; direction < 2; direction++) {
-            gan_context *fast = context_of(NULL, 1, 0), *direct = context_of(NULL, 1, 1);
+            gan_context *fast = wino_context(NULL, 1, 0), *direct = wino_context(NULL, 1, 1);
             const size_t count = p.count[results[direction]];
             float *bias = array((size_t)(direction ? p.s.c : p.s.o), DATA_RANDOM, 1);
             float *want = array(count, DATA_RANDOM, 1), *out = array(count, DATA_RANDOM, 1);
@@ -342,7 +342,7 @@ static void same_bits_for_any_threads(void) {
             const size_t count = p.count[results[direction]];
             float *first = array(count, DATA_RANDOM, 1), *out = array(count, DATA_RANDOM, 1);
             for (int i = 0; i < 3; i++) {
-                gan_context *ctx = context_of(NULL, threads[i], 0);
+                gan_context *ctx = wino_context(NULL, threads[i], 0);
                 CHECK(run(ctx, &p, direction, NULL, act_make(GAN_ACT_LEAKY_RELU),
                           i ? out : first) == GAN_OK,
                       "run");
@@ -371,7 +371,7 @@ static void choice(void) {
         {{64, 64, 2, 2, 64, 3, 1, 1, 1, 0}, 0},    {{1, 256, 32, 32, 512, 4, 1, 1, 1, 0}, 1},
         {{1, 512, 31, 31, 1, 4, 1, 1, 1, 0}, 0},   {{1, 64, 256, 256, 64, 7, 1, 3, 3, 1}, 0},
     };
-    gan_context *ctx = context_of(NULL, 1, 0);
+    gan_context *ctx = wino_context(NULL, 1, 0);
     for (int i = 0; i < (int)(sizeof cases / sizeof cases[0]); i++) {
         problem p = problem_make(&cases[i].layer, DATA_ONES, DATA_ONES);
         CHECK((gani_wino_find(ctx, &p.s) != NULL) == cases[i].tiled, "case %d", i);
