@@ -11090,12 +11090,15 @@ static void gani_window_add(float *x, int w, int i0, int i1, int j0, int j1, flo
 /* Place of the first largest element; NaN is larger than anything. */
 static size_t gani_window_max(const float *key, int w, int i0, int i1, int j0, int j1) {
     size_t best = (size_t)i0 * (size_t)w + (size_t)j0;
+    float largest = key[best];
     for (int i = i0; i < i1; i++) {
         for (int j = j0; j < j1; j++) {
             const size_t at = (size_t)i * (size_t)w + (size_t)j;
-            if (key[at] > key[best] || (key[at] != key[at] && key[best] == key[best])) {
-                best = at;
-            }
+            /* all ones or 0, not a branch: which one is largest cannot be foretold */
+            const size_t larger =
+                (size_t)0 - (size_t)((!(key[at] <= largest)) & (largest == largest));
+            best ^= (best ^ at) & larger;
+            largest = key[best];
         }
     }
     return best;

@@ -1068,7 +1068,7 @@ static const run runs[] = {
      8, 1200, NEGATIVES(32), score_translations},
     {"discogan", "discogan", "ngf=16 ndf=16 rate=0.5 start-rate=0.5", 32, 1500, NEGATIVES(28),
      score_translations},
-    {"cogan-edges", "cogan", "ngf=32 ema=0.999", 64, 9000, HALVES(GAN_DERIVE_EDGES), score_pairs},
+    {"cogan-edges", "cogan", "ngf=32", 64, 12500, HALVES(GAN_DERIVE_EDGES), score_pairs},
     {"cogan-negative", "cogan", "ngf=16 ndf=10", 32, 2000, HALVES(GAN_DERIVE_NEGATIVE),
      score_pairs},
     {"cogan-rotate", "cogan", "network=mlp private-d=2 ema=0.999", 64, 12000,
