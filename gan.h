@@ -3225,6 +3225,28 @@ typedef struct gani_wino_move {
     int count;
 } gani_wino_move;
 
+/* What is needed next, rows [count][width] that are `step` apart: it is asked for while points are
+ * multiplied, when memory has nothing else to do, some floats with every tile. */
+enum { GANI_WINO_ASKED = 4 * GANI_WINO_CHUNK };
+
+typedef struct gani_wino_ahead {
+    const float *at;
+    ptrdiff_t width, step, done; /* done: of the first row */
+    int count;
+} gani_wino_ahead;
+
+/* The next of them, NULL if there are no more. */
+static const float *gani_wino_ask(gani_wino_ahead *s) {
+    const float *at = s->count > 0 ? s->at + s->done : NULL;
+    s->done += GANI_WINO_ASKED;
+    if (s->done >= s->width) {
+        s->done = 0;
+        s->at += s->step;
+        s->count--;
+    }
+    return at;
+}
+
 #endif
 
 #ifdef GANI_INSTANCE
@@ -3438,9 +3460,11 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
 #define GANI_DEFINE_WINO_TILE(M, V)                                                                \
     static void GANI_FN(gani_wino_tile_##M##x##V)(int k, const float *a, ptrdiff_t a_row,          \
                                                   ptrdiff_t a_col, const float *b, float *out,     \
-                                                  int add) {                                       \
+                                                  int add, const float *ask) {                     \
         const ptrdiff_t ahead = a_row > 1 ? M : 0;                                                 \
         const float *next = a + M * a_row;                                                         \
+        const ptrdiff_t ask_step = ask ? GANI_WINO_ASKED / k : 0;                                  \
+        ask = ask ? ask : b;                                                                       \
         vf sum[M][V];                                                                              \
         GANI_UNROLL                                                                                \
         for (int i = 0; i < M; i++) {                                                              \
@@ -3449,9 +3473,10 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
                 sum[i][v] = vf_zero();                                                             \
             }                                                                                      \
         }                                                                                          \
-        for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK, next += ahead) {             \
+        for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK) {                            \
             vf row[V];                                                                             \
-            vf_ahead(next);                                                                        \
+            vf_ahead(next + p * ahead);                                                            \
+            vf_ahead(ask + p * ask_step);                                                          \
             GANI_UNROLL                                                                            \
             for (int v = 0; v < V; v++) {                                                          \
                 row[v] = vf_load(b + v * VW);                                                      \
@@ -3476,7 +3501,7 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
     }
 
 typedef void (*GANI_FN(gani_wino_tile_fn))(int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
-                                           const float *b, float *out, int add);
+                                           const float *b, float *out, int add, const float *ask);
 
 #define GANI_WINO_TILE_NAME(M, V) GANI_FN(gani_wino_tile_##M##x##V)
 #if defined(GANI_ISA_AVX512)
@@ -3501,7 +3526,8 @@ GANI_WINO_MR_LIST(GANI_DEFINE_WINO_TILES)
  * of b and out are GANI_WINO_CHUNK floats apart; n is a multiple of GANI_WINO_LANES. Sums run over
  * p in order, whatever m and n. */
 static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrdiff_t a_row,
-                                       ptrdiff_t a_col, const float *b, float *out, int add) {
+                                       ptrdiff_t a_col, const float *b, float *out, int add,
+                                       gani_wino_ahead *ahead) {
     static const GANI_FN(gani_wino_tile_fn)
         tiles[GANI_WINO_MR][GANI_WINO_NV] = {GANI_WINO_MR_LIST(GANI_WINO_TILE_ROW)};
     for (int j = 0, vectors; j < n; j += vectors * VW) {
@@ -3510,7 +3536,8 @@ static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrd
             const int groups = (m - i + GANI_WINO_MR - 1) / GANI_WINO_MR; /* of nearly equal size */
             rows = (m - i + groups - 1) / groups;
             tiles[rows - 1][vectors - 1](k, a + i * a_row, a_row, a_col, b + j,
-                                         out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add);
+                                         out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add,
+                                         gani_wino_ask(ahead));
         }
     }
 }
@@ -4454,7 +4481,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, wino_transform, (int points, int kind, const gani_wino_move *s))                  \
     X(void, wino_product,                                                                     \
       (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b, \
-       float *out, int add))                                                                  \
+       float *out, int add, gani_wino_ahead *ahead))                                          \
     X(void, wino_transpose,                                                                   \
       (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))   \
     X(void, wino_bias, (float *x, int count, const float *bias))
@@ -7101,6 +7128,42 @@ static int gani_wino_piece_line(const gani_wino_job *job, int piece) {
     return job->first + job->lines / unit * piece / gani_wino_pieces(job) * unit;
 }
 
+/* The weights from chunk k to a chunk of the result. */
+static gani_wino_panel gani_wino_map_panel(const gani_wino_job *job, int k, int chunk) {
+    return job->direction == 0 ? gani_wino_panel_make(job->s, k, chunk, 1)
+                               : gani_wino_panel_make(job->s, chunk, k, 0);
+}
+
+static gani_wino_ahead gani_wino_weights_ahead(const gani_wino_job *job, int k, int chunk) {
+    const gani_wino_panel p = gani_wino_map_panel(job, k, chunk);
+    const ptrdiff_t area = (ptrdiff_t)job->s->s.kh * job->s->s.kw;
+    gani_wino_ahead ahead;
+    ahead.at = job->call->with + p.at;
+    ahead.width = (p.rows_are_x ? p.rows : p.lanes) * area;
+    ahead.step = p.rows_are_x ? p.lane_step : p.row_step;
+    ahead.count = p.rows_are_x ? p.lanes : p.rows;
+    ahead.done = 0;
+    return ahead;
+}
+
+/* The pixels of a chunk of the result, some lines of it. */
+static gani_wino_ahead gani_wino_result_ahead(const gani_wino_job *job, int first, int lines,
+                                              int chunk) {
+    const gani_wino_side *side = job->to;
+    const ptrdiff_t plane = (ptrdiff_t)side->h * side->w;
+    const int th = job->s->th, channel = chunk * side->group, left = side->channels - channel,
+              channels = left < side->group ? left : side->group;
+    const ptrdiff_t line = (ptrdiff_t)job->s->tile * side->stride * side->w;
+    gani_wino_ahead ahead;
+    ahead.at = job->call->out + ((ptrdiff_t)(first / th) * side->channels + channel) * plane +
+               first % th * line;
+    ahead.width = lines < th ? lines * line : channels * plane;
+    ahead.step = lines < th ? plane : side->channels * plane;
+    ahead.count = lines < th ? channels : lines / th;
+    ahead.done = 0;
+    return ahead;
+}
+
 /* One chunk of y or dx, for some lines. */
 static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *slot, int first,
                                int lines, int chunk) {
@@ -7111,8 +7174,10 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
         (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
     for (int k = 0; k < job->from->chunks; k++) {
         const float *in = job->from_points + (ptrdiff_t)k * s->points * s->pitch_in + at;
-        const gani_wino_panel panel = job->direction == 0 ? gani_wino_panel_make(s, k, chunk, 1)
-                                                          : gani_wino_panel_make(s, chunk, k, 0);
+        const gani_wino_panel panel = gani_wino_map_panel(job, k, chunk);
+        gani_wino_ahead ahead = k + 1 < job->from->chunks
+                                    ? gani_wino_weights_ahead(job, k + 1, chunk)
+                                    : gani_wino_result_ahead(job, first, lines, chunk);
         gani_wino_weights_stage(job, slot, &panel, job->call->with);
         gani_wino_weights_spread(s, slot, &panel, 0);
         gani_wino_weights_transform(job, slot, &panel, 0);
@@ -7128,7 +7193,7 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
                                        in + e * s->pitch_in + sum.first, GANI_WINO_CHUNK, 1,
                                        slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH +
                                            sum.first * GANI_WINO_CHUNK + out.first,
-                                       slot->result + e * s->pitch_out + out.first, k > 0);
+                                       slot->result + e * s->pitch_out + out.first, k > 0, &ahead);
         }
     }
     for (int channel = chunk * job->to->group;
@@ -7157,12 +7222,15 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     const float *x = job->from_points + (ptrdiff_t)x_chunk * s->points * s->pitch_in;
     const float *y = job->to_points + (ptrdiff_t)y_chunk * s->points * s->pitch_in;
     float *dw = job->call->out + panel.at;
+    gani_wino_ahead none;
+    memset(&none, 0, sizeof none);
     for (int e = 0; e < s->points; e++) { /* where x does not matter neither do the points */
         const gani_span used = gani_wino_used(s, x_chunk, e);
         job->kernels->wino_product(
             used.end - used.first, gani_wino_width(&s->y, y_chunk), job->lines * s->tw,
             x + e * s->pitch_in + used.first, 1, GANI_WINO_CHUNK, y + e * s->pitch_in,
-            slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH + used.first * GANI_WINO_CHUNK, 0);
+            slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH + used.first * GANI_WINO_CHUNK, 0,
+            &none);
     }
     gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
     gani_wino_weights_spread(s, slot, &panel, 0);
