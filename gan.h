@@ -2049,7 +2049,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vi_mul, vi_mulhi    the low and the high half of the product of unsigned integers
  *   vf_transpose4/8     4 rows of 4 or 8 floats to 4 columns, in memory
  *   vf_transpose8x8     8 rows of 8
- *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b
+ *   vf_even(a,b)        lanes 0, 2, 4 ... of a, then of b;  vf_odd(a,b)  lanes 1, 3, 5 ...
+ *   vf_zip_low(a,b)     lanes of a and b in turn, of their first halves;  vf_zip_high(a,b)  last
  *   vf_ahead(p)         a hint: *p is read soon;  vf_ahead_write(p)  it is written soon
  *   vf_hsum vf_hmax     over lanes, in a fixed order
  *
@@ -2122,6 +2123,15 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vf_even(a, b)                                                                              \
     _mm512_permutex2var_ps(                                                                        \
         (a), _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), (b))
+#define vf_odd(a, b)        \
+    _mm512_permutex2var_ps( \
+        (a), _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31), (b))
+#define vf_zip_low(a, b)    \
+    _mm512_permutex2var_ps( \
+        (a), _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), (b))
+#define vf_zip_high(a, b)   \
+    _mm512_permutex2var_ps( \
+        (a), _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), (b))
 
 #elif defined(GANI_ISA_AVX2)
 
@@ -2174,6 +2184,13 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vf_even(a, b) \
     _mm256_castpd_ps( \
         _mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps((a), (b), 0x88)), 0xd8))
+#define vf_odd(a, b) \
+    _mm256_castpd_ps( \
+        _mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps((a), (b), 0xdd)), 0xd8))
+#define vf_zip_low(a, b) \
+    _mm256_permute2f128_ps(_mm256_unpacklo_ps((a), (b)), _mm256_unpackhi_ps((a), (b)), 0x20)
+#define vf_zip_high(a, b) \
+    _mm256_permute2f128_ps(_mm256_unpacklo_ps((a), (b)), _mm256_unpackhi_ps((a), (b)), 0x31)
 
 #elif defined(GANI_ISA_NEON)
 
@@ -2219,6 +2236,9 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vi_mul(a, b) vmulq_s32((a), (b))
 #define vi_mulhi(a, b) GANI_FN(gani_mulhi)((a), (b))
 #define vf_even(a, b) vuzp1q_f32((a), (b))
+#define vf_odd(a, b) vuzp2q_f32((a), (b))
+#define vf_zip_low(a, b) vzip1q_f32((a), (b))
+#define vf_zip_high(a, b) vzip2q_f32((a), (b))
 
 static vf gani_loadn_neon(const float *p, int n) {
     float lane[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -2285,6 +2305,9 @@ static void gani_storen_neon(float *p, int n, vf a) {
 #define vi_mul(a, b) ((int32_t)((uint32_t)(a) * (uint32_t)(b)))
 #define vi_mulhi(a, b) ((int32_t)((uint64_t)(uint32_t)(a) * (uint32_t)(b) >> 32))
 #define vf_even(a, b) ((void)(b), (a))
+#define vf_odd(a, b) ((void)(a), (b))
+#define vf_zip_low(a, b) ((void)(b), (a))
+#define vf_zip_high(a, b) ((void)(a), (b))
 
 static int32_t gani_float_bits_scalar(float a) {
     int32_t bits;
@@ -2489,6 +2512,9 @@ typedef struct gani_block {
     const unsigned char *group;   /* of each panel: how it was packed, or one of GANI_PACK_ */
     float *packed;                /* panels [k][panel.cols], */
     const ptrdiff_t *packed_step; /* and their steps */
+    const float *const *soon;     /* [soon_count] vectors of columns that are packed next, */
+    const ptrdiff_t *soon_step;   /* [k] and their steps */
+    int soon_count;
     float *tile; /* scratch [panel.rows][panel.cols], and for dot products [m][VW] */
     float *c;
     const ptrdiff_t *c_row, *c_col;   /* [m] [n] offsets in c */
@@ -2811,16 +2837,21 @@ static void GANI_FN(gani_ask_for_c)(const gani_block *s, float *const *out, int 
 }
 
 /* Asks for what comes after the tile of rows i ... and vectors v ...: the next rows of a, if they
- * are read where they lie; else each row of tiles after the first asks for one vector of the next
- * columns, if these are still to be packed. */
+ * are read where they lie; else each row of tiles for one of as many vectors of the columns that
+ * are packed with the next block, or after the first for one of the next columns, if they are still
+ * to be packed by tiles. */
 static void GANI_FN(gani_ask_ahead)(const gani_block *s, gani_strip *strip, int i, int v,
                                     int vectors) {
-    const int next = v + vectors + i / s->panel.rows - 1, panel = next * VW / s->panel.cols;
+    const int row = i / s->panel.rows, next = v + vectors + row - 1,
+              panel = next * VW / s->panel.cols;
     if (s->a_row != 0) {
         strip->ahead = s->a + (i + s->panel.rows < s->m ? i + s->panel.rows : i) * s->a_row;
         strip->ahead_step = s->a_step;
-    } else if (i > 0 && i < GANI_ROW_TILES * s->panel.rows && next < v + 2 * vectors &&
-               next * VW < s->n && s->group[panel] == GANI_PACK_BY_TILES) {
+    } else if (row < vectors && v + row < s->soon_count) {
+        strip->ahead = s->soon[v + row];
+        strip->ahead_step = s->soon_step;
+    } else if (row > 0 && row < GANI_ROW_TILES && next < v + 2 * vectors && next * VW < s->n &&
+               s->group[panel] == GANI_PACK_BY_TILES) {
         strip->ahead = s->b[next];
         strip->ahead_step = s->step[panel];
     }
@@ -4019,6 +4050,58 @@ static double GANI_FN(gani_sum)(const float *x, size_t n) {
         sum1 = vf_add(sum1, part1);                                    \
     }
 
+/* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
+static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
+                                   size_t n) {
+    size_t i = 0;
+    for (; i + 4 * VW <= n; i += 4 * VW) {
+        vf sum[4];
+        GANI_UNROLL
+        for (int v = 0; v < 4; v++) {
+            sum[v] = vf_load(y + i + v * VW);
+        }
+        for (int r = 0; r < rows; r++) {
+            const float *in = x + row[r] + i;
+            GANI_UNROLL
+            for (int v = 0; v < 4; v++) {
+                sum[v] = vf_add(sum[v], vf_load(in + v * VW));
+            }
+        }
+        GANI_UNROLL
+        for (int v = 0; v < 4; v++) {
+            vf_store(y + i + v * VW, sum[v]);
+        }
+    }
+    for (; i < n; i += VW) {
+        const int lanes = GANI_LANES(i, n);
+        vf sum = vf_load_upto(y + i, lanes);
+        for (int r = 0; r < rows; r++) {
+            sum = vf_add(sum, vf_load_upto(x + row[r] + i, lanes));
+        }
+        vf_store_upto(y + i, lanes, sum);
+    }
+}
+
+/* y[2i] += x[even[r] + i] and y[2i+1] += x[odd[r] + i], each in order of r. */
+static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int evens,
+                                    const ptrdiff_t *odd, int odds, float *y, size_t n) {
+    for (size_t i = 0; i < n; i += VW) {
+        const int lanes = GANI_LANES(i, n);
+        const int low = 2 * lanes < VW ? 2 * lanes : VW, high = 2 * lanes - low;
+        float *to = y + 2 * i;
+        const vf a = vf_load_upto(to, low), b = vf_load_upto(to + low, high);
+        vf sum_even = vf_even(a, b), sum_odd = vf_odd(a, b);
+        for (int r = 0; r < evens; r++) {
+            sum_even = vf_add(sum_even, vf_load_upto(x + even[r] + i, lanes));
+        }
+        for (int r = 0; r < odds; r++) {
+            sum_odd = vf_add(sum_odd, vf_load_upto(x + odd[r] + i, lanes));
+        }
+        vf_store_upto(to, low, vf_zip_low(sum_even, sum_odd));
+        vf_store_upto(to + low, high, vf_zip_high(sum_even, sum_odd));
+    }
+}
+
 /* out[j] = sum of column j of x [rows,cols] */
 static void GANI_FN(gani_columns)(const float *x, size_t rows, size_t stride, size_t cols,
                                   float *out) {
@@ -4437,6 +4520,9 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_transpose8
 #undef vf_transpose8x8
 #undef vf_even
+#undef vf_odd
+#undef vf_zip_low
+#undef vf_zip_high
 #undef vf_hsum
 #undef vf_hmax
 #undef GANI_PASTE2
@@ -4533,6 +4619,9 @@ enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OP
     X(void, moments, (const gani_norm_span *s, float *mean, float *var))                          \
     X(void, norm_sums, (const gani_norm_span *s, float *sum, float *dot))                         \
     X(void, columns, (const float *x, size_t rows, size_t stride, size_t cols, float *out))       \
+    X(void, add_rows, (const float *x, const ptrdiff_t *row, int rows, float *y, size_t n))       \
+    X(void, add_pairs, (const float *x, const ptrdiff_t *even, int evens, const ptrdiff_t *odd,   \
+                        int odds, float *y, size_t n))                                            \
     X(void, normalize, (const gani_norm_span *s))                                                 \
     X(void, norm_dx, (const gani_norm_span *s))                                                   \
     X(void, softmax, (const float *x, float *y, size_t n, int logarithm))                         \
@@ -4740,7 +4829,8 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  * are added in order. Splits follow from m, n and k alone.
  *
  * Columns of b that are neighbours in memory are packed by the first row of tiles that reads them,
- * unless k is short or their rows are pages apart.
+ * unless k is short or their rows are pages apart. If k is short, a block asks for the columns that
+ * are packed after it.
  *
  * Few rows: packing b would cost as much as the product. It is read where it lies if its columns
  * are neighbours in memory (a large matrix that is read once in longer rows, fewer at a time). If
@@ -5106,7 +5196,7 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s)
     const size_t offsets = 2 * rows + 2 * nc + 3 * kc;
     cut.slot_bytes = gani_sum(gani_mul(gani_mul(nc, kc), sizeof(float)),
                               (tile * sizeof(float) + offsets * sizeof(ptrdiff_t)) +
-                                  nc * (2 * sizeof(void *) + 2) + rows + 16 * GANI_ALIGN);
+                                  nc * (3 * sizeof(void *) + 2) + rows + 16 * GANI_ALIGN);
     cut.slot_bytes = cut.slot_bytes / GANI_ALIGN * GANI_ALIGN;
     cut.bytes = gani_sum(cut.a_bytes, gani_mul(cut.slot_bytes, (size_t)cut.slots));
     if (cut.splits > 1) {
@@ -5127,7 +5217,7 @@ static void *gani_carve(unsigned char **scratch, size_t count, size_t size_bytes
 typedef struct gani_slot {
     float *b, *tile;
     ptrdiff_t *a_lane, *a_step, *b_lane, *b_step, *panel_step, *c_row, *c_col;
-    const float **vectors;
+    const float **vectors, **soon;
     const ptrdiff_t **steps;
     unsigned char *c_whole, *group;
 } gani_slot;
@@ -5146,6 +5236,7 @@ static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
     slot.b_step = (ptrdiff_t *)gani_carve(&scratch, kc, sizeof(ptrdiff_t));
     slot.panel_step = (ptrdiff_t *)gani_carve(&scratch, kc, sizeof(ptrdiff_t));
     slot.vectors = (const float **)gani_carve(&scratch, nc, sizeof(float *));
+    slot.soon = (const float **)gani_carve(&scratch, nc, sizeof(float *));
     slot.steps = (const ptrdiff_t **)gani_carve(&scratch, nc, sizeof(ptrdiff_t *));
     slot.c_whole = (unsigned char *)gani_carve(&scratch, nc, 1);
     slot.group = (unsigned char *)gani_carve(&scratch, rows + nc, 1);
@@ -5411,6 +5502,30 @@ static void gani_block_keep_b(const gani_slot *slot, const gani_block *block, in
     }
 }
 
+/* Points to the columns that this slot packs next, if they are few enough to be asked for: all of k
+ * at once, and short. */
+static void gani_block_place_soon(const gani_product_job *job, const gani_slot *slot,
+                                  gani_block *block, int task) {
+    const gani_cut *cut = &job->cut;
+    const gani_product *s = job->product;
+    const int width = job->ctx->kernels->width, tasks = cut->m_blocks * cut->n_blocks;
+    const int column = gani_task_column(cut, task), next = gani_task_column(cut, task + 1);
+    block->soon_count = 0;
+    if (block->k == s->k && block->k < GANI_SHORT_K && task + 1 < tasks && next != column &&
+        block->group[0] == width) {
+        const int j = gani_block_first(s->n, cut->unit, cut->n_blocks, next);
+        const int end = gani_block_first(s->n, cut->unit, cut->n_blocks, next + 1);
+        block->soon_count = (end - j) / width;
+        for (int v = 0; v < block->soon_count; v++) {
+            ptrdiff_t lane;
+            gani_axis_fill(&s->b.col, j + v * width, 1, &lane);
+            slot->soon[v] = s->b.base + lane;
+        }
+    }
+    block->soon = slot->soon;
+    block->soon_step = slot->b_step;
+}
+
 /* Points to the columns of b for dot products. */
 static void gani_block_place_dots(const gani_product_job *job, const gani_slot *slot,
                                   gani_block *block, int p) {
@@ -5473,6 +5588,7 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
                 gani_block_pack_b(job, slot, &block, p);
             }
             gani_block_take_b(slot, &block);
+            gani_block_place_soon(job, slot, &block, task);
             job->ctx->kernels->gemm_block(&block);
             gani_block_keep_b(slot, &block, job->ctx->kernels->width);
         }
@@ -5671,7 +5787,7 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
  * those with u*d % s the same; for them it is a convolution of stride 1, and nothing is multiplied
  * by inserted zeros. On small maps reading the weights is the cost: there one product makes every
  * tap's contribution, [pixel of dy][p,u,v], reading the weights once in order, and a second pass
- * adds them up.
+ * adds them up. So it is, in another order, where the result has few channels, also forward.
  *
  * Holds:  geometry, staging, direct algorithms.
  * Uses:   >>gemm        Knows nothing of: tensors, graphs.
@@ -5691,9 +5807,12 @@ enum { GANI_CONV_STAGE_LEAST = 768 << 10, GANI_CONV_STAGE_MOST = 8 << 20 };
 enum {
     GANI_CONV_STRIDE_MOST = 1024, /* phases are walked one by one */
     GANI_CONV_FOLD_PIXELS = 64, /* input grad: for so few pixels of dy weights are read in order */
-    GANI_THIN_UNIT = 16,        /* places of a thin result come in such groups: whole vectors */
-    GANI_THIN_LEAST = 96,       /* fewer places are not worth it */
-    GANI_MIRROR_BAND = 16 /* weight grad with dy's windows: rows of a band by those read twice */
+    GANI_THIN_TAPS = 64,    /* thin results: at most so many taps, and at least so many columns */
+    GANI_THIN_COLUMNS = 16, /* of the source and channels that are summed: with fewer, adding */
+    GANI_THIN_SUM = 16,     /* parts costs too much; */
+    GANI_THIN_FLOATS = 1 << 17, /* so many floats of parts at a time, of each thread */
+    GANI_MIRROR_LEAST = 96, /* weight grad with dy's windows: least places, */
+    GANI_MIRROR_BAND = 16   /* and rows of a band by those that are read twice */
 };
 
 /* Images staged for a product: [n][c][phases_h][phases_w][hq][wq]. Several images at a time, or
@@ -5861,12 +5980,12 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
     return job.out;
 }
 
-/* 0 on overflow. A thin result may read a few floats beyond the last image. */
+/* 0 on overflow. */
 static size_t gani_stage_bytes(const gani_stage *s) {
     const size_t phases = (size_t)s->phases_h * (size_t)s->phases_w;
     const size_t plane = gani_mul(gani_mul((size_t)s->hq, (size_t)s->wq), phases);
     const size_t all = gani_mul(gani_mul((size_t)s->images, (size_t)s->c), plane);
-    const size_t bytes = gani_mul(gani_sum(all, GANI_THIN_UNIT), sizeof(float));
+    const size_t bytes = gani_mul(all, sizeof(float));
     return bytes ? gani_round_up(bytes, GANI_ALIGN) : 0;
 }
 
@@ -5981,80 +6100,6 @@ static gani_axis gani_axis_places(ptrdiff_t image, int oh, ptrdiff_t row, int ow
                           gani_level_make(ow, column));
 }
 
-/* --- few channels of the result --------------------------------------------- */
-
-/* With few rows a product should read windows where they lie, not pack them; but where a row of
- * windows is no whole number of vectors, their places are no neighbours. So a thin result, one of
- * few channels, is computed for all places of staged rows, also those between one row of windows
- * and the next, where none belongs: [channel][image][place]. The places that count are copied. */
-typedef struct gani_thin {
-    const gani_kernels *kernels;
-    const gani_product *product; /* as it would be without */
-    int images, rows, width;     /* of windows */
-    int wq, places;              /* of a staged row; of an image, a multiple of GANI_THIN_UNIT */
-    float *from;
-} gani_thin;
-
-/* Bias, activation, and the places that count, of one channel of one image. */
-static void gani_thin_plane(const void *arg, int plane) {
-    const gani_thin *t = (const gani_thin *)arg;
-    const gani_product *p = t->product;
-    const int channel = plane / t->images, image = plane % t->images;
-    const ptrdiff_t step = p->c_col.level[2].stride;
-    float *from = t->from + (ptrdiff_t)plane * t->places;
-    float *out = p->c + channel * p->c_row.level[0].stride + image * p->c_col.level[0].stride;
-    if (p->bias_row) {
-        t->kernels->unary(GANI_UNARY_AFFINE, from, 1.0f, p->bias_row[channel], from,
-                          (size_t)t->places);
-    }
-    t->kernels->act_inplace(from, (size_t)t->places, p->act.kind, p->act.slope);
-    for (int r = 0; r < t->rows; r++, out += p->c_col.level[1].stride, from += t->wq) {
-        for (int i = 0; i < t->width; i++) {
-            out[i * step] = from[i];
-        }
-    }
-}
-
-/* A product of weights with windows of a stage. */
-static void gani_pass_windows(gani_pass *pass, const gani_stage *stage, const gani_product *p) {
-    gani_thin t;
-    t.kernels = pass->ctx->kernels;
-    t.product = p;
-    t.rows = p->b.col.level[1].count;
-    t.width = p->b.col.level[2].count;
-    t.images = p->n / (t.rows * t.width);
-    t.wq = stage->wq;
-    const int64_t places = ((int64_t)t.rows - 1) * t.wq + t.width;
-    const int ragged = t.width % GANI_THIN_UNIT != 0;
-    const int worth = ragged ? 4 * t.width >= 3 * t.wq : 32 * t.width >= 31 * t.wq;
-    if (p->m > GANI_GEMM_DIRECT_ROWS || places < GANI_THIN_LEAST || !worth ||
-        places * t.images > INT_MAX / 2) {
-        gani_pass_product(pass, p);
-        return;
-    }
-    t.places = gani_ceil_div((int)places, GANI_THIN_UNIT) * GANI_THIN_UNIT;
-    const int columns = stage->in_place ? (int)places : t.places; /* there is more to read */
-    const size_t bytes = gani_round_up(
-        gani_mul(gani_mul((size_t)p->m, (size_t)t.images), (size_t)t.places * sizeof(float)),
-        GANI_ALIGN);
-    gani_product wide = *p;
-    wide.n = t.images * columns;
-    wide.b.col = gani_axis_places(p->b.col.level[0].stride, 1, 0, columns, 1);
-    wide.c_row = gani_axis_plain((ptrdiff_t)t.images * t.places);
-    wide.c_col = gani_axis_places(t.places, 1, 0, columns, 1);
-    wide.bias_row = NULL;
-    wide.act.kind = GAN_ACT_NONE;
-    if (!pass->scratch) {
-        const size_t need = gani_product_bytes(pass->ctx, &wide), all = gani_sum(need, bytes);
-        pass->overflow |= need == 0 || bytes == 0 || all == 0;
-        pass->most = all > pass->most ? all : pass->most;
-        return;
-    }
-    wide.c = t.from = (float *)(void *)(pass->scratch + pass->used);
-    gani_product_run(pass->ctx, &wide, pass->scratch + pass->used + bytes);
-    gani_for_planes(pass->ctx, t.images * p->m, t.places, gani_thin_plane, &t);
-}
-
 /* --- offsets ---------------------------------------------------------------- */
 
 /* a + offset, also while measuring, when there are no arrays. */
@@ -6086,36 +6131,41 @@ static void gani_product_clear(gani_product *p) {
 
 /* --- forward and weight grad -------------------------------------------------- */
 
-/* y[q, (b,i,j)] = w[q, (p,u,v)] * windows[(p,u,v), (b,i,j)] */
-static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
+/* y[q, (b,i,j)] = w[q, (p,u,v)] * windows[(p,u,v), (b,i,j)] of a group and a staged set. */
+static gani_product gani_forward_product(const gani_conv_call *call, const gani_stage *stage,
+                                         const float *staged, const gani_set *set, int g) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups, taps = c * s->kh * s->kw;
-    const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    const gani_stage stage = gani_stage_x(s, pass->ctx->threads, 0);
-    const ptrdiff_t plane = gani_stage_plane_size(&stage);
+    const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow, plane = gani_stage_plane_size(stage);
+    const ptrdiff_t at =
+        ((ptrdiff_t)set->first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set->top * s->ow;
+    gani_product p;
+    gani_product_clear(&p);
+    p.m = p.m_all = o;
+    p.n = set->images * set->rows * s->ow;
+    p.n_all = s->n * (int)map;
+    p.k = taps;
+    p.a = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
+    p.b.base = gani_at(staged, g * c * plane);
+    p.b.row = gani_axis_taps(stage, s);
+    p.b.col = gani_axis_places(s->c * plane, set->rows, stage->wq, s->ow, 1);
+    p.c = gani_at_out(call->out, at);
+    p.c_row = gani_axis_plain(map);
+    p.c_col = gani_axis_places(s->o * map, set->rows, s->ow, s->ow, 1);
+    p.bias_row = gani_at(call->bias, (ptrdiff_t)g * o);
+    p.act = call->act;
+    return p;
+}
+
+static void gani_walk_forward(gani_pass *pass, const gani_conv_call *call) {
+    const gani_stage stage = gani_stage_x(&call->s, pass->ctx->threads, 0);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
-    while (gani_set_next(&set, &stage, s->n)) {
+    while (gani_set_next(&set, &stage, call->s.n)) {
         const float *staged = gani_pass_staged(pass, &stage, call->in, &set, scratch);
-        for (int g = 0; g < s->groups; g++) {
-            const ptrdiff_t at =
-                ((ptrdiff_t)set.first * s->o + (ptrdiff_t)g * o) * map + (ptrdiff_t)set.top * s->ow;
-            gani_product p;
-            gani_product_clear(&p);
-            p.m = p.m_all = o;
-            p.n = set.images * set.rows * s->ow;
-            p.n_all = s->n * (int)map;
-            p.k = taps;
-            p.a = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
-            p.b.base = gani_at(staged, g * c * plane);
-            p.b.row = gani_axis_taps(&stage, s);
-            p.b.col = gani_axis_places(s->c * plane, set.rows, stage.wq, s->ow, 1);
-            p.c = gani_at_out(call->out, at);
-            p.c_row = gani_axis_plain(map);
-            p.c_col = gani_axis_places(s->o * map, set.rows, s->ow, s->ow, 1);
-            p.bias_row = gani_at(call->bias, (ptrdiff_t)g * o);
-            p.act = call->act;
-            gani_pass_windows(pass, &stage, &p);
+        for (int g = 0; g < call->s.groups; g++) {
+            const gani_product p = gani_forward_product(call, &stage, staged, &set, g);
+            gani_pass_product(pass, &p);
         }
     }
 }
@@ -6138,7 +6188,7 @@ typedef struct gani_mirror {
 static int gani_conv_mirrors(const gani_conv *s) {
     return s->stride_h == 1 && s->stride_w == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
            s->groups == 1 && s->o <= GANI_GEMM_DIRECT_ROWS && s->o < s->c &&
-           (int64_t)s->oh * s->ow >= GANI_THIN_LEAST && s->kh * s->kw > 1;
+           (int64_t)s->oh * s->ow >= GANI_MIRROR_LEAST && s->kh * s->kw > 1;
 }
 
 /* dy of one channel among zeros. */
@@ -6312,42 +6362,40 @@ static gani_stage gani_stage_dy(const gani_conv *s, int sharers) {
     return t;
 }
 
-/* dx of one phase, [p, (b,i,j)] = w[p, (q,u,v)] * staged dy[(q,u,v), (b,i,j)], for every group. */
-static void gani_walk_phase(gani_pass *pass, const gani_conv_call *call, const gani_stage *stage,
-                            const float *staged, const gani_set *set, const gani_conv_phase *y,
-                            const gani_conv_phase *x) {
+/* dx of one phase, [p, (b,i,j)] = w[p, (q,u,v)] * staged dy[(q,u,v), (b,i,j)], of a group. */
+static gani_product gani_phase_product(const gani_conv_call *call, const gani_stage *stage,
+                                       const float *staged, const gani_set *set, int g,
+                                       const gani_conv_phase *y, const gani_conv_phase *x) {
     const gani_conv *s = &call->s;
     const int c = s->c / s->groups, o = s->o / s->groups;
     const ptrdiff_t area = (ptrdiff_t)s->kh * s->kw, plane = gani_stage_plane_size(stage);
     const ptrdiff_t size = (ptrdiff_t)s->h * s->w, at = (ptrdiff_t)y->first * s->w + x->first;
     const ptrdiff_t corner =
         (ptrdiff_t)(stage->pad_h + y->start) * stage->wq + stage->pad_w + x->start;
-    for (int g = 0; g < s->groups; g++) {
-        gani_product p;
-        gani_product_clear(&p);
-        p.m = p.m_all = c;
-        p.n = set->images * y->count * x->count;
-        p.n_all = s->n * stage->rows_all * x->count;
-        p.k = o * y->taps * x->taps;
-        p.a.base =
-            gani_at(call->with, (ptrdiff_t)g * o * c * area + (ptrdiff_t)y->tap * s->kw + x->tap);
-        p.a.row = gani_axis_plain(area);
-        p.a.col = gani_axis_make(gani_level_make(o, c * area),
-                                 gani_level_make(y->taps, (ptrdiff_t)y->tap_step * s->kw),
-                                 gani_level_make(x->taps, x->tap_step));
-        p.b.base = gani_at(staged, g * o * plane + corner);
-        p.b.row = gani_axis_make(gani_level_make(o, plane),
-                                 gani_level_make(y->taps, -(ptrdiff_t)y->back * stage->wq),
-                                 gani_level_make(x->taps, -(ptrdiff_t)x->back));
-        p.b.col = gani_axis_places(s->o * plane, y->count, stage->wq, x->count, 1);
-        p.c = gani_at_out(call->out, ((ptrdiff_t)set->first * s->c + (ptrdiff_t)g * c) * size + at);
-        p.c_row = gani_axis_plain(size);
-        p.c_col = gani_axis_places(s->c * size, y->count, (ptrdiff_t)s->stride_h * s->w, x->count,
-                                   s->stride_w);
-        p.bias_row = gani_at(call->bias, (ptrdiff_t)g * c);
-        p.act = call->act;
-        gani_pass_windows(pass, stage, &p);
-    }
+    gani_product p;
+    gani_product_clear(&p);
+    p.m = p.m_all = c;
+    p.n = set->images * y->count * x->count;
+    p.n_all = s->n * stage->rows_all * x->count;
+    p.k = o * y->taps * x->taps;
+    p.a.base =
+        gani_at(call->with, (ptrdiff_t)g * o * c * area + (ptrdiff_t)y->tap * s->kw + x->tap);
+    p.a.row = gani_axis_plain(area);
+    p.a.col = gani_axis_make(gani_level_make(o, c * area),
+                             gani_level_make(y->taps, (ptrdiff_t)y->tap_step * s->kw),
+                             gani_level_make(x->taps, x->tap_step));
+    p.b.base = gani_at(staged, g * o * plane + corner);
+    p.b.row = gani_axis_make(gani_level_make(o, plane),
+                             gani_level_make(y->taps, -(ptrdiff_t)y->back * stage->wq),
+                             gani_level_make(x->taps, -(ptrdiff_t)x->back));
+    p.b.col = gani_axis_places(s->o * plane, y->count, stage->wq, x->count, 1);
+    p.c = gani_at_out(call->out, ((ptrdiff_t)set->first * s->c + (ptrdiff_t)g * c) * size + at);
+    p.c_row = gani_axis_plain(size);
+    p.c_col = gani_axis_places(s->c * size, y->count, (ptrdiff_t)s->stride_h * s->w, x->count,
+                               s->stride_w);
+    p.bias_row = gani_at(call->bias, (ptrdiff_t)g * c);
+    p.act = call->act;
+    return p;
 }
 
 /* dx of a set, phase by phase. */
@@ -6361,8 +6409,10 @@ static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const 
         for (int j = 0; j < s->stride_w; j++) {
             const gani_conv_phase x =
                 gani_conv_phase_make(j, s->w, s->kw, s->stride_w, s->pad_w, s->dilation_w);
-            if (y.count > 0 && x.count > 0) {
-                gani_walk_phase(pass, call, stage, staged, set, &y, &x);
+            for (int g = 0; g < s->groups && y.count > 0 && x.count > 0; g++) {
+                const gani_product p =
+                    gani_phase_product(call, stage, staged, set, g, &y, &x);
+                gani_pass_product(pass, &p);
             }
         }
     }
@@ -6517,6 +6567,317 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
         gani_walk_phases(pass, call, &stage, &set,
                          gani_pass_staged(pass, &stage, call->in, &set, scratch));
     }
+}
+
+/* --- few channels of the result --------------------------------------------- */
+
+/* A product of few rows reads much for little work. So a thin result, one of few channels, is made
+ * of parts, one for each tap of the kernel, which a second pass adds where they meet:
+ *
+ *     part[(p,u,v), i, j] = sum over q  w[q,p,u,v] * source[q, i, j]
+ *     result[p, y, x]     = sum over u,v  part[(p,u,v), i, j],  (i,j) the pixel that (u,v) meets
+ *
+ * The product has kh*kw times as many rows, and reads its source once, where it lies: there are no
+ * windows and there is no padding. A thread makes the parts of a few rows, so few that they stay in
+ * its second cache, and adds them: its own share of the result's rows, or whole images. Rows of the
+ * source near the end of a share are multiplied once more for the next. Parts are added in order of
+ * i and v, so results do not depend on how rows are shared and how many are made at a time. */
+typedef struct gani_thin {
+    gan_context lone; /* of one thread, for products of a thread's own */
+    const gani_conv_call *call;
+    int channels, h, w;        /* of the result */
+    int others, size, columns; /* channels, rows and columns of the source */
+    int reflect;               /* what is missing is found within */
+    int down, top, apart;      /* row y meets row (y + top + u*down) / apart, if that is whole */
+    int step;                  /* 1 or 2: pixel x = i*step + phase[v] meets column i + shift[v] */
+    int phase[GANI_THIN_TAPS], shift[GANI_THIN_TAPS];
+    gani_span inside;             /* places i that miss no column in any phase */
+    ptrdiff_t w_channel, w_other; /* distances of channels in the weights */
+    int bands;                    /* an item is a band of rows of the result, or all if there is */
+    int image, images;            /* one band, of images */
+    gani_span to, rows;           /* rows of the result; rows of the source that are at hand */
+    int most_rows;                /* of these */
+    float *parts;                 /* [image][p][u][v][pitch], pitch: rows of `columns` */
+    ptrdiff_t pitch;
+    size_t parts_bytes, slot_bytes; /* a thread's parts, and the scratch of products behind them */
+    unsigned char *scratch;
+} gani_thin;
+
+/* 1 for layers that are computed so; direction 0 forward, 1 input grad. */
+static int gani_conv_is_thin(const gani_conv *s, int direction) {
+    const int channels = direction == 0 ? s->o : s->c, others = direction == 0 ? s->c : s->o;
+    const int dense = (int64_t)4 * s->oh * s->ow >= (int64_t)3 * s->h * s->w;
+    const int suits = direction == 0 ? s->stride_h == 1 && s->stride_w == 1 && dense
+                                     : s->stride_w <= 2 && s->stride_w <= s->kw;
+    return s->groups == 1 && channels <= GANI_GEMM_DIRECT_ROWS && others >= GANI_THIN_SUM &&
+           s->dilation_w == 1 && (int64_t)s->kh * s->kw <= GANI_THIN_TAPS &&
+           channels * s->kh * s->kw > GANI_GEMM_DIRECT_ROWS && s->kh * s->kw > 1 &&
+           s->ow >= GANI_THIN_COLUMNS && suits;
+}
+
+/* Which columns meet: pixel x those with x + first + v*by = step*j. */
+static void gani_thin_across(gani_thin *t, int first, int by) {
+    t->inside.first = 0;
+    t->inside.end = t->w / t->step;
+    for (int v = 0; v < t->call->s.kw; v++) {
+        const int at = first + v * by;
+        t->phase[v] = (t->step - at % t->step) % t->step;
+        t->shift[v] = (at + t->phase[v]) / t->step;
+        t->inside.first = -t->shift[v] > t->inside.first ? -t->shift[v] : t->inside.first;
+        t->inside.end =
+            t->columns - t->shift[v] < t->inside.end ? t->columns - t->shift[v] : t->inside.end;
+    }
+    if (t->inside.first >= t->inside.end) {
+        t->inside.first = t->inside.end = 0;
+    }
+}
+
+static gani_thin gani_thin_make(const gan_context *ctx, const gani_conv_call *call, int direction) {
+    const gani_conv *s = &call->s;
+    const ptrdiff_t area = (ptrdiff_t)s->kh * s->kw;
+    const int forward = direction == 0;
+    gani_thin t;
+    memset(&t, 0, sizeof t);
+    t.lone = *ctx;
+    t.lone.threads = 1;
+    t.call = call;
+    t.channels = forward ? s->o : s->c;
+    t.h = forward ? s->oh : s->h;
+    t.w = forward ? s->ow : s->w;
+    t.others = forward ? s->c : s->o;
+    t.size = forward ? s->h : s->oh;
+    t.columns = forward ? s->w : s->ow;
+    t.reflect = forward && s->reflect;
+    t.down = forward ? s->dilation_h : -s->dilation_h;
+    t.top = forward ? -s->pad_h : s->pad_h;
+    t.apart = forward ? 1 : s->stride_h;
+    t.step = forward ? 1 : s->stride_w;
+    t.w_channel = forward ? s->c * area : area;
+    t.w_other = forward ? area : s->c * area;
+    gani_thin_across(&t, forward ? -s->pad_w : s->pad_w, forward ? s->dilation_w : -s->dilation_w);
+    return t;
+}
+
+/* Rows of the source that rows t->to of the result meet, at least one. */
+static gani_span gani_thin_source(const gani_thin *t) {
+    const int back = t->down * (t->call->s.kh - 1), last_row = t->size - 1;
+    const int first = t->to.first + t->top + (back < 0 ? back : 0);
+    const int last = t->to.end - 1 + t->top + (back > 0 ? back : 0);
+    int low = first > 0 ? gani_ceil_div(first, t->apart) : 0, high = last > 0 ? last / t->apart : 0;
+    if (t->reflect) {
+        high = -first > high ? -first : high;
+        low = 2 * last_row - last < low ? 2 * last_row - last : low;
+    }
+    gani_span from;
+    from.first = low < 0 ? 0 : low > last_row ? last_row : low;
+    from.end = (high > last_row ? last_row : high) + 1;
+    from.end = from.end > from.first ? from.end : from.first + 1;
+    return from;
+}
+
+/* What meets a row of the result. */
+typedef struct gani_thin_meeting {
+    int before, after; /* rows of the source that are not at hand: those made before, or after */
+    int rows;          /* that are, in order, */
+    int index[GANI_THIN_TAPS];
+    ptrdiff_t row[GANI_THIN_TAPS]; /* and where their parts of column 0 of the kernel begin */
+    int count[2];                  /* what is added at the places inside, by phase */
+    ptrdiff_t part[2][GANI_THIN_TAPS];
+} gani_thin_meeting;
+
+/* Row i of the source, which meets by row u of the kernel, among the others. */
+static void gani_thin_insert(const gani_thin *t, gani_thin_meeting *meet, int i, int u) {
+    int at = meet->rows++;
+    for (; at > 0 && meet->index[at - 1] > i; at--) {
+        meet->index[at] = meet->index[at - 1];
+        meet->row[at] = meet->row[at - 1];
+    }
+    meet->index[at] = i;
+    meet->row[at] = u * t->call->s.kw * t->pitch + (ptrdiff_t)(i - t->rows.first) * t->columns;
+}
+
+static void gani_thin_meet(const gani_thin *t, int y, gani_thin_meeting *meet) {
+    const gani_conv *s = &t->call->s;
+    meet->before = meet->after = meet->rows = meet->count[0] = meet->count[1] = 0;
+    for (int u = 0; u < s->kh; u++) {
+        const int at = y + t->top + u * t->down;
+        const int i =
+            at % t->apart != 0 ? -1 : gani_stage_index(at / t->apart, 0, t->size, t->reflect);
+        meet->before |= i >= 0 && i < t->rows.first;
+        meet->after |= i >= t->rows.end;
+        if (i >= t->rows.first && i < t->rows.end) {
+            gani_thin_insert(t, meet, i, u);
+        }
+    }
+    for (int r = 0; r < meet->rows; r++) {
+        for (int v = 0; v < s->kw; v++) {
+            const int phase = t->phase[v];
+            meet->part[phase][meet->count[phase]++] =
+                meet->row[r] + v * t->pitch + t->inside.first + t->shift[v];
+        }
+    }
+}
+
+/* Adds parts to pixels from ... end-1 of a row, where columns may be missing. */
+static void gani_thin_edge(const gani_thin *t, const gani_thin_meeting *meet, const float *parts,
+                           int from, int end, float *out) {
+    ptrdiff_t at[GANI_THIN_TAPS];
+    for (int x = from; x < end; x++) {
+        const int phase = x % t->step, place = x / t->step;
+        int taps = 0;
+        for (int v = 0; v < t->call->s.kw; v++) {
+            const int j = t->phase[v] != phase
+                              ? -1
+                              : gani_stage_index(place + t->shift[v], 0, t->columns, t->reflect);
+            if (j >= 0) {
+                at[taps++] = v * t->pitch + j;
+            }
+        }
+        float sum = out[x];
+        for (int r = 0; r < meet->rows; r++) {
+            for (int k = 0; k < taps; k++) {
+                sum += parts[meet->row[r] + at[k]];
+            }
+        }
+        out[x] = sum;
+    }
+}
+
+/* Adds parts to a row, which holds other parts or the bias. */
+static void gani_thin_add(const gani_thin *t, const gani_thin_meeting *meet, const float *parts,
+                          float *out) {
+    const int first = t->inside.first * t->step, end = t->inside.end * t->step;
+    const size_t n = (size_t)(t->inside.end - t->inside.first);
+    if (t->step == 1) {
+        t->lone.kernels->add_rows(parts, meet->part[0], meet->count[0], out + first, n);
+    } else {
+        t->lone.kernels->add_pairs(parts, meet->part[0], meet->count[0], meet->part[1],
+                                   meet->count[1], out + first, n);
+    }
+    gani_thin_edge(t, meet, parts, 0, first, out);
+    gani_thin_edge(t, meet, parts, end, t->w, out);
+}
+
+/* What is at hand of a row of all channels, of an image of the item. */
+static void gani_thin_row(const gani_thin *t, int image, int y) {
+    const gani_conv_call *call = t->call;
+    const gani_kernels *kernels = t->lone.kernels;
+    gani_thin_meeting meet;
+    gani_thin_meet(t, y, &meet);
+    if (meet.rows == 0 && (meet.before || meet.after)) {
+        return;
+    }
+    for (int p = 0; p < t->channels; p++) {
+        const ptrdiff_t plane = (ptrdiff_t)image * t->channels + p;
+        float *out = call->out + (((ptrdiff_t)t->image * t->channels + plane) * t->h + y) * t->w;
+        if (!meet.before) {
+            memset(out, 0, (size_t)t->w * sizeof *out);
+        }
+        if (!meet.before && call->bias) {
+            kernels->unary(GANI_UNARY_AFFINE, out, 1.0f, call->bias[p], out, (size_t)t->w);
+        }
+        if (meet.rows > 0) {
+            gani_thin_add(t, &meet, t->parts + plane * call->s.kh * call->s.kw * t->pitch, out);
+        }
+        if (!meet.after) {
+            kernels->act_inplace(out, (size_t)t->w, call->act.kind, call->act.slope);
+        }
+    }
+}
+
+/* Makes the parts of rows t->rows. */
+static gani_product gani_thin_product(const gani_thin *t) {
+    const gani_conv_call *call = t->call;
+    const int area = call->s.kh * call->s.kw, places = (t->rows.end - t->rows.first) * t->columns;
+    const ptrdiff_t plane = (ptrdiff_t)t->size * t->columns;
+    gani_product p;
+    gani_product_clear(&p);
+    p.m = p.m_all = t->channels * area;
+    p.n = t->images * places;
+    p.n_all = INT_MAX / 2; /* enough to never split k */
+    p.k = t->others;
+    p.a.base = call->with;
+    p.a.row = gani_axis_make(gani_level_make(1, 0), gani_level_make(t->channels, t->w_channel),
+                             gani_level_make(area, 1));
+    p.a.col = gani_axis_plain(t->w_other);
+    p.b.base = gani_at(call->in, t->image * t->others * plane + t->rows.first * t->columns);
+    p.b.row = gani_axis_plain(plane);
+    p.b.col = gani_axis_places(t->others * plane, 1, 0, places, 1);
+    p.c = t->parts;
+    p.c_row = gani_axis_plain(t->pitch);
+    p.c_col = gani_axis_places(p.m * t->pitch, 1, 0, places, 1);
+    return p;
+}
+
+/* Bytes of scratch of any product; 0 on overflow. With fewer columns blocks may be longer. */
+static size_t gani_thin_product_bytes(gani_thin *t) {
+    t->rows.end = t->most_rows;
+    gani_product p = gani_thin_product(t);
+    const size_t all = gani_product_bytes(&t->lone, &p);
+    p.n = p.n < GANI_GEMM_NC ? p.n : GANI_GEMM_NC;
+    const size_t block = gani_product_bytes(&t->lone, &p);
+    return all == 0 ? 0 : all > block ? all : block;
+}
+
+static void gani_thin_item(gani_thin t, int item, unsigned char *scratch) {
+    const int band = item % t.bands, first = item / t.bands * t.images;
+    t.image = first;
+    t.images = t.call->s.n - first < t.images ? t.call->s.n - first : t.images;
+    t.to.first = (int)((int64_t)t.h * band / t.bands);
+    t.to.end = (int)((int64_t)t.h * (band + 1) / t.bands);
+    t.parts = (float *)(void *)scratch;
+    const gani_span from = gani_thin_source(&t);
+    for (t.rows.first = from.first; t.rows.first < from.end; t.rows.first = t.rows.end) {
+        const int left = from.end - t.rows.first;
+        t.rows.end = t.rows.first + (left < t.most_rows ? left : t.most_rows);
+        const gani_product p = gani_thin_product(&t);
+        gani_product_run(&t.lone, &p, scratch + t.parts_bytes);
+        for (int i = 0; i < t.images * (t.to.end - t.to.first); i++) {
+            gani_thin_row(&t, i % t.images, t.to.first + i / t.images);
+        }
+    }
+}
+
+static void gani_thin_worker(void *arg, gani_worker *worker) {
+    const gani_thin *t = (const gani_thin *)arg;
+    for (int item; (item = gani_next(worker)) >= 0;) {
+        gani_thin_item(*t, item, t->scratch + (size_t)worker->slot * t->slot_bytes);
+    }
+}
+
+static void gani_walk_thin(gani_pass *pass, const gani_conv_call *call, int direction) {
+    gani_thin t = gani_thin_make(pass->ctx, call, direction);
+    const int threads = pass->ctx->threads, n = call->s.n;
+    const size_t taps = (size_t)t.channels * (size_t)(call->s.kh * call->s.kw);
+    const size_t row = gani_mul(taps, (size_t)t.columns), fit = row ? GANI_THIN_FLOATS / row : 0;
+    const int most = fit > (size_t)t.size ? t.size : fit > 1 ? (int)fit : 1;
+    const int share = n / threads > 1 ? n / threads : 1, whole = (int)(fit / (size_t)t.size);
+    t.images = gani_piece(n, whole < 1 ? 1 : whole < share ? whole : share, 1);
+    t.bands = gani_ceil_div(threads, n);
+    t.bands = t.bands < t.h ? t.bands : t.h;
+    t.most_rows = gani_piece(t.size, most, 1);
+    t.pitch = (ptrdiff_t)t.most_rows * t.columns + GANI_THIN_COLUMNS; /* no power of two */
+    t.parts_bytes = gani_round_up(
+        gani_mul(gani_mul((size_t)t.images, taps), gani_mul((size_t)t.pitch, sizeof(float))),
+        GANI_ALIGN);
+    const size_t product_bytes = gani_thin_product_bytes(&t);
+    t.slot_bytes = gani_round_up(gani_sum(t.parts_bytes, product_bytes), GANI_ALIGN);
+    const int items = gani_ceil_div(n, t.images) * t.bands;
+    const int slots = items < threads ? items : threads;
+    const size_t bytes = gani_mul(t.slot_bytes, (size_t)slots);
+    pass->overflow |= t.parts_bytes == 0 || product_bytes == 0 || bytes == 0;
+    t.scratch = gani_pass_take(pass, bytes);
+    if (pass->scratch) {
+        gani_workers(pass->ctx, slots, items, gani_thin_worker, &t);
+    }
+}
+
+static void gani_walk_thin_forward(gani_pass *pass, const gani_conv_call *call) {
+    gani_walk_thin(pass, call, 0);
+}
+
+static void gani_walk_thin_input_grad(gani_pass *pass, const gani_conv_call *call) {
+    gani_walk_thin(pass, call, 1);
 }
 
 /* ============================================================================
@@ -7332,7 +7693,9 @@ typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
 
 /* Input grad with zero padding or none. */
 static gani_conv_walk gani_choose_input_grad_zero(const gan_context *ctx, const gani_conv *s) {
-    return gani_wino_find(ctx, s) ? gani_walk_wino_input_grad : gani_walk_input_grad_zero;
+    return gani_wino_find(ctx, s)      ? gani_walk_wino_input_grad
+           : gani_conv_is_thin(s, 1) ? gani_walk_thin_input_grad
+                                     : gani_walk_input_grad_zero;
 }
 
 /* Reflecting padding: the gradient in the padded images, then folded, some images at a time. */
@@ -7384,7 +7747,9 @@ static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *
         return gani_walk_input_grad;
     }
     if (direction == 0) {
-        return wino ? gani_walk_wino_forward : gani_walk_forward;
+        return wino                      ? gani_walk_wino_forward
+               : gani_conv_is_thin(s, 0) ? gani_walk_thin_forward
+                                         : gani_walk_forward;
     }
     return wino                   ? gani_walk_wino_weight_grad
            : gani_conv_mirrors(s) ? gani_walk_weight_grad_mirrored

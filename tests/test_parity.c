@@ -663,7 +663,7 @@ static void run_optimisers(void) {
 
 static const training_row training_rows[] = {
     {"training", "gan", "gan", "", NULL, 28, 1, 8, 2, NULL},
-    {"training", "dcgan_32", "dcgan", "ngf=16 ndf=16", NULL, 32, 3, 4, 1, NULL},
+    {"training", "dcgan_32", "dcgan", "ngf=16 ndf=16", NULL, 32, 3, 4, 29, NULL},
     {"training", "dcgan_28", "dcgan", "z=50 ngf=8 ndf=12", NULL, 28, 1, 5, 2, NULL},
     {"training", "lsgan", "lsgan", "z=50 ngf=8 ndf=12 a=-1 b=1 c=0", NULL, 28, 1, 5, 1, NULL},
     {"training", "lsgan_mlp", "lsgan", "network=mlp", NULL, 28, 1, 8, 1, NULL},
