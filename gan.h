@@ -4295,11 +4295,10 @@ static void GANI_FN(gani_norm_sums)(const gani_norm_span *s, float *sum, float *
             const size_t end = from + (s->n == 1 ? (size_t)lanes : s->n);      \
             const size_t next = GANI_FN(gani_norm_next)(s, r, k);              \
             load;                                                              \
-            for (size_t at = next; at < next + s->n && next > 0; at += VW) {   \
-                vf_ahead_write(s->y + at);                                     \
-            }                                                                  \
+            const float *ask = s->y + (next > 0 ? next : from);                \
             for (size_t at = from; at < end; at += VW) {                       \
                 const int m = GANI_LANES(at, end);                             \
+                vf_ahead_write(ask + (at - from));                             \
                 step;                                                          \
             }                                                                  \
         }                                                                      \
