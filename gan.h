@@ -3268,7 +3268,10 @@ typedef struct gani_wino_ahead {
 
 /* The next of them, NULL if there are no more. */
 static const float *gani_wino_ask(gani_wino_ahead *s) {
-    const float *at = s->count > 0 ? s->at + s->done : NULL;
+    if (s->count == 0) {
+        return NULL;
+    }
+    const float *at = s->at + s->done;
     s->done += GANI_WINO_ASKED;
     if (s->done >= s->width) {
         s->done = 0;
@@ -3487,7 +3490,8 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
 
 /* out[i][v] += (add) or = sum over p of a[i*a_row + p*a_col] * b[p][v], for V vectors; rows of b
  * and out are a chunk apart. Meanwhile the next M rows of a are asked for, if they are rows of
- * points and not columns: those of a map lie in the last cache, one behind the other. */
+ * points and not columns: those of a map lie in the last cache, one behind the other; and what is
+ * at `ask`, if not NULL. */
 #define GANI_DEFINE_WINO_TILE(M, V)                                                                \
     static void GANI_FN(gani_wino_tile_##M##x##V)(int k, const float *a, ptrdiff_t a_row,          \
                                                   ptrdiff_t a_col, const float *b, float *out,     \
@@ -6925,7 +6929,7 @@ enum {
     GANI_WINO_TILES_LEAST = 48,
     GANI_WINO_TILES_MOST = 96,
     GANI_WINO_GRAD_TILES = 192,
-    GANI_WINO_SUM_TILES = 96, /* of both sides */
+    GANI_WINO_SUM_TILES = 96, /* the weight grad reads points of both sides */
     GANI_WINO_CHANNELS_LEAST = 16,
     GANI_WINO_PITCH = GANI_WINO_CHUNK * GANI_WINO_CHUNK + 16 /* of weights: no power of two */
 };
