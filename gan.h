@@ -1,4 +1,4 @@
-/* gan.h - v0.3.0 - generative adversarial networks in plain C, one header file, MIT licence
+/* gan.h - v0.4.0 - generative adversarial networks in plain C, one header file, MIT licence
  *
  * >>manual  0  MANUAL
  *
