@@ -89,10 +89,14 @@
  *   4.4   >>conv-run      which algorithm; the drivers
  *   5.1   >>nodes         what a graph is made of; parameters
  *   5.2   >>ops           the list; elementwise, reductions, moving: shape, gradient, builder
- *   5.3   >>ops-net       products, LSTM, convolutions, norms, classes, random, effects: the same
- *   5.4   >>ops-run       running each op; the table
- *   5.5   >>graph         building, gradients
- *   5.6   >>planner       dead code, sharing, fusion, memory; running
+ *   5.3   >>ops-net       products, LSTM, convolutions, pooling: the same
+ *   5.4   >>ops-norm      norms, classes, random, effects: the same
+ *   5.5   >>run-elements  running ops: elementwise, reductions, moving
+ *   5.6   >>run-net       products, LSTM, convolutions, pooling
+ *   5.7   >>run-norm      norms, classes, random, effects; the table of ops
+ *   5.8   >>graph         building, gradients
+ *   5.9   >>planner       dead code, sharing, fusion, memory
+ *   5.10  >>programs      making programs from plans, running them
  *   6.1   >>layers        networks' building blocks over ops
  *   6.2   >>losses        losses over ops
  *   6.3   >>optimisers    updates over ops
@@ -103,8 +107,9 @@
  *   7.5   >>datasets      records of one to three images; batches
  *   7.6   >>checkpoints   safetensors: the list of tensors, reading, writing
  *   7.7   >>zip           archives without compression
- *   7.8   >>pth           PyTorch's files: a pickle of tensors, in an archive or a stream
- *   7.9   >>loading       opening either, reading tensors, filling a store
+ *   7.8   >>pickle        a stack machine for plain data and tensors
+ *   7.9   >>pth           PyTorch's files: a pickle of tensors, in an archive or a stream
+ *   7.10  >>loading       opening either, reading tensors, filling a store
  *   8.1   >>recipes       how a system says what it is
  *   8.2   >>models        options; creating, training, saving
  *   8.3   >>using         sampling, translating, encoding; what a model is
@@ -9380,7 +9385,7 @@ GAN_API gan_tensor gan_detach(gan_graph *graph, gan_tensor x) {
 }
 
 /* ============================================================================
- * >>ops-net  5.3  PRODUCTS, LSTM, CONVOLUTIONS, NORMS, CLASSES, RANDOM, EFFECTS
+ * >>ops-net  5.3  PRODUCTS, LSTM, CONVOLUTIONS, POOLING
  *
  * The ops that networks are made of, as in >>ops: shape, gradient, builder.
  *
@@ -9388,13 +9393,6 @@ GAN_API gan_tensor gan_detach(gan_graph *graph, gan_tensor x) {
  *   conv          y = conv(x, w)          dx = transpose(dy, w)     dw = weight_grad(x, dy)
  *   transpose     x = transpose(y, w)     dy = conv(dx, w)          dw = weight_grad(dx, y)
  *   weight_grad   w = weight_grad(x, y)   dx = transpose(y, dw)     dy = conv(x, dw)
- *
- * Normalisation. With rstd = 1/sqrt(var + eps) and xhat = (x - mean)*rstd in each group of N
- * elements, g = dy*scale, and the sums S0 = sum g, S1 = sum g*xhat over the group, the whole
- * gradient, through mean and var as well, is
- *   dx = rstd*(g - S0/N - xhat*S1/N)
- * so one op makes the sums (norm_sums) and one makes dx (norm_dx); without S it is the gradient for
- * foreign moments. (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.)
  *
  * Holds:  these ops.
  * Uses:   >>nodes  >>ops        Knows nothing of: how an op is run, layers, planning.
@@ -9971,6 +9969,22 @@ GAN_API gan_tensor gan_upsample(gan_graph *graph, gan_tensor x, int factor) {
     attr.i[0] = factor;
     return gani_add1(graph, GANI_OP_UPSAMPLE, x, &attr);
 }
+
+/* ============================================================================
+ * >>ops-norm  5.4  NORMS, CLASSES, RANDOM, EFFECTS
+ *
+ * The other ops that networks are made of, as in >>ops: shape, gradient, builder.
+ *
+ * Normalisation. With rstd = 1/sqrt(var + eps) and xhat = (x - mean)*rstd in each group of N
+ * elements, g = dy*scale, and the sums S0 = sum g, S1 = sum g*xhat over the group, the whole
+ * gradient, through mean and var as well, is
+ *   dx = rstd*(g - S0/N - xhat*S1/N)
+ * so one op makes the sums (norm_sums) and one makes dx (norm_dx); without S it is the gradient for
+ * foreign moments. (Ioffe and Szegedy 2015, arXiv:1502.03167, section 3.)
+ *
+ * Holds:  these ops.
+ * Uses:   >>nodes  >>ops        Knows nothing of: how an op is run, layers, planning.
+ * ========================================================================= */
 
 /* --- statistics and normalisation ---------------------------------------- */
 
@@ -10601,15 +10615,14 @@ static void gani_adam_op(gan_graph *graph, gan_tensor param, gan_tensor grad, ga
 }
 
 /* ============================================================================
- * >>ops-run  5.4  RUNNING EACH OP; THE TABLE
+ * >>run-elements  5.5  RUNNING OPS: ELEMENTWISE, REDUCTIONS, MOVING
  *
  * A run function cuts its op into tasks for gani_parallel and calls kernels or drivers. How it is
  * cut depends on sizes alone, so that results are the same bits for any number of threads; what is
  * small is one task, on the calling thread.
  *
- * Holds:  run, workspace and counting functions; gani_ops.
- * Uses:   >>platform  >>instances  >>gemm  >>conv  >>nodes  >>ops  >>ops-net
- * Knows nothing of: gradients, planning.
+ * Holds:  walks over elements; run functions of the ops of >>ops.
+ * Uses:   >>platform  >>instances  >>nodes  >>ops        Knows nothing of: gradients, planning.
  * ========================================================================= */
 
 /* --- running: blocks of elements ----------------------------------------- */
@@ -11226,6 +11239,16 @@ static gan_status gani_run_pad_reflect(gan_context *ctx, const gani_run *run) {
     return GAN_OK;
 }
 
+/* ============================================================================
+ * >>run-net  5.6  RUNNING OPS: PRODUCTS, LSTM, CONVOLUTIONS, POOLING
+ *
+ * The ops of >>ops-net, cut into tasks as in >>run-elements, or handed to the drivers.
+ *
+ * Holds:  run, workspace and counting functions.
+ * Uses:   >>instances  >>gemm  >>conv-run  >>nodes  >>ops-net  >>run-elements
+ * Knows nothing of: gradients, planning.
+ * ========================================================================= */
+
 /* --- running: matrix products -------------------------------------------- */
 
 static gani_gemm gani_gemm_zero(void) {
@@ -11643,6 +11666,16 @@ static gan_status gani_run_upsample(gan_context *ctx, const gani_run *run) {
                    &job);
     return GAN_OK;
 }
+
+/* ============================================================================
+ * >>run-norm  5.7  RUNNING OPS: NORMS, CLASSES, RANDOM, EFFECTS; THE TABLE
+ *
+ * The ops of >>ops-norm, cut into tasks as in >>run-elements.
+ *
+ * Holds:  run and workspace functions; gani_ops, the table of all ops.
+ * Uses:   >>platform  >>instances  >>nodes  >>ops-norm  >>run-elements  >>run-net
+ * Knows nothing of: gradients, planning.
+ * ========================================================================= */
 
 /* --- running: normalisation ---------------------------------------------- */
 
@@ -12182,13 +12215,13 @@ static const gani_op_row gani_ops[] = {
 };
 
 /* ============================================================================
- * >>graph  5.5  BUILDING, GRADIENTS
+ * >>graph  5.8  BUILDING, GRADIENTS
  *
  * A graph grows at its end only. Leaves are made here (inputs, parameters, constants), all else by
  * the builder functions beside the op table.
  *
  * Holds:  graphs, scopes, leaves, gan_grad.
- * Uses:   >>nodes  >>ops  >>ops-run        Knows nothing of: how a program is run.
+ * Uses:   >>nodes  >>ops  >>run-norm (the table)        Knows nothing of: how a program is run.
  * ========================================================================= */
 
 static gan_status gani_graph_begin(gan_graph *graph) {
@@ -12785,7 +12818,7 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
 }
 
 /* ============================================================================
- * >>planner  5.6  DEAD CODE, SHARING, FUSION, MEMORY; RUNNING
+ * >>planner  5.9  DEAD CODE, SHARING, FUSION, MEMORY
  *
  * A program is a part of a graph made ready to run. The graph is only read, for other programs
  * share it; what changes (an activation folded into a convolution) is changed in the program's copy
@@ -12806,8 +12839,8 @@ GAN_API gan_status gan_grad(gan_graph *graph, gan_tensor loss, const gan_tensor 
  *             op that may work in place takes over the block of a source read there the last time
  *   places    where each block lies, so that blocks that live at the same time do not overlap
  *
- * Holds:  programs: planning and running.
- * Uses:   >>nodes  >>ops        Knows nothing of: how the graph was built.
+ * Holds:  plans.
+ * Uses:   >>nodes  >>ops        Knows nothing of: how the graph was built, running.
  * ========================================================================= */
 
 /* Under AddressSanitizer blocks have gaps between them, and while an op runs all of the arena is
@@ -13374,6 +13407,17 @@ static gan_status gani_lay_out(const gani_plan *plan, gan_program *program) {
     }
     return GAN_OK;
 }
+
+/* ============================================================================
+ * >>programs  5.10  MAKING PROGRAMS FROM PLANS, RUNNING THEM
+ *
+ * A program is a list of steps, ops with the addresses of what they read and write. Those of folded
+ * values run once, when it is made; the others each time. All programs of a graph share one arena,
+ * as large as the largest of them needs.
+ *
+ * Holds:  steps, running, programs.
+ * Uses:   >>platform  >>nodes  >>ops  >>graph  >>planner        Knows nothing of: layers, systems.
+ * ========================================================================= */
 
 /* --- steps --------------------------------------------------------------------- */
 
@@ -19020,39 +19064,22 @@ static const gani_zip_entry *gani_zip_entry_find(const gani_zip *zip, const char
 }
 
 /* ============================================================================
- * >>pth  7.8  PYTORCH'S FILES (.pth, .pt): A PICKLE OF TENSORS, IN AN ARCHIVE OR A STREAM
- *
- * torch.save (since PyTorch 1.6) writes a zip archive of stored, not compressed, entries:
- *   NAME/data.pkl   the object as a pickle, protocol 2: dictionaries whose leaves are tensors
- *   NAME/data/KEY   the bytes of a storage; tensors are windows into storages, with strides
- *   NAME/byteorder  "little" or "big"; without it little
- * and others that say nothing about tensors.
- *
- * Before 1.6 it wrote, one behind the other, without an archive:
- *   five pickles    a magic number; the version, 1001; facts about the machine; the object; the
- *                   keys of the storages, in ascending order
- *   storages        in this order: 8 bytes number of elements, then the elements
- * all low byte first, whatever the machine. Where a storage begins is known only when the object
- * has told the element types of those before it; until then its tensors count from its start.
+ * >>pickle  7.8  PICKLES: A STACK MACHINE FOR PLAIN DATA AND TENSORS
  *
  * A pickle is a program for a stack machine that can call any Python function. The machine here
  * calls none: it knows the opcodes of plain data, and of all globals only those that a tensor is
  * written with (gani_pickle_globals); for these it notes what the tensor would be. Anything else
- * ends with an error. A dictionary in a dictionary gives names with dots, as in
- * "state_dict.model.1.weight"; an element of a list has its index for a name; what is no tensor is
- * left out.
+ * ends with an error.
  *
- * What a file may cost is bounded before it is read: directory and pickle (all five of a stream) by
- * GANI_MAX_ARCHIVE_PART, the machine by GANI_MAX_PICKLE_VALUES values, a walk over the object by as
- * many steps (values that are shared count again). A tensor must not have more elements than its
- * storage, nor all tensors together more than GANI_MAX_SHARING times the bytes of the file.
+ * What a pickle may cost is bounded: the machine by GANI_MAX_PICKLE_VALUES values, a walk over the
+ * object by as many steps (values that are shared count again).
  *
- * Holds:  reader of PyTorch's files: the list of their tensors.
- * Uses:   >>platform  >>checkpoints (the list)  >>zip        Knows nothing of: models.
+ * Holds:  values, storages and tensors of a pickle; the machine.
+ * Uses:   >>platform  >>checkpoints (the list)  >>zip (where storages are)
+ * Knows nothing of: models.
  * ========================================================================= */
 
 #define GANI_MAX_PICKLE_VALUES (1 << 20) /* a tensor takes about 20, and 250 bytes */
-#define GANI_MAX_SHARING 16u
 enum {
     GANI_MAX_PICKLE_TENSORS = 1 << 16,
     GANI_MAX_PICKLE_DEPTH = 32,
@@ -19730,6 +19757,36 @@ static gan_status gani_pickle_run(gani_pickle *vm) {
     return gani_pickle_wrong(vm, "it ends without a stop");
 }
 
+/* ============================================================================
+ * >>pth  7.9  PYTORCH'S FILES (.pth, .pt): A PICKLE OF TENSORS, IN AN ARCHIVE OR A STREAM
+ *
+ * torch.save (since PyTorch 1.6) writes a zip archive of stored, not compressed, entries:
+ *   NAME/data.pkl   the object as a pickle, protocol 2: dictionaries whose leaves are tensors
+ *   NAME/data/KEY   the bytes of a storage; tensors are windows into storages, with strides
+ *   NAME/byteorder  "little" or "big"; without it little
+ * and others that say nothing about tensors.
+ *
+ * Before 1.6 it wrote, one behind the other, without an archive:
+ *   five pickles    a magic number; the version, 1001; facts about the machine; the object; the
+ *                   keys of the storages, in ascending order
+ *   storages        in this order: 8 bytes number of elements, then the elements
+ * all low byte first, whatever the machine. Where a storage begins is known only when the object
+ * has told the element types of those before it; until then its tensors count from its start.
+ *
+ * The object is a pickle (see >>pickle). A dictionary in a dictionary gives names with dots, as in
+ * "state_dict.model.1.weight"; an element of a list has its index for a name; what is no tensor is
+ * left out.
+ *
+ * What a file may cost is bounded before it is read: directory and pickle (all five of a stream) by
+ * GANI_MAX_ARCHIVE_PART. A tensor must not have more elements than its storage, nor all tensors
+ * together more than GANI_MAX_SHARING times the bytes of the file.
+ *
+ * Holds:  reader of PyTorch's files: the list of their tensors.
+ * Uses:   >>platform  >>checkpoints (the list)  >>zip  >>pickle        Knows nothing of: models.
+ * ========================================================================= */
+
+#define GANI_MAX_SHARING 16u
+
 /* --- the object's tensors ------------------------------------------------------ */
 
 /* Name of a tensor in the making. */
@@ -20101,7 +20158,7 @@ static gan_status gani_pth_parse(gan_checkpoint *checkpoint, uint64_t size) {
 }
 
 /* ============================================================================
- * >>loading  7.9  OPENING A CHECKPOINT, READING TENSORS, FILLING A STORE
+ * >>loading  7.10  OPENING A CHECKPOINT, READING TENSORS, FILLING A STORE
  *
  * The container is told by its first bytes, and fills the list of tensors of >>checkpoints; from
  * there on all are alike.
