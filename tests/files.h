@@ -5,7 +5,6 @@
 #include "test.h"
 
 #include <sys/stat.h>
-#include <unistd.h>
 
 static gan_context *ctx;
 static char folder[256]; /* of all files that these tests write */
@@ -136,9 +135,7 @@ static inline gan_dataset *open_data(const char *path, const gan_dataset_desc *d
 
 /* Makes the context and the folder; 0, with a message, if that fails. */
 static inline int files_begin(const char *name) {
-    const char *base = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%.150s/gan_test_%.40s_%ld", base ? base : "/tmp", name,
-             (long)getpid());
+    snprintf(folder, sizeof folder, "%s", test_path(name));
     if (gan_context_create(&ctx, NULL) || mkdir(folder, 0777) != 0) {
         printf("cannot start: no context, or no folder %s\n0 passed, 1 failed\n", folder);
         return 0;

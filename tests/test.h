@@ -17,6 +17,8 @@
 #define GAN_IMPLEMENTATION
 #include "gan.h"
 
+#include <unistd.h>
+
 static const char *test_filter;
 static int test_passed, test_failed;
 static int test_case_failures;
@@ -24,6 +26,17 @@ static const char *test_case_name;
 
 static void test_begin(int argc, char **argv) {
     test_filter = argc > 1 ? argv[1] : NULL;
+}
+
+/* The path of a file or folder that this process alone writes, in TMPDIR or /tmp; four at a time. */
+static inline const char *test_path(const char *name) {
+    static char path[4][256];
+    static int next;
+    const char *base = getenv("TMPDIR");
+    char *out = path[next++ % 4];
+    snprintf(out, sizeof path[0], "%.150s/gan_test_%ld_%.80s", base ? base : "/tmp",
+             (long)getpid(), name);
+    return out;
 }
 
 static int test_end(void) {

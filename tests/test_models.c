@@ -123,15 +123,6 @@ static gan_status train(gan_model *model, gan_dataset *data, uint64_t steps) {
     return status;
 }
 
-static const char *scratch(const char *name) {
-    static char path[4][256];
-    static int next;
-    const char *folder = getenv("TMPDIR");
-    char *out = path[next++ % 4];
-    snprintf(out, sizeof path[0], "%s/gan_test_%s", folder ? folder : "/tmp", name);
-    return out;
-}
-
 static unsigned char *read_file(const char *path, size_t *size) {
     FILE *file = fopen(path, "rb");
     unsigned char *bytes = NULL;
@@ -304,7 +295,7 @@ static void train_and_save(const small *s, int threads, uint64_t steps, const ch
 }
 
 static void same_bits_for_any_number_of_threads(void) {
-    const char *one = scratch("one.safetensors"), *other = scratch("other.safetensors");
+    const char *one = test_path("one.safetensors"), *other = test_path("other.safetensors");
     for (int i = 0; i < SMALLS; i++) {
         train_and_save(&smalls[i], 1, 3, one);
         train_and_save(&smalls[i], 2, 3, other);
@@ -317,7 +308,7 @@ static void same_bits_for_any_number_of_threads(void) {
 }
 
 static void same_bits_after_save_and_resume(void) {
-    const char *whole = scratch("whole.safetensors"), *part = scratch("part.safetensors");
+    const char *whole = test_path("whole.safetensors"), *part = test_path("part.safetensors");
     for (int i = 0; i < SMALLS; i++) {
         train_and_save(&smalls[i], 1, 5, whole);
         train_and_save(&smalls[i], 1, 2, part);
@@ -346,7 +337,7 @@ static void same_bits_after_save_and_resume(void) {
 
 /* Weights, running statistics, pools of images: all of them. */
 static void same_bits_with_recomputation(void) {
-    const char *kept = scratch("kept.safetensors"), *again = scratch("again.safetensors");
+    const char *kept = test_path("kept.safetensors"), *again = test_path("again.safetensors");
     const small large = {"large", "cyclegan", "ngf=8 ndf=8 blocks=3 d-layers=1", 128, 3, 1};
     size_t without = 0, with = 0;
     for (int i = 0; i <= SMALLS; i++) {
@@ -393,7 +384,7 @@ enum { PIXELS = 3 * 16 * 16 };
  * model that was loaded without training. */
 static void sampling(void) {
     static float a[20 * PIXELS], b[20 * PIXELS];
-    const char *path = scratch("sample.safetensors");
+    const char *path = test_path("sample.safetensors");
     gan_context *ctx = open_context(NULL, 1);
     gan_model *model = NULL;
     gan_model_desc inference;
@@ -489,7 +480,7 @@ static void labels(void) {
 /* Images without labels, and with labels of another number of classes. */
 static void labels_must_fit(void) {
     const small conditional = {"", "cgan", "classes=9", 12, 1, 4};
-    const char *list = scratch("list.txt"), *picture = scratch("picture.pgm");
+    const char *list = test_path("list.txt"), *picture = test_path("picture.pgm");
     static const float black[144];
     gan_context *ctx = open_context(NULL, 1);
     gan_model *model = NULL;
@@ -603,7 +594,7 @@ static void wrong_files_and_data(void) {
     gan_context *ctx = open_context(NULL, 1);
     gan_model *model = NULL;
     gan_dataset *data = NULL;
-    const char *path = scratch("wrong.safetensors");
+    const char *path = test_path("wrong.safetensors");
     CHECK(gan_model_load(&model, ctx, "/no/such/file", NULL) == GAN_ERR_FILE, "missing file");
     gan_params *params = NULL;
     CHECK(gan_params_create(&params, ctx, 1) == GAN_OK &&
@@ -684,7 +675,7 @@ static int all_with_refusal(memory *m, const small *s, const char *path) {
 
 static void every_refused_allocation_is_survived(void) {
     const small tiny = {"tiny", "dcgan", "z=4 ngf=1 ndf=1", 16, 1, 2};
-    const char *path = scratch("refused.safetensors");
+    const char *path = test_path("refused.safetensors");
     long refused = 0;
     for (int done = 0; !done && refused < 100000;) {
         memory m = {0, ++refused, 0};
@@ -1097,7 +1088,7 @@ static void averages(void) {
     static const char *const systems[] = {"gan", "dcgan", "lsgan", "wgan", "cgan", "acgan"};
     gan_context *ctx = open_context(NULL, 1);
     float averaged[4 * 256], raw[4 * 256], other[4 * 256];
-    const char *path = scratch("ema.safetensors");
+    const char *path = test_path("ema.safetensors");
     for (size_t i = 0; i < sizeof systems / sizeof systems[0]; i++) {
         gan_model *model[3] = {NULL, NULL, NULL};
         gan_dataset *data = NULL;
@@ -1239,7 +1230,7 @@ static void translating_without_training(void) {
     enum { IMAGE = 8 * 12 };
     static float in[3 * IMAGE], want[2][3 * IMAGE], got[3 * IMAGE];
     static const char *const ways[] = {"direction=ab", "direction=ba"};
-    const char *path = scratch("toy.safetensors");
+    const char *path = test_path("toy.safetensors");
     gan_context *ctx = open_context(NULL, 1);
     gan_model *model = open_toy(ctx, 0);
     gan_checkpoint *checkpoint = NULL;
@@ -1271,7 +1262,7 @@ static void translating_without_training(void) {
 static void unequal_channels(void) {
     static const float in[3 * 16 * 16];
     static float out[16 * 16];
-    const char *path = scratch("unequal.safetensors");
+    const char *path = test_path("unequal.safetensors");
     gan_context *ctx = open_context(NULL, 1);
     gan_model *model = NULL;
     gan_model_info info;

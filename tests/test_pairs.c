@@ -342,6 +342,7 @@ static void steps_are_repeatable(void) {
     for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
         gan_model *models[2] = {NULL, NULL};
         gan_context *contexts[2] = {NULL, NULL};
+        const char *path = test_path("pairs.safetensors");
         for (int i = 0; i < 2; i++) {
             gan_model_desc model = gan_model_defaults(cases[k].system);
             model.height = model.width = 32;
@@ -354,10 +355,10 @@ static void steps_are_repeatable(void) {
             for (int step = 0; step < 3; step++) {
                 train_once(models[i], cases[k].feeds, step);
                 if (i == 1 && step == 1) { /* a break */
-                    CHECK(gan_model_save(models[i], "build/pairs.safetensors") == GAN_OK, "%s",
+                    CHECK(gan_model_save(models[i], path) == GAN_OK, "%s",
                           gan_context_error(contexts[i]));
                     gan_model_destroy(models[i]);
-                    CHECK(gan_model_load(&models[i], contexts[i], "build/pairs.safetensors",
+                    CHECK(gan_model_load(&models[i], contexts[i], path,
                                          NULL) == GAN_OK,
                           "%s", gan_context_error(contexts[i]));
                 }
@@ -374,8 +375,8 @@ static void steps_are_repeatable(void) {
             gan_model_destroy(models[i]);
             gan_context_destroy(contexts[i]);
         }
+        remove(path);
     }
-    remove("build/pairs.safetensors");
 }
 
 int main(int argc, char **argv) {

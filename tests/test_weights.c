@@ -6,18 +6,7 @@
  */
 #include "parity.h"
 
-#include <unistd.h>
-
 static gan_context *ctx;
-
-/* The path of a file that a test writes; the last one is removed at the end. */
-static const char *scratch(const char *name) {
-    static char path[256];
-    const char *base = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%.200s/gan_test_weights_%ld_%s", base ? base : "/tmp",
-             (long)getpid(), name);
-    return path;
-}
 
 static gan_checkpoint *open_corpus(const char *name) {
     char path[256];
@@ -136,7 +125,7 @@ static void check_number_formats(const char *name) {
                 {"Short", "I16", integers}, {"Char", "I8", integers},  {"Byte", "U8", bytes},
                 {"Bool", "BOOL", truth}};
     gan_checkpoint *file = open_corpus(name), *again = NULL;
-    const char *path = scratch("dtypes.safetensors");
+    const char *path = test_path("dtypes.safetensors");
     CHECK(!gan_checkpoint_export(file, path, NULL), "%s", gan_context_error(ctx));
     CHECK(!gan_checkpoint_open(&again, ctx, path), "%s", gan_context_error(ctx));
     for (int i = 0; i < 10 && again; i++) {
@@ -159,7 +148,7 @@ static void number_formats(void) {
 /* A part of a file, its prefix gone; strided and big-endian data come out plain. */
 static void export_parts(void) {
     static const float turned[] = {0, 3, 1, 4, 2, 5};
-    const char *path = scratch("part.safetensors");
+    const char *path = test_path("part.safetensors");
     gan_checkpoint *file = open_corpus("nested"), *again = NULL;
     CHECK(!gan_checkpoint_export(file, path, "state_dict.module."), "%s", gan_context_error(ctx));
     CHECK(!gan_checkpoint_open(&again, ctx, path), "%s", gan_context_error(ctx));
@@ -367,7 +356,7 @@ static void bad_files_are_refused(void) {
 /* Cut off anywhere, a file is refused. */
 static void check_truncations(const char *whole) {
     unsigned char bytes[4096];
-    const char *path = scratch("cut.pth");
+    const char *path = test_path("cut.pth");
     FILE *good = fopen(whole, "rb");
     const size_t size = good ? fread(bytes, 1, sizeof bytes, good) : 0;
     CHECK(size > 500 && size < sizeof bytes, "%d bytes", (int)size);
@@ -395,7 +384,7 @@ static void every_truncation(void) {
 /* Every allocation fails once: a clean error, and no leak. */
 static void failing_memory(void) {
     static const char *const files[] = {"good", "strided", "nested", "stream", "stream_python2"};
-    const char *path = scratch("memory.safetensors");
+    const char *path = test_path("memory.safetensors");
     for (int i = 0; i < 5; i++) {
         char name[256];
         gan_status status = GAN_ERR_MEMORY;
@@ -722,7 +711,7 @@ static void small_file_large_model(void) {
         "{\"__metadata__\":{\"system\":\"dcgan\",\"height\":\"64\",\"width\":\"64\",\"channels\":"
         "\"3\",\"batch\":\"1\",\"options\":\"ngf=1024\",\"params.seed\":\"1\",\"params.step\":"
         "\"0\"}}";
-    const char *path = scratch("small.safetensors");
+    const char *path = test_path("small.safetensors");
     const unsigned char length[8] = {(sizeof header - 1) & 255, (sizeof header - 1) >> 8};
     FILE *file = fopen(path, "wb");
     gan_model *model;
@@ -738,7 +727,7 @@ static void small_file_large_model(void) {
 
 /* One of two generators taken out; a model that goes on training from it. */
 static void start_from_files(void) {
-    const char *path = scratch("part.safetensors");
+    const char *path = test_path("part.safetensors");
     gan_checkpoint *file = NULL;
     gan_model *model = NULL;
     gan_model_desc small, desc = gan_model_defaults("pix2pix");
