@@ -1236,8 +1236,8 @@ typedef struct gan_load_desc {
 /* Fills the parameters of the store, which must exist, from the tensors of the same name and shape,
  * and sets seed and step. desc NULL: all defaults.
  * GAN_ERR_SHAPE: parameters that the file lacks, tensors that the store lacks, shapes that differ:
- * the message counts them and names the first; no parameter has changed. After other errors
- * parameters may be filled in part. */
+ * the message counts them and names those that there is room for, the log the others; no parameter
+ * has changed. After other errors parameters may be filled in part. */
 GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoint,
                                    const gan_load_desc *desc);
 
@@ -1385,10 +1385,11 @@ GAN_API gan_status gan_model_save(const gan_model *model, const char *path);
  * GAN_ERR_SHAPE: tensors are missing, not expected or of another shape, see gan_params_load. */
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *desc);
-/* Takes the weights of a checkpoint that fit by name and shape, from whatever system it is, or as
- * above those of a generator (generator a where the model has two); the others stay as they are, as
- * do optimiser state, seed and step. So a smaller model starts a larger one. GAN_ERR_SHAPE: nothing
- * fits. */
+/* Takes the weights of a checkpoint that fit by name and shape, from whatever system it is, or
+ * those of one of PyTorch's networks: a generator as above, a discriminator of these, pix2pixHD's
+ * encoder (network a where the model has two); the others stay as they are, as do optimiser state,
+ * seed and step. The log says how many there were. So a smaller model starts a larger one.
+ * GAN_ERR_SHAPE: nothing fits. */
 GAN_API gan_status gan_model_start(gan_model *model, const char *path);
 /* pix2pixhd with features: reads the styles of all instances in the data (with instance maps) and
  * keeps some for each class, from which gan_model_translate draws; see >>pix2pixhd-styles. Call it
@@ -1550,6 +1551,8 @@ typedef struct gani_act {
 typedef struct gani_kernels
     gani_kernels; /* the function table of an instruction set, see >>instances */
 
+enum { GANI_ERROR_TEXT = 2048 }; /* bytes of a message; a list of tensors that do not fit is long */
+
 struct gan_context {
     gan_allocator allocator;
     gan_logger logger;
@@ -1562,7 +1565,7 @@ struct gan_context {
     unsigned char *workspace; /* scratch of the drivers, grows on demand; see gani_workspace */
     size_t workspace_bytes;
     gan_status status;
-    char error[512];
+    char error[GANI_ERROR_TEXT];
 };
 
 /* --- errors ---------------------------------------------------------------- */
@@ -1597,7 +1600,7 @@ static gan_status gani_error(gan_context *ctx, gan_status status, const char *fo
 GANI_PRINTF(2, 3)
 static void gani_log(const gan_context *ctx, const char *format, ...) {
     if (ctx->logger.write) {
-        char line[512];
+        char line[GANI_ERROR_TEXT];
         va_list args;
         va_start(args, format);
         vsnprintf(line, sizeof line, format, args);
@@ -8096,7 +8099,7 @@ struct gan_graph {
     gan_params *params;
     const gani_op_row *ops;
     gan_status status; /* the first error sticks, with its message */
-    char error[512];
+    char error[GANI_ERROR_TEXT];
     gani_node *nodes;
     int node_count, node_capacity;
     int *sources;
@@ -20490,10 +20493,10 @@ GAN_API gan_status gan_checkpoint_export(gan_checkpoint *checkpoint, const char 
 
 /* --- loading into a store -------------------------------------------------- */
 
-/* What does not fit: a count and the first few names. */
+/* What does not fit: a count and the first names. */
 typedef struct gani_misfits {
-    int count, size;
-    char names[160];
+    int count, size, cut; /* cut: 1 once there was no room for a name */
+    char names[560];
 } gani_misfits;
 
 /* Appends as much as there is room for; size: characters so far. */
@@ -20503,10 +20506,17 @@ static void gani_append(char *text, int capacity, int *size, const char *before,
     *size += length < room ? length : room - 1;
 }
 
-static void gani_misfit(gani_misfits *misfits, const char *name) {
-    if (misfits->count++ < 3) {
+/* The log gets the names that there is no room for, if not those of hostile files. */
+static void gani_misfit(const gan_checkpoint *checkpoint, const gan_load_desc *desc,
+                        gani_misfits *misfits, const char *what, const char *name) {
+    const int room = (int)sizeof misfits->names - misfits->size;
+    misfits->cut = misfits->cut || (int)strlen(name) + 3 > room;
+    if (!misfits->cut) {
         gani_append(misfits->names, (int)sizeof misfits->names, &misfits->size,
                     misfits->size ? ", " : "", name);
+    }
+    if (misfits->count++ < 1000 && misfits->cut && !desc->partial) {
+        gani_log(checkpoint->ctx, "%s: %s: %s", checkpoint->path, what, name);
     }
 }
 
@@ -20515,7 +20525,7 @@ static void gani_misfit(gani_misfits *misfits, const char *name) {
 typedef struct gani_matching {
     int *from;           /* [parameters] */
     unsigned char *used; /* [tensors] */
-    int taken;           /* parameters that found a tensor of their shape */
+    int wanted, taken;   /* parameters; those that found a tensor of their shape */
     gani_misfits missing, unexpected, different;
 } gani_matching;
 
@@ -20560,18 +20570,20 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
         gani_free(params->ctx, name);
         const gan_shape *shape = index < 0 ? NULL : &checkpoint->entries[index].shape;
         const int fits = shape && gani_shape_equal(shape, &param->shape);
+        match->wanted++;
         if (index < 0) {
-            gani_misfit(&match->missing, param->name);
+            gani_misfit(checkpoint, desc, &match->missing, "missing", param->name);
             continue;
         }
         match->used[index] = 1;
         match->from[i] = fits || !desc->partial ? index : -1;
         match->taken += fits;
         if (!fits) {
-            char text[208];
-            snprintf(text, sizeof text, "%.50s %s, in the file %s", param->name,
-                     gani_print_shape(&param->shape).text, gani_print_shape(shape).text);
-            gani_misfit(&match->different, text);
+            char text[GANI_MAX_TENSOR_NAME + 160];
+            snprintf(text, sizeof text, "%.*s %s, in the file %s", GANI_MAX_TENSOR_NAME,
+                     param->name, gani_print_shape(&param->shape).text,
+                     gani_print_shape(shape).text);
+            gani_misfit(checkpoint, desc, &match->different, "of another shape", text);
         }
     }
     for (int i = 0; i < checkpoint->count; i++) {
@@ -20580,7 +20592,7 @@ static gan_status gani_match_params(gani_matching *match, const gan_params *para
             !gani_is_idle(match, checkpoint, entry->name) &&
             gani_has_prefix(entry->name, desc->file_prefix) &&
             !(desc->weights_only && entry->kind == GAN_PARAM_STATE)) {
-            gani_misfit(&match->unexpected, entry->name);
+            gani_misfit(checkpoint, desc, &match->unexpected, "not expected", entry->name);
         }
     }
     return GAN_OK;
@@ -20591,7 +20603,7 @@ static gan_status gani_report_misfits(const gani_matching *match,
                                       const gan_checkpoint *checkpoint) {
     const gani_misfits *const sorts[3] = {&match->missing, &match->unexpected, &match->different};
     static const char *const texts[3] = {"missing: ", "not expected: ", "of another shape: "};
-    char message[480];
+    char message[GANI_ERROR_TEXT - 128];
     int size = 0;
     for (int i = 0; i < 3; i++) {
         if (sorts[i]->count > 0) {
@@ -20599,7 +20611,7 @@ static gan_status gani_report_misfits(const gani_matching *match,
             snprintf(count, sizeof count, "%s%d ", size ? "; " : "", sorts[i]->count);
             gani_append(message, (int)sizeof message, &size, count, texts[i]);
             gani_append(message, (int)sizeof message, &size, sorts[i]->names,
-                        sorts[i]->count > 3 ? ", ..." : "");
+                        sorts[i]->cut ? ", ..." : "");
         }
     }
     return size == 0 ? GAN_OK
@@ -20644,6 +20656,10 @@ GAN_API gan_status gan_params_load(gan_params *params, gan_checkpoint *checkpoin
         if (status == GAN_OK && !(full.partial && match.taken > 0)) {
             status = gani_report_misfits(&match, checkpoint);
         }
+    }
+    if (!status && full.partial) {
+        gani_log(ctx, "%s: %d of %d parameters are in it", checkpoint->path, match.taken,
+                 match.wanted);
     }
     if (!status && !full.weights_only) {
         status = gani_text_value(checkpoint, "params.seed", &seed);
@@ -20924,10 +20940,12 @@ static gan_tensor gani_feed_source_map(gani_recipe *recipe, const char *name) {
     return gani_add_feed(recipe, name, GANI_FEED_SOURCE, shape, 1.0, 1.0, 0.0);
 }
 
-/* For translating, ahead of all feeds: the image is filled up to multiples of m on both sides. */
-static void gani_round_sizes(gani_recipe *recipe, int m) {
-    recipe->height = (recipe->height + m - 1) / m * m;
-    recipe->width = (recipe->width + m - 1) / m * m;
+/* For translating, ahead of all feeds: the image is filled up to multiples of m on both sides, but
+ * at least to `least`, itself one of them. */
+static void gani_round_sizes(gani_recipe *recipe, int m, int least) {
+    const int height = (recipe->height + m - 1) / m * m, width = (recipe->width + m - 1) / m * m;
+    recipe->height = height < least ? least : height;
+    recipe->width = width < least ? least : width;
 }
 
 /* For training: the sides must be multiples of m, or the graph gets an error. */
@@ -22512,9 +22530,9 @@ static gani_dcgan_stages gani_dcgan_count(const gani_recipe *recipe) {
             recipe->graph,
             gani_error(
                 model->ctx, GAN_ERR_SHAPE,
-                "dcgan: expected square images whose side is a number from 4 to 15, doubled twice "
-                "or more (16, 28, 32, 48, 64, 96, 128 ...), found %d x %d",
-                model->height, model->width));
+                "%s: expected square images whose side is a number from 4 to 15, doubled twice or "
+                "more (16, 28, 32, 48, 64, 96, 128 ...), found %d x %d",
+                model->system->info.name, model->height, model->width));
         stages.count = 0;
     }
     return stages;
@@ -23723,8 +23741,9 @@ static const gani_system gani_draw_system = {
  * biases. The first has none beside batch norm, and those that there are begin at 0; the second
  * has one in every convolution, beginning as PyTorch's do.
  *
- * Holds:  chains of numbered layers; the two networks.
- * Uses:   >>layers  >>dcgan-networks (initial values)        Knows nothing of: recipes.
+ * Holds:  chains of numbered layers; switches of trained networks; the two networks.
+ * Uses:   >>layers  >>recipes  >>dcgan-networks (initial values)
+ * Knows nothing of: particular systems.
  * ========================================================================= */
 
 /* How junyanz's repository built its networks until a day in 2017 (its commits 6360df1, aa26d40,
@@ -23737,11 +23756,18 @@ typedef enum gani_layout {
                               padding is no layer */
 } gani_layout;
 
+/* Of a trained network, scalars that are 0 or 1 when it runs; none: as the graph's mode says. */
+typedef struct gani_switches {
+    gan_tensor dropping; /* 1: dropout drops */
+    gan_tensor running;  /* batch norm: 1 by the running statistics, 0 by those of the image */
+} gani_switches;
+
 typedef struct gani_chain {
     gan_graph *graph;
     gan_norm_kind norm;            /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
     const gan_norm_desc *instance; /* instance norm; NULL: without parameters */
     gani_layout layout;
+    gani_switches switches;
     int all_biases;                /* 1: as pix2pixHD, see above */
     int next;                      /* number of the next layer */
     gan_tensor x;                  /* what the last layer gave */
@@ -23749,12 +23775,10 @@ typedef struct gani_chain {
 
 static gani_chain gani_chain_begin(gan_graph *g, gan_norm_kind norm, int all_biases, gan_tensor x) {
     gani_chain chain;
+    memset(&chain, 0, sizeof chain);
     chain.graph = g;
     chain.norm = norm;
-    chain.instance = NULL;
-    chain.layout = GANI_LAYOUT_NOW;
     chain.all_biases = all_biases;
-    chain.next = 0;
     chain.x = x;
     return chain;
 }
@@ -23808,20 +23832,70 @@ static void gani_chain_up(gani_chain *chain, int channels, int kernel, int norme
                                         channels, kernel, 2, (kernel - 1) / 2, &desc);
 }
 
+/* Batch norm by the statistics of x where `running` [] is 0, by the running ones where it is 1. */
+static gan_tensor gani_switched_norm(gan_graph *g, const char *name, gan_tensor x,
+                                     gan_tensor running) {
+    const gan_norm_desc desc = gani_norm_desc(&gani_dcgan_norm);
+    const unsigned mode = g->mode;
+    gan_graph_push(g, name);
+    const gani_affine affine = gani_make_affine(g, x, 1, &desc);
+    gan_graph_set_mode(g, (mode & ~(unsigned)GAN_MODE_RUNNING_STATS) | GAN_MODE_KEEP_STATS);
+    gan_tensor own = gani_batch_moments(g, x);
+    gan_graph_set_mode(g, mode | GAN_MODE_RUNNING_STATS);
+    gan_tensor kept = gani_batch_moments(g, x);
+    gan_graph_set_mode(g, mode);
+    gan_tensor moments = gan_add(g, own, gan_mul(g, running, gan_sub(g, kept, own)));
+    x = gan_normalize(g, x, moments, affine.scale, affine.shift, GAN_NORM_BATCH, desc.eps);
+    gan_graph_pop(g);
+    return x;
+}
+
 static void gani_chain_norm(gani_chain *chain) {
     static const gan_norm_desc weighted = {0.0f, 0.0f, 0, 1, &gani_dcgan_scale, NULL};
     const gan_norm_desc *instance =
         chain->layout == GANI_LAYOUT_JULY ? &weighted : chain->instance;
     char name[GANI_CHAIN_NAME];
     gani_chain_count(chain, name);
-    chain->x = chain->norm == GAN_NORM_BATCH
-                   ? gan_layer_batch_norm(chain->graph, name, chain->x, &gani_dcgan_norm)
-                   : gan_layer_instance_norm(chain->graph, name, chain->x, instance);
+    if (chain->norm == GAN_NORM_INSTANCE) {
+        chain->x = gan_layer_instance_norm(chain->graph, name, chain->x, instance);
+    } else if (chain->switches.running.id) {
+        chain->x = gani_switched_norm(chain->graph, name, chain->x, chain->switches.running);
+    } else {
+        chain->x = gan_layer_batch_norm(chain->graph, name, chain->x, &gani_dcgan_norm);
+    }
+}
+
+/* One layer without parameters, none where share is 0. */
+static void gani_chain_dropout(gani_chain *chain, float share) {
+    gan_graph *g = chain->graph;
+    if (share > 0.0f && chain->switches.dropping.id) {
+        gan_tensor change = gan_sub(g, gan_dropout(g, chain->x, share, 0), chain->x);
+        chain->x = gan_add(g, chain->x, gan_mul(g, chain->switches.dropping, change));
+    } else if (share > 0.0f) {
+        chain->x = gan_layer_dropout(g, chain->x, share, 0);
+    }
+    chain->next += share > 0.0f;
 }
 
 static void gani_chain_relu(gani_chain *chain, float slope) {
     chain->x = gan_leaky_relu(chain->graph, chain->x, slope);
     chain->next++;
+}
+
+/* For translating, ahead of the network: it is run as in training, with dropout and by statistics
+ * of the image itself (Isola et al. 2017, section 3.3), unless the caller switches to "dropout=0"
+ * or "running-stats=1"; not so with averaged weights, which running statistics do not belong to. */
+static gani_switches gani_feed_switches(gani_recipe *recipe, gan_norm_kind norm, float dropout) {
+    gani_switches switches;
+    memset(&switches, 0, sizeof switches);
+    gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
+    if (dropout > 0.0f) {
+        switches.dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0);
+    }
+    if (norm == GAN_NORM_BATCH && gani_option_or(recipe, "ema", 0.0) == 0.0) {
+        switches.running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0);
+    }
+    return switches;
 }
 
 /* --- the residual generator ------------------------------------------------ */
@@ -23831,29 +23905,27 @@ typedef struct gani_resnet_desc {
     int ngf;            /* channels at full size; twice as many after each halving */
     int blocks, downs;  /* residual blocks, 0 or more; halvings */
     gan_norm_kind norm; /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
-    int dropout;        /* 1: half of each block's inner maps are dropped; shifts names by one */
+    float dropout;      /* share of each block's inner units; shifts names by one */
     int hd;             /* 1: as pix2pixHD: biases everywhere */
     int no_image;       /* 1: ends in front of the last convolution, with ngf channels */
     gani_layout layout;
+    gani_switches switches;
 } gani_resnet_desc;
 
 /* One layer: x + f(x), f in the scope "NUMBER.conv_block": 3x3 convolution, norm, ReLU, perhaps
  * dropout, 3x3 convolution, norm. */
-static void gani_chain_block(gani_chain *chain, int dropout) {
+static void gani_chain_block(gani_chain *chain, float dropout) {
     gan_graph *g = chain->graph;
     const int channels = gan_tensor_shape(g, chain->x).dim[1];
-    gani_chain f = gani_chain_begin(g, chain->norm, chain->all_biases, chain->x);
-    f.layout = chain->layout;
+    gani_chain f = *chain;
+    f.next = 0;
     char name[GANI_CHAIN_NAME];
     gan_graph_push(g, gani_chain_count(chain, name));
     gan_graph_push(g, "conv_block");
     gani_chain_mirror_conv(&f, channels, 3, 1);
     gani_chain_norm(&f);
     gani_chain_relu(&f, 0.0f);
-    if (dropout) {
-        f.x = gan_layer_dropout(g, f.x, 0.5f, 0);
-        f.next++;
-    }
+    gani_chain_dropout(&f, dropout);
     gani_chain_mirror_conv(&f, channels, 3, 1);
     gani_chain_norm(&f);
     gan_graph_pop(g);
@@ -23891,6 +23963,7 @@ static void gani_chain_out(gani_chain *chain, int channels) {
 static gan_tensor gani_resnet_generator(gan_graph *g, const gani_resnet_desc *desc, gan_tensor x) {
     gani_chain chain = gani_chain_begin(g, desc->norm, desc->hd, x);
     chain.layout = desc->layout;
+    chain.switches = desc->switches;
     gan_graph_push(g, "model");
     gani_chain_in(&chain, desc->ngf);
     for (int i = 1; i <= desc->downs; i++) {
@@ -24024,16 +24097,19 @@ static gan_tensor gani_hd_enhance(gan_graph *g, const gani_hd_desc *desc, int i,
     const int channels = whole->ngf << (desc->enhancers - i);
     char name[24];
     gani_chain in = gani_chain_begin(g, whole->norm, 1, x);
+    in.switches = whole->switches;
     snprintf(name, sizeof name, "model%d_1", i);
     gan_graph_push(g, name);
     gani_chain_in(&in, channels);
     gani_chain_halve(&in, 2 * channels);
     gan_graph_pop(g);
-    gani_chain out = gani_chain_begin(g, whole->norm, 1, gan_add(g, in.x, y));
+    gani_chain out = in;
+    out.next = 0;
+    out.x = gan_add(g, in.x, y);
     snprintf(name, sizeof name, "model%d_2", i);
     gan_graph_push(g, name);
     for (int k = 0; k < desc->blocks_local; k++) {
-        gani_chain_block(&out, 0);
+        gani_chain_block(&out, 0.0f);
     }
     gani_chain_double(&out, channels);
     if (i == desc->enhancers) {
@@ -24208,8 +24284,9 @@ static gan_status gani_vgg19_load(const gani_recipe *recipe) {
     load.store_prefix = "vgg.features.";
     if (!model->vgg) {
         return gani_error(model->ctx, GAN_ERR_ARGUMENT,
-                          "%s: option vgg needs gan_model_desc.vgg, a file with the weights of "
-                          "VGG-19 (features.0.weight, as torchvision names them)",
+                          "%s: option vgg needs a file with the weights of VGG-19, named as "
+                          "torchvision's (features.0.weight ...): gan_model_desc.vgg, or gan train "
+                          "--vgg-weights FILE",
                           model->system->info.name);
     }
     gan_status status = gan_checkpoint_open(&file, model->ctx, model->vgg);
@@ -24346,6 +24423,9 @@ static gan_tensor gani_pix2pixhd_generator(gani_recipe *recipe, gan_tensor seen,
     desc.whole.norm = gani_pix2pixhd_norm(recipe);
     desc.enhancers = (int)gani_option(recipe, "enhancers");
     desc.blocks_local = (int)gani_option(recipe, "blocks-local");
+    if (recipe->mode != GAN_TRAIN) {
+        desc.whole.switches = gani_feed_switches(recipe, desc.whole.norm, 0.0f);
+    }
     gan_graph_push(g, "generator");
     gan_tensor y = gani_hd_generator(g, &desc, gani_join_channels(g, both, 2));
     gan_graph_pop(g);
@@ -24524,8 +24604,9 @@ static void gani_pix2pixhd_train(gani_recipe *recipe) {
 }
 
 static void gani_pix2pixhd_translate(gani_recipe *recipe) {
+    const int multiple = gani_pix2pixhd_multiple(recipe);
     gan_tensor features = {0};
-    gani_round_sizes(recipe, gani_pix2pixhd_multiple(recipe));
+    gani_round_sizes(recipe, multiple, 2 * multiple); /* blocks mirror maps of 2 x 2 or more */
     const gani_hd_map map = gani_pix2pixhd_feed_source(recipe);
     if (gani_option(recipe, "features") > 0.0) {
         features = gani_pix2pixhd_drawn(recipe, &map);
@@ -24707,6 +24788,7 @@ static gan_status gani_take_styles(gani_styles *styles, const float *codes, cons
 /* A recipe that encodes records of the data. */
 static void gani_pix2pixhd_encode(gani_recipe *recipe) {
     const int classes = (int)gani_option(recipe, "classes");
+    gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS); /* as G sees styles in training */
     gan_tensor real = gani_feed_part(recipe, "real", 1, recipe->model->channels_b);
     gan_tensor instance = gani_feed_part(recipe, "instance", 2, 1);
     if (classes > 0) {
@@ -24803,48 +24885,9 @@ typedef struct gani_unet_desc {
     gan_norm_kind norm;            /* GAN_NORM_INSTANCE or GAN_NORM_BATCH */
     const gan_norm_desc *instance; /* instance norm: NULL: without parameters */
     float dropout;                 /* at levels of 8 ngf channels, but the innermost */
-    gan_tensor dropping, running;  /* none, or switches, 0 or 1: dropout; running statistics */
     gani_layout layout;
+    gani_switches switches;
 } gani_unet_desc;
-
-/* Batch norm by the statistics of x where `running` [] is 0, by the running ones where it is 1. */
-static gan_tensor gani_switched_norm(gan_graph *g, const char *name, gan_tensor x,
-                                     gan_tensor running) {
-    const gan_norm_desc desc = gani_norm_desc(NULL);
-    const unsigned mode = g->mode;
-    gan_graph_push(g, name);
-    const gani_affine affine = gani_make_affine(g, x, 1, &desc);
-    gan_graph_set_mode(g, (mode & ~(unsigned)GAN_MODE_RUNNING_STATS) | GAN_MODE_KEEP_STATS);
-    gan_tensor own = gani_batch_moments(g, x);
-    gan_graph_set_mode(g, mode | GAN_MODE_RUNNING_STATS);
-    gan_tensor kept = gani_batch_moments(g, x);
-    gan_graph_set_mode(g, mode);
-    gan_tensor moments = gan_add(g, own, gan_mul(g, running, gan_sub(g, kept, own)));
-    x = gan_normalize(g, x, moments, affine.scale, affine.shift, GAN_NORM_BATCH, desc.eps);
-    gan_graph_pop(g);
-    return x;
-}
-
-static void gani_unet_norm(gani_chain *chain, const gani_unet_desc *desc) {
-    char name[GANI_CHAIN_NAME];
-    if (desc->running.id && desc->norm == GAN_NORM_BATCH) {
-        gani_chain_count(chain, name);
-        chain->x = gani_switched_norm(chain->graph, name, chain->x, desc->running);
-    } else {
-        gani_chain_norm(chain);
-    }
-}
-
-/* Dropout, if at all while training, and as the switch says afterwards. */
-static void gani_unet_dropout(gani_chain *chain, const gani_unet_desc *desc) {
-    gan_graph *g = chain->graph;
-    if (desc->dropping.id) {
-        gan_tensor change = gan_sub(g, gan_dropout(g, chain->x, desc->dropout, 0), chain->x);
-        chain->x = gan_add(g, chain->x, gan_mul(g, desc->dropping, change));
-    } else {
-        chain->x = gan_layer_dropout(g, chain->x, desc->dropout, 0);
-    }
-}
 
 /* Level number `level` (0: outermost) and all below, of x as the level above has left it. */
 static gan_tensor gani_unet_level(gan_graph *g, const gani_unet_desc *desc, int level,
@@ -24856,10 +24899,11 @@ static gan_tensor gani_unet_level(gan_graph *g, const gani_unet_desc *desc, int 
     const int kept = desc->layout == GANI_LAYOUT_NOW ? 0 : 1; /* its place among what is joined */
     chain.instance = desc->instance;
     chain.layout = desc->layout;
+    chain.switches = desc->switches;
     chain.next += !outermost; /* LeakyReLU, done by the level above */
     gani_chain_conv(&chain, desc->ngf << (level < 3 ? level : 3), kernel, 2, (kernel - 1) / 2, 1);
     if (!outermost && !innermost) {
-        gani_unet_norm(&chain, desc);
+        gani_chain_norm(&chain);
     }
     if (!innermost) {
         gan_tensor both[2];
@@ -24877,10 +24921,8 @@ static gan_tensor gani_unet_level(gan_graph *g, const gani_unet_desc *desc, int 
     if (outermost) {
         return gan_tanh(g, chain.x);
     }
-    gani_unet_norm(&chain, desc);
-    if (desc->dropout > 0.0f && level >= 4 && !innermost) {
-        gani_unet_dropout(&chain, desc);
-    }
+    gani_chain_norm(&chain);
+    gani_chain_dropout(&chain, level >= 4 && !innermost ? desc->dropout : 0.0f);
     return chain.x;
 }
 
@@ -24898,43 +24940,37 @@ static gan_tensor gani_unet(gan_graph *g, const gani_unet_desc *desc, gan_tensor
 
 enum { GANI_TRANSLATE_UNET, GANI_TRANSLATE_RESNET }; /* option "net" */
 
-/* Halvings of a U-Net: until a side of the model's images is odd, at most 8. */
+/* Halvings of a U-Net: as many as option "levels" says, else until a side of the model's images is
+ * odd, at most 8. */
 static int gani_unet_levels(const gani_recipe *recipe) {
     const gan_model *model = recipe->model;
-    int levels = 0;
-    while (levels < 8 && (model->height | model->width) % (2 << levels) == 0) {
+    const int sides = model->height | model->width;
+    const int wanted = (int)gani_option_or(recipe, "levels", 0.0);
+    int levels = wanted;
+    while (!wanted && levels < 8 && sides % (2 << levels) == 0) {
         levels++;
     }
-    if (levels < 2) {
+    const int least = wanted ? wanted : 2;
+    if (levels < least || (recipe->mode == GAN_TRAIN && sides % (1 << levels))) {
         gani_stick(recipe->graph,
                    gani_error(model->ctx, GAN_ERR_SHAPE,
-                              "%s: expected sides that are multiples of 4, found %d x %d",
-                              model->system->info.name, model->height, model->width));
-        levels = 2;
+                              "%s: expected sides that are multiples of %d, found %d x %d",
+                              model->system->info.name, 1 << least, model->height, model->width));
+        levels = least;
     }
     return levels;
 }
 
-/* What the sides of images must be multiples of. */
-static int gani_translator_multiple(const gani_recipe *recipe) {
-    const int net = (int)gani_option(recipe, "net");
-    return net == GANI_TRANSLATE_UNET ? 1 << gani_unet_levels(recipe) : 4;
+/* Fills an image up to what the generator can take; the residual one's blocks mirror maps of 2 x 2
+ * or more. */
+static void gani_translator_sizes(gani_recipe *recipe) {
+    const int resnet = (int)gani_option(recipe, "net") == GANI_TRANSLATE_RESNET;
+    const int multiple = resnet ? 4 : 1 << gani_unet_levels(recipe);
+    gani_round_sizes(recipe, multiple, resnet ? 8 : multiple);
 }
 
 static gan_norm_kind gani_translator_norm(const gani_recipe *recipe) {
     return gani_option(recipe, "norm") == 0.0 ? GAN_NORM_BATCH : GAN_NORM_INSTANCE;
-}
-
-/* How a trained network is run: as in training, with dropout and by statistics of the image itself
- * (the paper, section 3.3), unless the caller switches to "dropout=0" or "running-stats=1"; not so
- * with averaged weights, which running statistics do not belong to. */
-static void gani_unet_switches(gani_recipe *recipe, gani_unet_desc *desc) {
-    if (desc->dropout > 0.0f) {
-        desc->dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0);
-    }
-    if (desc->norm == GAN_NORM_BATCH && gani_option_or(recipe, "ema", 0.0) == 0.0) {
-        desc->running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0);
-    }
 }
 
 /* Images of so many channels from x by the generator `scope`, as the options say. */
@@ -24952,7 +24988,10 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
     unet.layout = resnet.layout = (gani_layout)(int)gani_option(recipe, "layout");
     unet.dropout = (float)gani_option(recipe, "dropout");
     unet.kernel = unet.outer = 4;
-    resnet.dropout = unet.dropout > 0.0f;
+    resnet.dropout = unet.dropout;
+    if (recipe->mode != GAN_TRAIN) {
+        unet.switches = resnet.switches = gani_feed_switches(recipe, unet.norm, unet.dropout);
+    }
     resnet.blocks = blocks ? blocks : recipe->model->height > 128 ? 9 : 6;
     resnet.downs = 2;
     if ((int)gani_option(recipe, "net") == GANI_TRANSLATE_RESNET) {
@@ -24960,9 +24999,6 @@ static gan_tensor gani_translator(gani_recipe *recipe, const char *scope, gan_te
         x = gani_resnet_generator(g, &resnet, x);
     } else {
         unet.levels = gani_unet_levels(recipe);
-        if (recipe->mode != GAN_TRAIN) {
-            gani_unet_switches(recipe, &unet);
-        }
         gan_graph_push(g, scope);
         x = gani_unet(g, &unet, x);
     }
@@ -24995,10 +25031,10 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
     {"net", "generator: U-Net or residual network", "unet resnet", net, 0, 1, 1},                  \
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},                  \
     {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},              \
+    {"levels", "unet: halvings; 0: as many as the size allows, at most 8", NULL, 0, 0, 16, 1},     \
     {"blocks", "resnet: residual blocks; 0: 6, above 128 pixels 9", NULL, 0, 0, 64, 1},            \
     {"norm", "of all networks", "batch instance", norm, 0, 1, 1},                                  \
-    {"dropout", "share of units dropped in the generator; resnet: 0, or half", NULL, dropout, 0,   \
-     0.99, 0},                                                                                     \
+    {"dropout", "share of units dropped in the generator", NULL, dropout, 0, 0.99, 0},             \
     {"d-layers", "halvings in the discriminator; 3: patches of 70x70, 0: pixels", NULL, 3, 0, 8,   \
      1},                                                                                           \
     {"loss", "cross-entropy or least squares", "bce lsgan", loss, 0, 1, 1},                        \
@@ -25023,7 +25059,9 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
  * Networks, names, initial values and order as in junyanz/pytorch-CycleGAN-and-pix2pix: U-Net with
  * dropout, which is all the noise there is, and a discriminator of patches of 70x70. d-layers 0, 1
  * and 5 are the PixelGAN, 16x16 and 286x286 of the paper. direction=ba: x is image B of a pair (in
- * the CMP facades B holds the labels).
+ * the CMP facades B holds the labels). Differs from there: the learning rate stays, unless lr-hold
+ * and lr-decay, counted in steps, say when it falls to 0 (there: 100 epochs each); images are
+ * scaled bilinearly, not bicubically.
  * ========================================================================= */
 
 static const gan_option gani_pix2pix_options[] = {
@@ -25074,10 +25112,9 @@ static void gani_pix2pix_train(gani_recipe *recipe) {
 
 static void gani_pix2pix_translate(gani_recipe *recipe) {
     const int from = (int)gani_option(recipe, "direction");
-    gani_round_sizes(recipe, gani_translator_multiple(recipe));
+    gani_translator_sizes(recipe);
     recipe->source_part = from;
     gan_tensor x = gani_feed_source(recipe, "source", gani_pair_channels(recipe, from));
-    gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
     gani_images(recipe, gani_translator(recipe, "generator", x, gani_pair_channels(recipe, !from)));
 }
 
@@ -25270,11 +25307,9 @@ static void gani_cycle_train(gani_recipe *recipe, const gani_cycle *cycle) {
     }
 }
 
-/* A translating recipe: generator a, or b for the other direction. */
-static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *generator,
-                                 int multiple) {
+/* A translating recipe whose size has been chosen: generator a, or b for the other direction. */
+static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *generator) {
     const int k = recipe->reverse;
-    gani_round_sizes(recipe, multiple);
     gan_tensor x = gani_feed_source(recipe, "source", gani_pair_channels(recipe, k));
     gani_images(recipe, gani_cycle_move(recipe, generator, k, x));
 }
@@ -25284,7 +25319,8 @@ static void gani_cycle_translate(gani_recipe *recipe, gani_cycle_generator *gene
  *
  * The mechanism of >>cycles with least squares, mean |.|, recovery lambda = 10, identity lambda/2;
  * generated images reach D by way of a pool of 50. Networks, names, initial values and order as in
- * junyanz/pytorch-CycleGAN-and-pix2pix: first both generators, then both discriminators.
+ * junyanz/pytorch-CycleGAN-and-pix2pix: first both generators, then both discriminators. Differs
+ * from there as >>pix2pix does, and B is drawn without repetition within an epoch.
  * ========================================================================= */
 
 static const gan_option gani_cyclegan_options[] = {
@@ -25320,8 +25356,8 @@ static void gani_cyclegan_train(gani_recipe *recipe) {
 }
 
 static void gani_cyclegan_translate(gani_recipe *recipe) {
-    gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
-    gani_cycle_translate(recipe, gani_translator, gani_translator_multiple(recipe));
+    gani_translator_sizes(recipe);
+    gani_cycle_translate(recipe, gani_translator);
 }
 
 static const gani_system gani_cyclegan = {
@@ -25344,8 +25380,11 @@ static const gani_system gani_cyclegan = {
  * scale and shift; critics of up to five halvings with the same norms, and one score for the image
  * (critic=global) or for patches. Differs from it: padding as PyTorch has it, where TensorFlow's is
  * one less before and one more behind, so everything is seen as in a mirror; no norm at the
- * innermost level, which would leave nothing but its shift; critics stop halving at a map of 4.
- * loss_d is half of the paper's, which RMSprop does not see.
+ * innermost level, which would leave nothing but its shift; critics stop halving at a map of 4;
+ * what is kept on the way down is joined in front of what comes from below, not behind; initial
+ * weights are not cut off at two deviations; eps of RMSprop stands beside the root, not in it.
+ * loss_d is half of the paper's, which RMSprop does not see. A trained generator drops as in
+ * training, unless told "dropout=0".
  * ========================================================================= */
 
 static const gan_option gani_dualgan_options[] = {
@@ -25381,10 +25420,27 @@ static gan_tensor gani_dualgan_generator(gani_recipe *recipe, const char *scope,
     desc.norm = GAN_NORM_INSTANCE;
     desc.instance = &gani_dualgan_norm;
     desc.dropout = (float)gani_option(recipe, "dropout");
+    if (recipe->mode != GAN_TRAIN) {
+        desc.switches = gani_feed_switches(recipe, desc.norm, desc.dropout);
+    }
     gan_graph_push(recipe->graph, scope);
     x = gani_unet(recipe->graph, &desc, x);
     gan_graph_pop(recipe->graph);
     return x;
+}
+
+/* One layer: one score [n,1,1,1] of all that a map holds. */
+static void gani_dualgan_whole(gani_chain *chain) {
+    gan_graph *g = chain->graph;
+    const gan_shape map = gan_tensor_shape(g, chain->x);
+    const gan_layer_desc usual = gani_chain_desc(chain, 0), desc = gani_layer_desc(&usual);
+    const gan_conv_desc conv = gani_layer_geometry(&desc, 1, 0);
+    char name[GANI_CHAIN_NAME];
+    gan_graph_push(g, gani_chain_count(chain, name));
+    gan_tensor weight = gan_param(g, "weight", gan_shape4(1, map.dim[1], map.dim[2], map.dim[3]),
+                                  GAN_PARAM_WEIGHT, *desc.weight_init);
+    chain->x = gan_conv2d(g, chain->x, weight, gani_bias(g, 1, &desc, *desc.bias_init), &conv);
+    gan_graph_pop(g);
 }
 
 /* Scores [n,1,h,w], 1 x 1 or of patches. "main.0", "main.2", "main.3" (norm), "main.5" ... */
@@ -25392,7 +25448,7 @@ static gan_tensor gani_dualgan_critic(gani_recipe *recipe, const char *scope, ga
                                       gani_features *features) {
     const int ndf = (int)gani_option(recipe, "ndf"), patch = gani_option(recipe, "critic") == 1.0;
     gani_chain chain = gani_chain_begin(recipe->graph, GAN_NORM_INSTANCE, 0, x);
-    int side = recipe->height;
+    int side = recipe->height < recipe->width ? recipe->height : recipe->width;
     chain.instance = &gani_dualgan_norm;
     (void)features;
     gan_graph_push(recipe->graph, scope);
@@ -25405,7 +25461,11 @@ static gan_tensor gani_dualgan_critic(gani_recipe *recipe, const char *scope, ga
         gani_chain_relu(&chain, 0.2f);
         side = (side + 1) / 2;
     }
-    gani_chain_conv(&chain, 1, patch ? 3 : side, patch ? 2 : 1, patch, 0);
+    if (patch) {
+        gani_chain_conv(&chain, 1, 3, 2, 1, 0);
+    } else {
+        gani_dualgan_whole(&chain);
+    }
     gan_graph_pop(recipe->graph);
     gan_graph_pop(recipe->graph);
     return chain.x;
@@ -25444,7 +25504,9 @@ static void gani_dualgan_train(gani_recipe *recipe) {
 }
 
 static void gani_dualgan_translate(gani_recipe *recipe) {
-    gani_cycle_translate(recipe, gani_dualgan_generator, 1 << gani_unet_levels(recipe));
+    const int multiple = 1 << gani_unet_levels(recipe);
+    gani_round_sizes(recipe, multiple, multiple);
+    gani_cycle_translate(recipe, gani_dualgan_generator);
 }
 
 static const gani_system gani_dualgan = {
@@ -25597,7 +25659,9 @@ static void gani_discogan_train(gani_recipe *recipe) {
 
 static void gani_discogan_translate(gani_recipe *recipe) {
     const gani_dcgan_stages stages = gani_dcgan_count(recipe);
-    gani_cycle_translate(recipe, gani_discogan_generator, 1 << stages.count);
+    const int bottleneck = gani_option(recipe, "bottleneck") > 0.0; /* takes maps of base x base */
+    gani_round_sizes(recipe, 1 << stages.count, (bottleneck ? stages.base : 1) << stages.count);
+    gani_cycle_translate(recipe, gani_discogan_generator);
 }
 
 static const gani_system gani_discogan = {
@@ -26424,7 +26488,8 @@ static int gani_recognise_unet(gani_foreign *net) {
     net->desc.height = net->desc.width = 1 << levels;
     net->desc.channels = in;
     net->desc.channels_b = out;
-    snprintf(net->options, sizeof net->options, "net=unet ngf=%d norm=%s dropout=%s layout=%s", ngf,
+    snprintf(net->options, sizeof net->options,
+             "net=unet ngf=%d levels=%d norm=%s dropout=%s layout=%s", ngf, levels,
              batch_norm ? "batch" : "instance", batch_norm ? "0.5" : "0",
              batch_norm && biases ? "august" : "now");
     return levels > 1 && out > 0;
@@ -26572,26 +26637,36 @@ static int gani_recognise_encoder(gani_foreign *net) {
     return found.downs > 0 && found.blocks == 0;
 }
 
+static const char gani_generator[] = "generator";
+
 /* A network has a tensor `key` behind its prefix, and passes the function, which fills
  * net->desc and net->options. */
 static const struct gani_recogniser {
     const char *key;
     int (*recognise)(gani_foreign *net);
-    int generates;
+    const char *scope; /* of a model, that the network belongs into, or with "_a" behind it */
     const char *title;
 } gani_recognisers[] = {
-    {"model.model.0.weight", gani_recognise_unet, 1, "U-Net of pix2pix or CycleGAN"},
-    {"model.1.weight", gani_recognise_resnet, 1, "residual generator of CycleGAN or pix2pixHD"},
-    {"model.0.weight", gani_recognise_old_resnet, 1, "residual generator of before July 2017"},
-    {"model1_1.1.weight", gani_recognise_enhancers, 1, "generator of pix2pixHD with enhancers"},
-    {"main.0.weight", gani_recognise_dcgan, 1, "generator of DCGAN"},
-    {"model.0.weight", gani_recognise_score, 0, "discriminator of patches"},
-    {"net.0.weight", gani_recognise_score, 0, "discriminator of pixels"},
-    {"main.0.weight", gani_recognise_score, 0, "discriminator of DCGAN"},
-    {"scale0_layer0.0.weight", gani_recognise_score, 0, "discriminator of pix2pixHD"},
-    {"layer0.0.weight", gani_recognise_score, 0, "discriminator of pix2pixHD"},
-    {"model.1.weight", gani_recognise_encoder, 0, "encoder of pix2pixHD"},
+    {"model.model.0.weight", gani_recognise_unet, gani_generator, "U-Net of pix2pix or CycleGAN"},
+    {"model.1.weight", gani_recognise_resnet, gani_generator,
+     "residual generator of CycleGAN or pix2pixHD"},
+    {"model.0.weight", gani_recognise_old_resnet, gani_generator,
+     "residual generator of before July 2017"},
+    {"model1_1.1.weight", gani_recognise_enhancers, gani_generator,
+     "generator of pix2pixHD with enhancers"},
+    {"main.0.weight", gani_recognise_dcgan, gani_generator, "generator of DCGAN"},
+    {"model.0.weight", gani_recognise_score, "discriminator", "discriminator of patches"},
+    {"net.0.weight", gani_recognise_score, "discriminator", "discriminator of pixels"},
+    {"main.0.weight", gani_recognise_score, "discriminator", "discriminator of DCGAN"},
+    {"scale0_layer0.0.weight", gani_recognise_score, "discriminator",
+     "discriminator of pix2pixHD"},
+    {"layer0.0.weight", gani_recognise_score, "discriminator", "discriminator of pix2pixHD"},
+    {"model.1.weight", gani_recognise_encoder, "encoder", "pix2pixHD encoder"},
 };
+
+static int gani_generates(const gani_foreign *net) {
+    return net->row->scope == gani_generator;
+}
 
 /* Tries the rows on a tensor's name; keeps the better of `best` and what it finds: generators
  * before others, averaged weights ("ema") before the last ones. rival: set if another generator is
@@ -26616,12 +26691,11 @@ static void gani_recognise_name(gani_foreign *best, gani_foreign *rival, const c
         }
         const int ema = strstr(net.prefix, "ema") != NULL;
         const int kept = best->row && strstr(best->prefix, "ema") != NULL;
-        const int better = !best->row || row->generates > best->row->generates ||
-                           (row->generates == best->row->generates && ema > kept);
-        if (better) {
+        const int generates = gani_generates(&net), rank = best->row ? gani_generates(best) : -1;
+        if (generates > rank || (generates == rank && ema > kept)) {
             *best = net;
             rival->row = NULL;
-        } else if (row->generates == best->row->generates && ema == kept) {
+        } else if (generates == rank && ema == kept) {
             *rival = net;
         }
     }
@@ -26643,19 +26717,22 @@ static gan_status gani_recognise(gani_foreign *net, const gan_checkpoint *file) 
                           file->path, file->count, file->count ? file->entries[0].name : "",
                           file->count ? gani_print_shape(&file->entries[0].shape).text : "");
     }
-    if (!net->row->generates) {
-        return gani_error(file->ctx, GAN_ERR_UNSUPPORTED,
-                          "%s: a generator expected, found a %s (\"%.80s%s\")", file->path,
-                          net->row->title, net->prefix, net->row->key);
-    }
     if (rival.row) {
         return gani_error(file->ctx, GAN_ERR_UNSUPPORTED,
-                          "%s: one generator expected, found \"%.80s%s\" and \"%.80s%s\"; take one "
-                          "out with gan_checkpoint_export or gan convert --prefix \"%.80s\"",
-                          file->path, net->prefix, net->row->key, rival.prefix, rival.row->key,
-                          net->prefix);
+                          "%s: one %s expected, found \"%.80s%s\" and \"%.80s%s\"; take one out "
+                          "with gan_checkpoint_export or gan convert --prefix \"%.80s\"",
+                          file->path, net->row->scope, net->prefix, net->row->key, rival.prefix,
+                          rival.row->key, net->prefix);
     }
     return GAN_OK;
+}
+
+static gan_status gani_need_generator(const gani_foreign *net) {
+    return gani_generates(net)
+               ? GAN_OK
+               : gani_error(net->file->ctx, GAN_ERR_UNSUPPORTED,
+                            "%s: a generator expected, found a %s (\"%.80s%s\")", net->file->path,
+                            net->row->title, net->prefix, net->row->key);
 }
 
 /* --- loading models -------------------------------------------------------- */
@@ -26714,16 +26791,20 @@ static gan_status gani_foreign_read_desc(gan_model_desc *desc, char **options,
     return *options ? GAN_OK : GAN_ERR_MEMORY;
 }
 
-/* Where a network's tensors belong in the store: the generator, or of two the first. */
-static gan_load_desc gani_foreign_load(const gani_foreign *net, const gan_params *params) {
+/* Where a network's tensors belong in the store: the network of that kind, or of two the first.
+ * scope: keeps its prefix. */
+static gan_load_desc gani_foreign_load(const gani_foreign *net, const gan_params *params,
+                                       char scope[24]) {
     gan_load_desc load;
     memset(&load, 0, sizeof load);
     load.weights_only = 1;
     load.file_prefix = net->prefix;
-    load.store_prefix = "generator_a.";
+    load.store_prefix = scope;
+    snprintf(scope, 24, "%s_a.", net->row->scope);
     for (int i = 0; i < params->count; i++) {
-        if (gani_has_prefix(params->items[i].name, "generator.")) {
-            load.store_prefix = "generator.";
+        const char *name = params->items[i].name;
+        if (gani_has_prefix(name, net->row->scope) && name[strlen(net->row->scope)] == '.') {
+            snprintf(scope, 24, "%s.", net->row->scope);
         }
     }
     return load;
@@ -26772,6 +26853,7 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
         status = gani_read_desc(&desc, &options, file, change);
     } else if (status == GAN_OK) {
         status = gani_recognise(&net, file);
+        status = status ? status : gani_need_generator(&net);
         status = status ? status : gani_foreign_read_desc(&desc, &options, &net, change);
     }
     if (status == GAN_OK) {
@@ -26781,7 +26863,8 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
     if (status == GAN_OK && ours) {
         status = gani_load_params(model, file, desc.seed);
     } else if (status == GAN_OK) {
-        const gan_load_desc load = gani_foreign_load(&net, model->params);
+        char scope[24];
+        const gan_load_desc load = gani_foreign_load(&net, model->params, scope);
         status = gan_params_load(model->params, file, &load);
     }
     if (status == GAN_OK) {
@@ -26798,13 +26881,14 @@ GAN_API gan_status gan_model_start(gan_model *model, const char *path) {
     gan_checkpoint *file = NULL;
     gan_load_desc load;
     gani_foreign net;
+    char scope[24];
     memset(&load, 0, sizeof load);
     memset(&net, 0, sizeof net);
     gan_status status = gan_checkpoint_open(&file, model->ctx, path);
     if (status == GAN_OK && !gan_checkpoint_text(file, "system")) {
         status = gani_recognise(&net, file);
         if (status == GAN_OK) {
-            load = gani_foreign_load(&net, model->params);
+            load = gani_foreign_load(&net, model->params, scope);
         }
         status = status == GAN_ERR_FORMAT ? GAN_OK : status; /* then by the names as they are */
     }

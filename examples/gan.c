@@ -116,7 +116,7 @@ static void print_bytes(double bytes) {
 typedef struct options {
     const char *out, *data, *data_b, *data_instances, *pairs, *derive;
     const char *direction, *frame, *resize, *format, *code, *plan, *start, *vgg_weights;
-    const char *prefix;
+    const char *prefix, *set;
     double steps, epochs, every, batch, size, height, width, channels, seed, threads, n, columns;
     double swap, load_size, flip, first, count, channels_b;
     double recompute, resume, overwrite, interpolate, frames, help;
@@ -174,7 +174,8 @@ static const option_row option_rows[] = {
     {"recompute", NULL, "ti",
      "training: less memory, more time, same bits; see gan_context_desc.recompute",
      offsetof(options, recompute), 0, 1},
-    {"start", "FILE", "t", "begin with the weights of this checkpoint that fit by name and shape",
+    {"start-from", "FILE", "t",
+     "begin with the weights of this checkpoint, or .pth, that fit by name and shape",
      offsetof(options, start), 0, 0},
     {"vgg-weights", "FILE", "t",
      "pix2pixhd with --vgg: the weights of VGG-19, named as torchvision's",
@@ -206,6 +207,10 @@ static const option_row option_rows[] = {
      offsetof(options, plan), 0, 0},
     {"prefix", "TEXT", "c", "only tensors whose names begin with it, which is left out",
      offsetof(options, prefix), 0, 0},
+    {"set", "\"NAME=X ...\"", "sxi",
+     "options of the model that replace the file's, or that a PyTorch file cannot tell "
+     "(layout=september, norm=batch ...)",
+     offsetof(options, set), 0, 0},
     {"help", NULL, "tsxic", "show the options", offsetof(options, help), 0, 1},
 };
 enum { OPTION_ROWS = sizeof option_rows / sizeof option_rows[0] };
@@ -341,10 +346,16 @@ static int parse(options *given, int argc, char **argv, int first, char command,
     return status;
 }
 
+static void write_note(void *user, const char *message) {
+    (void)user;
+    fprintf(stderr, "%s\n", message);
+}
+
 static gan_context *open_context(const options *given) {
     gan_context *ctx = NULL;
     gan_context_desc desc;
     memset(&desc, 0, sizeof desc);
+    desc.logger.write = write_note;
     desc.threads = (int)given->threads;
     desc.recompute = given->recompute != 0.0;
     const gan_status status = gan_context_create(&ctx, &desc);
@@ -1279,6 +1290,12 @@ static int load_image(translation *t, const char *path, int first, int channels,
     gan_image image;
     memset(&image, 0, sizeof image);
     gan_status status = gan_image_load(t->ctx, path, &image);
+    if (status == GAN_OK && is_map && image.channels != 1) {
+        const int found = image.channels;
+        gan_image_free(t->ctx, &image);
+        return fail(USAGE, "%s: a map of numbers, with 1 channel, expected, found %d channels",
+                    path, found);
+    }
     status = status ? status : gan_image_convert(t->ctx, &image, channels);
     if (status == GAN_OK && *width && (image.width != *width || image.height != *height)) {
         status = gan_image_resize(t->ctx, &image, *width, *height,
@@ -1353,6 +1370,15 @@ static const char *file_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
+/* Of an image of a folder: its path from there on, with the subfolder of its class. Of a list: the
+ * name of the file. */
+static const char *name_within(const char *folder, const char *path) {
+    const size_t size = strlen(folder);
+    const char *rest = path + size;
+    return is_folder(folder) && strncmp(path, folder, size) == 0 ? rest + strspn(rest, "/")
+                                                                 : file_name(path);
+}
+
 /* All images of a folder or a list. */
 static int translate_folder(translation *t, const char *in, const char *out) {
     const options *given = t->given;
@@ -1373,11 +1399,14 @@ static int translate_folder(translation *t, const char *in, const char *out) {
             status = fail(USAGE, "%s: a folder of images expected", in);
             break;
         }
-        const char *name = file_name(path);
+        const char *name = name_within(in, path), *file = file_name(name);
+        const char *dot = strrchr(file, '.');
         snprintf(instances, sizeof instances, "%s/%s",
                  given->data_instances ? given->data_instances : "", name);
-        snprintf(to, sizeof to, "%s/%.*s.%s", out, (int)strcspn(name, "."), name,
-                 given->format ? given->format : "png");
+        snprintf(to, sizeof to, "%s/%.*s", out, (int)(file - name), name);
+        make_folder(to);
+        snprintf(to, sizeof to, "%s/%.*s.%s", out, (int)((dot ? dot : path + strlen(path)) - name),
+                 name, given->format ? given->format : "png");
         status = translate_file(t, path, t->instances ? instances : NULL, to);
         if (status == OK && isatty(fileno(stdout))) {
             printf("\r%d/%d %s\033[K", i + 1, count, name);
@@ -1392,7 +1421,8 @@ static int translate_folder(translation *t, const char *in, const char *out) {
     return status;
 }
 
-/* Raw frames from standard input to standard output until there are no more. */
+/* Raw frames from standard input to standard output until there are no more; bytes of maps are the
+ * numbers in them. */
 static int translate_stream(translation *t) {
     int sizes[3];
     if (!read_sizes(t->given->frame, 3, sizes) || sizes[2] != t->in) {
@@ -1400,6 +1430,7 @@ static int translate_stream(translation *t) {
     }
     const size_t pixels = (size_t)sizes[0] * (size_t)sizes[1];
     const size_t in = pixels * (size_t)t->in, out = pixels * (size_t)t->out;
+    size_t got = 0;
     unsigned char *bytes = (unsigned char *)malloc(in > out ? in : out);
     int status = bytes ? make_room(t, pixels) : fail(FAILED, "out of memory");
     long frames = 0;
@@ -1407,10 +1438,12 @@ static int translate_stream(translation *t) {
     _setmode(_fileno(stdin), _O_BINARY);
     _setmode(_fileno(stdout), _O_BINARY);
 #endif
-    while (status == OK && !interrupted && fread(bytes, 1, in, stdin) == in) {
+    while (status == OK && !interrupted && (got = fread(bytes, 1, in, stdin)) == in) {
         for (size_t i = 0; i < in; i++) {
-            t->from[i % (size_t)t->in * pixels + i / (size_t)t->in] =
-                (float)bytes[i] / 127.5f - 1.0f;
+            const int channel = (int)(i % (size_t)t->in);
+            const float value = (float)bytes[i];
+            t->from[(size_t)channel * pixels + i / (size_t)t->in] =
+                t->info.translate_maps >> channel & 1 ? value : value / 127.5f - 1.0f;
         }
         status = translate_planes(t, sizes[0], sizes[1]);
         for (size_t i = 0; i < out && status == OK; i++) {
@@ -1423,6 +1456,10 @@ static int translate_stream(translation *t) {
         frames += status == OK;
     }
     free(bytes);
+    if (status == OK && got > 0 && got < in) {
+        status = fail(FAILED, "standard input ends within frame %ld: %lu of %lu bytes", frames + 1,
+                      (unsigned long)got, (unsigned long)in);
+    }
     if (status == OK) {
         fprintf(stderr, "%ld frames %d x %d x %d, %.1f a second\n", frames, sizes[0], sizes[1],
                 t->out, t->seconds > 0.0 ? (double)frames / t->seconds : 0.0);
@@ -1432,15 +1469,21 @@ static int translate_stream(translation *t) {
 
 /* What the command line says, checked against the model. */
 static int open_translation(translation *t, const options *given) {
-    const char *direction = given->direction ? given->direction : "ab";
     if (gan_model_get_info(t->model, &t->info) != GAN_OK) {
         return fail_with(FAILED, t->ctx);
     }
     const gan_model_info *info = &t->info;
-    const int back = strcmp(direction, "ba") == 0, maps = info->translate_maps;
+    const int two_way = info->system->two_way, maps = info->translate_maps;
+    const char *usual = info->translate_part ? "ba" : "ab"; /* what the model was trained for */
+    const char *direction = given->direction ? given->direction : usual;
+    const int back = two_way && strcmp(direction, "ba") == 0;
     int sizes[2] = {0, 0};
     if (!info->translate_in) {
         return fail(USAGE, "%s does not translate images: gan sample", info->system->name);
+    }
+    if (!two_way && strcmp(direction, usual) != 0) {
+        return fail(USAGE, "--direction: expected %s, found \"%s\": this model goes one way", usual,
+                    direction);
     }
     if (given->resize && !read_sizes(given->resize, 2, sizes)) {
         return fail(USAGE, "--resize: expected WxH, found \"%s\"", given->resize);
@@ -1451,9 +1494,9 @@ static int open_translation(translation *t, const options *given) {
     t->instances = t->in > 1 && maps >> (t->in - 1) & 1;
     t->width = sizes[0];
     t->height = sizes[1];
-    snprintf(t->inputs, sizeof t->inputs, "%s direction=%s seed=%.0f", given->model, direction,
-             given->seed);
-    return t->instances && !given->data_instances
+    snprintf(t->inputs, sizeof t->inputs, "%s direction=%s seed=%.0f", given->model,
+             two_way ? direction : "ab", given->seed > 0.0 ? given->seed : 1.0);
+    return t->instances && !given->data_instances && !given->frame
                ? fail(USAGE, "%s also needs instance maps: --data-instances", info->system->name)
                : OK;
 }
@@ -1623,8 +1666,10 @@ static void print_summary(gan_model *model, const gan_model_info *info) {
     printf("  system   %s\n", info->system->name);
     printf("  images   %d x %d x %d (channels, height, width)\n", info->channels, info->height,
            info->width);
-    printf("  trained  for %lu steps of %d, seed %lu\n", (unsigned long)info->step, info->batch,
-           (unsigned long)info->seed);
+    if (info->train_bytes) {
+        printf("  trained  for %lu steps of %d, seed %lu\n", (unsigned long)info->step, info->batch,
+               (unsigned long)info->seed);
+    }
     printf("  options  %s\n", info->options);
     if (info->sample_channels) {
         print_cost("sample", info->sample_bytes, info->sample_multiply_adds, "an image");
@@ -1640,7 +1685,9 @@ static void print_summary(gan_model *model, const gan_model_info *info) {
     if (info->encode_width) {
         printf("  encode   %d numbers from an image\n", info->encode_width);
     }
-    print_cost("train", info->train_bytes, info->train_multiply_adds, "a step");
+    if (info->train_bytes) {
+        print_cost("train", info->train_bytes, info->train_multiply_adds, "a step");
+    }
 }
 
 /* The networks and their tensors. */
@@ -1724,6 +1771,7 @@ static int info(gan_context *ctx, const char *path, const options *given) {
     const int ours = gan_checkpoint_text(checkpoint, "system") != NULL;
     gan_checkpoint_close(checkpoint);
     desc.disable_training = !ours;
+    desc.options = given->set;
     const int loaded = gan_model_load(&model, ctx, path, &desc) == GAN_OK;
     if (!loaded && !ours) {
         printf("%s\n", gan_context_error(ctx));
@@ -1740,6 +1788,7 @@ static int use_model(gan_context *ctx, char **argv, char command, const options 
     gan_model_desc desc;
     memset(&desc, 0, sizeof desc);
     desc.disable_training = 1;
+    desc.options = given->set;
     if (gan_model_load(&model, ctx, argv[2], &desc) != GAN_OK) {
         return fail_with(USAGE, ctx);
     }

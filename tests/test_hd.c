@@ -28,7 +28,7 @@ static gan_tensor generator(gan_graph *g, gan_tensor x, int channels, int blocks
 
 static gan_tensor dropout_generator(gan_graph *g, gan_tensor x) {
     gani_resnet_desc desc = resnet(3, 4, 2, 2, GAN_NORM_BATCH);
-    desc.dropout = 1;
+    desc.dropout = 0.5f;
     gan_graph_set_mode(g, GAN_MODE_KEEP_ALL_UNITS);
     return gani_resnet_generator(g, &desc, x);
 }
@@ -461,12 +461,59 @@ static void coarse_to_fine(void) {
     gan_dataset_close(data);
 }
 
+/* G, D and E, each in a file of its own that says nothing of a system, as PyTorch's. */
+static void start_from_parts(void) {
+    static const char *const rows[][2] = {{"generator.", "generator.model.1.weight"},
+                                          {"discriminator.", "discriminator.scale1_layer1.0.weight"},
+                                          {"encoder.", "encoder.model.4.weight"}};
+    const char *options = TINY "instances=on features=2 clusters=2";
+    gan_model *trained = tiny_model(options, NULL), *fresh = tiny_model(options, NULL);
+    gan_dataset *data = open_records(trained);
+    gan_checkpoint *file = NULL;
+    char whole[300], part[300];
+    snprintf(whole, sizeof whole, "%s", in_folder("whole.safetensors"));
+    snprintf(part, sizeof part, "%s", in_folder("part.safetensors"));
+    train_to(trained, data, 1);
+    CHECK(!gan_model_save(trained, whole) && !gan_checkpoint_open(&file, ctx, whole), "%s",
+          gan_context_error(ctx));
+    for (int i = 0; i < 3; i++) {
+        CHECK(!same_parameter(trained, fresh, rows[i][1]), "%s as before training", rows[i][1]);
+        CHECK(!gan_checkpoint_export(file, part, rows[i][0]) && !gan_model_start(fresh, part),
+              "%s", gan_context_error(ctx));
+        CHECK(same_parameter(trained, fresh, rows[i][1]), "%s not taken over", rows[i][1]);
+    }
+    gan_checkpoint_close(file);
+    remove(whole);
+    remove(part);
+    gan_dataset_close(data);
+    gan_model_destroy(trained);
+    gan_model_destroy(fresh);
+}
+
 static double difference(const float *a, const float *b, size_t count) {
     double sum = 0.0;
     for (size_t i = 0; i < count; i++) {
         sum += fabs((double)a[i] - (double)b[i]);
     }
     return sum / (double)count;
+}
+
+/* Batch norm by the image itself, or as the caller switches. */
+static void switches(void) {
+    enum { H = 16, W = 20, OUT = 3 * H * W };
+    float in[H * W], y[3][OUT];
+    gan_model *model = tiny_model(TINY "norm=batch", NULL);
+    for (int i = 0; i < H * W; i++) {
+        in[i] = (float)(i % CLASSES);
+    }
+    static const char *const inputs[] = {NULL, "running-stats=0", "running-stats=1"};
+    for (int k = 0; k < 3; k++) {
+        CHECK(gan_model_translate(model, in, 1, H, W, inputs[k], y[k]) == GAN_OK, "%s",
+              gan_context_error(ctx));
+    }
+    CHECK(difference(y[0], y[1], OUT) == 0.0 && difference(y[0], y[2], OUT) > 1e-6,
+          "running-stats");
+    gan_model_destroy(model);
 }
 
 /* Styles come from the clusters of the class: others for another seed, or the one asked for. */
@@ -645,6 +692,8 @@ int main(int argc, char **argv) {
     TEST(means_of_instances);
     TEST(clusters_of_points);
     TEST(coarse_to_fine);
+    TEST(start_from_parts);
+    TEST(switches);
     TEST(styles_are_drawn);
     TEST(clusters_without_memory);
     TEST(going_on);

@@ -807,7 +807,7 @@ static void toy_train(gani_recipe *recipe) {
 static void toy_translate(gani_recipe *recipe) {
     const gan_model *model = recipe->model;
     gan_graph *g = recipe->graph;
-    gani_round_sizes(recipe, 4);
+    gani_round_sizes(recipe, 4, 4);
     gan_tensor x = gani_feed_source(recipe, "in",
                                     recipe->reverse ? model->channels_b : model->channels);
     gan_tensor shift = gani_feed_given(recipe, "shift", gan_shape0(), 0.0);

@@ -247,6 +247,103 @@ static void switches(void) {
     gan_context_destroy(ctx);
 }
 
+/* The same switches of a residual network; DualGAN's U-Net drops too. */
+static void switches_of_others(void) {
+    static const struct {
+        const char *system, *options;
+        int batch_norm;
+    } rows[] = {{"pix2pix", "net=resnet blocks=1 norm=batch dropout=0.5 ngf=4 ndf=4", 1},
+                {"cyclegan", "blocks=1 norm=batch dropout=0.5 ngf=4 ndf=4", 1},
+                {"dualgan", "dropout=0.5 ngf=4 ndf=4", 0}};
+    static float standard[IMAGE], other[IMAGE], still[IMAGE];
+    gan_context *ctx = context_of(NULL, 0, NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_model *model = open_model(ctx, rows[i].system, 64, rows[i].options, 1);
+        translate(model, NULL, standard);
+        translate(model, "seed=1", other);
+        CHECK(!same(standard, other), "%s drops", rows[i].system);
+        translate(model, "dropout=0", still);
+        translate(model, "seed=1 dropout=0", other);
+        CHECK(same(still, other) && !same(still, standard), "%s: dropout=0", rows[i].system);
+        CHECK(gan_model_translate(model, standard, 1, HIGH, WIDE, "dropout=0 running-stats=1",
+                                  other) == (rows[i].batch_norm ? GAN_OK : GAN_ERR_ARGUMENT),
+              "%s: %s", rows[i].system, gan_context_error(ctx));
+        CHECK(!rows[i].batch_norm || !same(still, other), "%s: running-stats=1", rows[i].system);
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* Images smaller than what a network can take, down to one pixel, are filled up too. */
+static void small_images(void) {
+    static const char *const rows[][2] = {
+        {"pix2pix", "ngf=2 ndf=2"},
+        {"pix2pix", "net=resnet blocks=1 ngf=2 ndf=2"},
+        {"cyclegan", "blocks=1 ngf=2 ndf=2"},
+        {"dualgan", "ngf=2 ndf=2"},
+        {"discogan", "ngf=2 ndf=2"},
+        {"discogan", "bottleneck=3 ngf=2 ndf=2"},
+        {"pix2pixhd", "classes=0 blocks=1 ngf=2 ndf=2 downs=2"},
+        {"pix2pixhd", "classes=0 blocks=1 blocks-local=1 enhancers=1 ngf=2 ndf=2 downs=1"}};
+    static const int sizes[][2] = {{1, 1}, {3, 5}, {4, 4}, {7, 33}};
+    static float in[3 * 7 * 33], out[3 * 7 * 33];
+    gan_context *ctx = context_of(NULL, 0, NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_model *model = open_model(ctx, rows[i][0], 32, rows[i][1], 1);
+        for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+            const gan_status status =
+                gan_model_translate(model, in, 1, sizes[k][0], sizes[k][1], NULL, out);
+            CHECK(status == GAN_OK, "%s %s, %d x %d: %s", rows[i][0], rows[i][1], sizes[k][0],
+                  sizes[k][1], gan_context_error(ctx));
+        }
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
+/* Halvings that are asked for: fewer than the size allows, and none that it does not. */
+static void levels(void) {
+    gan_context *ctx = context_of(NULL, 0, NULL);
+    gan_model *model = open_model(ctx, "pix2pix", 64, "ngf=2 ndf=2 levels=2", 1);
+    gan_params *params = gan_model_params(model);
+    static float out[IMAGE];
+    CHECK(gan_params_find(params, "generator.model.model.1.model.3.weight").data &&
+              !gan_params_find(params, "generator.model.model.1.model.3.model.1.weight").data,
+          "a network of two levels");
+    translate(model, NULL, out);
+    gan_model_destroy(model);
+    gan_model_desc desc = gan_model_defaults("pix2pix");
+    desc.height = desc.width = 48;
+    desc.options = "ngf=2 ndf=2 levels=5";
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_ERR_SHAPE &&
+              strstr(gan_context_error(ctx), "multiples of 32, found 48 x 48"),
+          "%s", gan_context_error(ctx));
+    gan_context_destroy(ctx);
+}
+
+/* DualGAN's critic gives one score for an image, also of one that is not square. */
+static void one_score(void) {
+    static const int sizes[][2] = {{32, 64}, {64, 32}, {48, 32}};
+    gan_context *ctx = context_of(NULL, 0, NULL);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        gan_model *model = NULL;
+        gan_model_desc desc = gan_model_defaults("dualgan");
+        desc.height = sizes[i][0];
+        desc.width = sizes[i][1];
+        desc.options = "ngf=2 ndf=2";
+        CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+        const gan_shape shape =
+            gan_params_find(gan_model_params(model), "discriminator_a.main.8.weight").shape;
+        CHECK(shape.dim[2] * 32 == sizes[i][0] * 4 && shape.dim[3] * 32 == sizes[i][1] * 4,
+              "%d x %d: weights for a map of %d x %d", sizes[i][0], sizes[i][1], shape.dim[2],
+              shape.dim[3]);
+        CHECK(gan_model_fill(model, NULL) == GAN_OK && gan_model_step(model) == GAN_OK, "%s",
+              gan_context_error(ctx));
+        gan_model_destroy(model);
+    }
+    gan_context_destroy(ctx);
+}
+
 /* Running statistics that are those of the image give what the image's own give. */
 static void running_statistics(void) {
     static float images[2 * 3 * 32 * 32], own[3 * 32 * 32], running[3 * 32 * 32];
@@ -457,6 +554,8 @@ static void sizes_that_do_not_fit(void) {
         desc.options = "ngf=4 ndf=4";
         const gan_status status = gan_model_create(&model, ctx, &desc);
         CHECK(status != GAN_OK && !model, "%s: 30 x 30 is no size for it", systems[i]);
+        CHECK(i == 1 || strstr(gan_context_error(ctx), systems[i]), "%s: %s", systems[i],
+              gan_context_error(ctx));
     }
     gan_context_destroy(ctx);
 }
@@ -468,6 +567,10 @@ int main(int argc, char **argv) {
     TEST(sizes_of_networks);
     TEST(patches);
     TEST(switches);
+    TEST(switches_of_others);
+    TEST(small_images);
+    TEST(levels);
+    TEST(one_score);
     TEST(running_statistics);
     TEST(averages);
     TEST(directions);

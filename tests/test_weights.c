@@ -441,7 +441,7 @@ static const model_row small_rows[] = {
     {"resnet_july", "resnet_july.safetensors", "pix2pix",
      "net=resnet ngf=1 blocks=2 norm=instance dropout=0 layout=july", 3, 16, 20, 0, NULL},
     {"resnet_dropout", "resnet_dropout.pth", "pix2pix",
-     "net=resnet ngf=2 blocks=2 norm=batch dropout=0.5", 3, 16, 16, 0, NULL},
+     "net=resnet ngf=2 blocks=2 norm=batch dropout=0.5", 3, 16, 16, 0, "dropout=0"},
     {"dcgan", "dcgan.pth", "dcgan", "z=4 ngf=2", 0, 16, 16, 0, "z=0.5"},
     {"global", "global.pth", "pix2pixhd",
      "classes=5 instances=off ngf=2 downs=3 blocks=2 enhancers=0 norm=instance", 1, 16, 24, 5,
@@ -691,6 +691,8 @@ static void not_recognised(void) {
         {"tests/fixtures/weights/resnet_july.safetensors", GAN_ERR_SHAPE, "missing: ",
          "layout=now"},
         {"tests/fixtures/weights/unet.pth", GAN_ERR_ARGUMENT, "ngff", "ngff=3"},
+        {"tests/fixtures/weights/unet.pth", GAN_ERR_SHAPE, /* a list of long names, none cut */
+         "3.model.3.model.3.weight [16,16,4,4], in the file [32,16,4,4], ", "levels=4"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         gan_model *model;
@@ -764,6 +766,23 @@ static void start_from_files(void) {
     const gan_param_info bias =
         gan_params_find(gan_model_params(model), "generator_a.model.1.bias");
     CHECK(bias.data && bias.data[0] != 0.0f, "biases of a new model are 0");
+    CHECK(gan_model_start(model, "tests/fixtures/weights/discriminator.pth") == GAN_ERR_SHAPE,
+          "DCGAN's discriminator for one of patches");
+    gan_model_destroy(model);
+
+    desc = gan_model_defaults("dcgan");
+    desc.height = desc.width = 16;
+    desc.channels = 1;
+    desc.options = "ngf=2 ndf=2 z=4";
+    CHECK(!gan_model_create(&model, ctx, &desc) &&
+              !gan_model_start(model, "tests/fixtures/weights/discriminator.pth") &&
+              !gan_checkpoint_open(&file, ctx, "tests/fixtures/weights/discriminator.pth"),
+          "%s", gan_context_error(ctx));
+    const gan_param_info judge =
+        gan_params_find(gan_model_params(model), "discriminator.main.0.weight");
+    gan_checkpoint_read(file, gan_checkpoint_find(file, "main.0.weight"), want, 32);
+    CHECK(judge.data && memcmp(judge.data, want, 32 * sizeof *want) == 0, "weights of D");
+    gan_checkpoint_close(file);
     gan_model_destroy(model);
     remove(path);
 }

@@ -78,6 +78,10 @@ says cyclegan
 check help "$gan" help
 check "help of a system" "$gan" train dcgan --help
 says "--ngf X"
+for system in $("$gan" list | cut -d' ' -f1); do # none has an option that is the tool's too
+    "$gan" train "$system" --help | grep -o '^  --[a-z0-9-]*' | sort >names.txt
+    check "options of $system" sh -c '[ -s names.txt ] && [ -z "$(uniq -d names.txt)" ]'
+done
 
 # shellcheck disable=SC2086
 check train train dcgan $dcgan --steps 4 --out a
@@ -116,12 +120,57 @@ check "go on with the same data" train pix2pix --steps 4 --out q --resume
 check "photo of any size" "$gan" translate q/model.safetensors odd.ppm o.ppm
 check "its size" bytes o.ppm 2344
 check "grey photo" "$gan" translate q/model.safetensors grey.pgm o.png
+check "one pixel" sh -c "printf 'P6 1 1 255\nabc' >one.ppm && \
+    '$gan' translate q/model.safetensors one.ppm o.ppm"
+check "its size" bytes o.ppm 14
 check folder "$gan" translate q/model.safetensors photos/trainA many --format ppm
 check "file of a folder" bytes many/3.ppm 1549
+mkdir -p tree/a tree/b dots
+picture 9 7 P6 | tee tree/a/1.ppm tree/b/1.ppm dots/1.x.ppm >dots/1.y.ppm
+check "folder of folders" "$gan" translate q/model.safetensors tree/ many --format ppm
+check "each keeps its place" cmp many/a/1.ppm many/b/1.ppm
+check "names with dots" "$gan" translate q/model.safetensors dots many
+check "none replaces another" kind many/1.x.png PNG
+check "nor this" kind many/1.y.png PNG
 head -c 3330 /dev/zero >frames.raw
 check frames sh -c "'$gan' translate q/model.safetensors - - --frame 37x15x3 <frames.raw >o.raw"
 check "as many bytes" bytes o.raw 3330
 refused "one way" "expected ab" "$gan" translate q/model.safetensors odd.ppm o.png --direction ba
+check "a frame cut off" sh -c \
+    "head -c 3000 frames.raw | '$gan' translate q/model.safetensors - - --frame 37x15x3 >o.raw; [ \$? -eq 1 ]"
+says "ends within frame 2: 1335 of 1665 bytes"
+# shellcheck disable=SC2086
+check "the other way" train pix2pix --data photos/trainA --size 16 $small --steps 1 --out r \
+    --direction ba --start-from q/model.safetensors
+says "parameters are in it"
+check "and only that" "$gan" translate r/model.safetensors odd.ppm o.ppm --direction ba
+check "if not said" "$gan" translate r/model.safetensors odd.ppm again.ppm
+check "the same" cmp o.ppm again.ppm
+refused "not back" "expected ba" "$gan" translate r/model.safetensors odd.ppm o.png --direction ab
+
+# Maps of classes and of instances, 8 and 16 bit, as files and as frames
+mkdir -p maps instances tall
+for i in 1 2; do
+    { printf 'P5 16 16 255\n' && head -c 256 /dev/zero | tr '\0' '\002'; } >"maps/$i.pgm"
+    { printf 'P5 16 16 65535\n' && head -c 512 /dev/zero | tr '\0' '\001'; } >"instances/$i.pgm"
+    picture 16 16 P6 >"tall/$i.ppm"
+done
+check "label maps" train pix2pixhd --data maps --data-b tall --data-instances instances --classes 3 \
+    --instances on --features 2 --ngf 2 --ndf 2 --nef 2 --downs 2 --downs-e 1 --blocks 1 \
+    --layers 1 --steps 2 --out h
+check "a photo for a map" "$gan" translate h/model.safetensors maps/1.pgm o.ppm \
+    --data-instances instances/1.pgm
+check "a folder of maps" "$gan" translate h/model.safetensors maps many --data-instances instances
+refused "instances are missing" "--data-instances" "$gan" translate h/model.safetensors maps/1.pgm o.ppm
+refused "no map" "found 3 channels" "$gan" translate h/model.safetensors odd.ppm o.ppm \
+    --data-instances instances/1.pgm
+check "label maps alone" train pix2pixhd --data maps --data-b tall --classes 3 --ngf 2 --ndf 2 \
+    --downs 2 --blocks 1 --layers 1 --steps 2 --out k
+check "by a file" "$gan" translate k/model.safetensors maps/1.pgm o.ppm
+check "by frames" sh -c "tail -c 256 maps/1.pgm | \
+    '$gan' translate k/model.safetensors - - --frame 16x16x1 >o.raw && tail -c 768 o.ppm | cmp - o.raw"
+refused "weights for vgg" "--vgg-weights" train pix2pixhd --data maps --data-b tall --classes 3 \
+    --downs 2 --vgg 10 --out v
 
 # shellcheck disable=SC2086
 check unpaired train cyclegan --data photos --size 16 $small --pool 2 --steps 3 --out c
@@ -137,6 +186,9 @@ check "its size" bytes o.ppm 2344
 check "sample from a .pth" "$gan" sample "$weights/dcgan.pth" --out s.png --n 2
 check "info of a .pth" "$gan" info "$weights/unet.pth"
 says "net=unet ngf=2"
+check "what it cannot tell" "$gan" info "$weights/unet.pth" --set "dropout=0 layout=september"
+says "dropout=0.*layout=september"
+check "translate so" "$gan" translate "$weights/unet.pth" odd.ppm o.png --set layout=september
 refused "a discriminator" "found a discriminator" \
     "$gan" sample "$weights/discriminator.pth" --out s.png
 refused "two generators" "--prefix \"G_A.\"" "$gan" translate "$weights/pair.pth" odd.ppm o.ppm
