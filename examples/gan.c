@@ -119,7 +119,7 @@ typedef struct options {
     const char *prefix, *set;
     double steps, epochs, every, batch, size, height, width, channels, seed, threads, n, columns;
     double swap, load_size, flip, first, count, channels_b;
-    double recompute, resume, overwrite, interpolate, frames, help;
+    double recompute, resume, overwrite, interpolate, frames, sides, help;
     char model[1024]; /* options and inputs of the system: "ngf=32 lr=1e-4" */
 } options;
 
@@ -201,6 +201,8 @@ static const option_row option_rows[] = {
      offsetof(options, format), 0, 0},
     {"frame", "WxHxC", "x", "IN and OUT are -: raw frames, C bytes a pixel, from input to output",
      offsetof(options, frame), 0, 0},
+    {"sides", NULL, "x", "images hold A and B side by side: the half to translate is taken",
+     offsetof(options, sides), 0, 1},
     {"data-instances", "PATH", "x", "instance maps that belong to IN: a file or a folder",
      offsetof(options, data_instances), 0, 0},
     {"plan", "[=train]", "i", "time every layer of using the model, or of training it",
@@ -1253,6 +1255,7 @@ typedef struct translation {
     char inputs[1200];
     int in, out;       /* channels */
     int instances;     /* 1: the last one holds an instance map */
+    int right;         /* 1: of images side by side the right one is translated */
     int width, height; /* that images are brought to; 0: none */
     float *from, *to;  /* [in,height,width], [out,height,width] */
     size_t room;       /* pixels that there is memory for */
@@ -1284,6 +1287,13 @@ static int make_room(translation *t, size_t pixels) {
     return pixels <= t->room ? OK : fail(FAILED, "out of memory");
 }
 
+/* Cuts out the left half of an image (A), or the right one. */
+static gan_status take_side(translation *t, gan_image *image) {
+    const int half = image->width / 2;
+    return gan_image_crop(t->ctx, image, t->right ? image->width - half : 0, 0, half ? half : 1,
+                          image->height);
+}
+
 /* Reads an image as floats; its size is *width x *height, or becomes so where these are set. */
 static int load_image(translation *t, const char *path, int first, int channels, int is_map,
                       int *width, int *height) {
@@ -1297,6 +1307,9 @@ static int load_image(translation *t, const char *path, int first, int channels,
                     path, found);
     }
     status = status ? status : gan_image_convert(t->ctx, &image, channels);
+    if (status == GAN_OK && t->given->sides > 0.0 && first == 0) {
+        status = take_side(t, &image);
+    }
     if (status == GAN_OK && *width && (image.width != *width || image.height != *height)) {
         status = gan_image_resize(t->ctx, &image, *width, *height,
                                   is_map ? GAN_FILTER_NEAREST : GAN_FILTER_BILINEAR);
@@ -1343,12 +1356,13 @@ static int save_image(translation *t, const char *path, int width, int height) {
     return status == GAN_OK ? OK : fail_with(USAGE, t->ctx);
 }
 
-static int translate_planes(translation *t, int width, int height) {
+/* what: the image's name, for the message. */
+static int translate_planes(translation *t, const char *what, int width, int height) {
     const double start = now();
     const gan_status status =
         gan_model_translate(t->model, t->from, 1, height, width, t->inputs, t->to);
     t->seconds += now() - start;
-    return status == GAN_OK ? OK : fail_with(USAGE, t->ctx);
+    return status == GAN_OK ? OK : fail(USAGE, "%s: %s", what, gan_context_error(t->ctx));
 }
 
 /* instances: NULL for systems that need no instance map. */
@@ -1360,7 +1374,7 @@ static int translate_file(translation *t, const char *in, const char *instances,
     if (status == OK && instances) {
         status = load_image(t, instances, channels, 1, 1, &width, &height);
     }
-    status = status != OK ? status : translate_planes(t, width, height);
+    status = status != OK ? status : translate_planes(t, in, width, height);
     return status != OK ? status : save_image(t, out, width, height);
 }
 
@@ -1445,7 +1459,7 @@ static int translate_stream(translation *t) {
             t->from[(size_t)channel * pixels + i / (size_t)t->in] =
                 t->info.translate_maps >> channel & 1 ? value : value / 127.5f - 1.0f;
         }
-        status = translate_planes(t, sizes[0], sizes[1]);
+        status = translate_planes(t, "standard input", sizes[0], sizes[1]);
         for (size_t i = 0; i < out && status == OK; i++) {
             bytes[i] =
                 (unsigned char)to_byte(t->to[i % (size_t)t->out * pixels + i / (size_t)t->out]);
@@ -1491,6 +1505,7 @@ static int open_translation(translation *t, const options *given) {
     t->given = given;
     t->in = back ? info->translate_out : info->translate_in;
     t->out = back ? info->translate_in : info->translate_out;
+    t->right = strcmp(direction, "ba") == 0;
     t->instances = t->in > 1 && maps >> (t->in - 1) & 1;
     t->width = sizes[0];
     t->height = sizes[1];

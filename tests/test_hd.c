@@ -463,9 +463,10 @@ static void coarse_to_fine(void) {
 
 /* G, D and E, each in a file of its own that says nothing of a system, as PyTorch's. */
 static void start_from_parts(void) {
-    static const char *const rows[][2] = {{"generator.", "generator.model.1.weight"},
-                                          {"discriminator.", "discriminator.scale1_layer1.0.weight"},
-                                          {"encoder.", "encoder.model.4.weight"}};
+    static const char *const rows[][2] = {
+        {"generator.", "generator.model.1.weight"},
+        {"discriminator.", "discriminator.scale1_layer1.0.weight"},
+        {"encoder.", "encoder.model.4.weight"}};
     const char *options = TINY "instances=on features=2 clusters=2";
     gan_model *trained = tiny_model(options, NULL), *fresh = tiny_model(options, NULL);
     gan_dataset *data = open_records(trained);

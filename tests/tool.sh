@@ -146,6 +146,15 @@ says "parameters are in it"
 check "and only that" "$gan" translate r/model.safetensors odd.ppm o.ppm --direction ba
 check "if not said" "$gan" translate r/model.safetensors odd.ppm again.ppm
 check "the same" cmp o.ppm again.ppm
+printf 'P6 2 1 255\naaazzz' >both.ppm
+printf 'P6 1 1 255\naaa' >left.ppm
+printf 'P6 1 1 255\nzzz' >right.ppm
+check "the half of a pair" "$gan" translate r/model.safetensors both.ppm o.ppm --sides
+check "on the right" "$gan" translate r/model.safetensors right.ppm again.ppm
+check "the same" cmp o.ppm again.ppm
+check "the half of a pair" "$gan" translate q/model.safetensors both.ppm o.ppm --sides
+check "on the left" "$gan" translate q/model.safetensors left.ppm again.ppm
+check "the same" cmp o.ppm again.ppm
 refused "not back" "expected ba" "$gan" translate r/model.safetensors odd.ppm o.png --direction ab
 
 # Maps of classes and of instances, 8 and 16 bit, as files and as frames
@@ -162,6 +171,9 @@ check "a photo for a map" "$gan" translate h/model.safetensors maps/1.pgm o.ppm 
     --data-instances instances/1.pgm
 check "a folder of maps" "$gan" translate h/model.safetensors maps many --data-instances instances
 refused "instances are missing" "--data-instances" "$gan" translate h/model.safetensors maps/1.pgm o.ppm
+picture 16 16 P5 >dark.pgm
+refused "no such class" "dark.pgm: .*index 107" "$gan" translate h/model.safetensors dark.pgm o.ppm \
+    --data-instances instances/1.pgm
 refused "no map" "found 3 channels" "$gan" translate h/model.safetensors odd.ppm o.ppm \
     --data-instances instances/1.pgm
 check "label maps alone" train pix2pixhd --data maps --data-b tall --classes 3 --ngf 2 --ndf 2 \
