@@ -25031,7 +25031,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
     {"net", "generator: U-Net or residual network", "unet resnet", net, 0, 1, 1},                  \
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},                  \
     {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},              \
-    {"levels", "unet: halvings; 0: as many as the size allows, at most 8", NULL, 0, 0, 16, 1},     \
+    {"levels", "unet: halvings; 0: as many as the size allows, at most 8", NULL, 0, 0, 12, 1},     \
     {"blocks", "resnet: residual blocks; 0: 6, above 128 pixels 9", NULL, 0, 0, 64, 1},            \
     {"norm", "of all networks", "batch instance", norm, 0, 1, 1},                                  \
     {"dropout", "share of units dropped in the generator", NULL, dropout, 0, 0.99, 0},             \
@@ -25337,9 +25337,22 @@ static gan_tensor gani_cyclegan_discriminator(gani_recipe *recipe, const char *s
     return gani_judge(recipe, scope, x);
 }
 
+/* A generator that is to leave alone what is in its domain takes what it gives. */
+static void gani_cyclegan_check(gani_recipe *recipe) {
+    const gan_model *model = recipe->model;
+    if (gani_option(recipe, "identity") > 0.0 && model->channels != model->channels_b) {
+        gani_stick(recipe->graph,
+                   gani_error(model->ctx, GAN_ERR_SHAPE,
+                              "cyclegan: domains of as many channels expected, found %d and %d; or "
+                              "identity=0",
+                              model->channels, model->channels_b));
+    }
+}
+
 static void gani_cyclegan_train(gani_recipe *recipe) {
     const double lambda = gani_option(recipe, "lambda");
     gani_cycle cycle;
+    gani_cyclegan_check(recipe);
     memset(&cycle, 0, sizeof cycle);
     cycle.generator = gani_translator;
     cycle.discriminator = gani_cyclegan_discriminator;

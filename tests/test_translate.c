@@ -457,6 +457,14 @@ static void channels(void) {
               info.translate_out);
         gan_model_destroy(model);
     }
+    gan_model *model = NULL;
+    gan_model_desc desc = gan_model_defaults("cyclegan");
+    desc.height = desc.width = 32;
+    desc.channels = 1;
+    desc.channels_b = 3;
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_ERR_SHAPE &&
+              strstr(gan_context_error(ctx), "identity=0"),
+          "%s", gan_context_error(ctx));
     gan_context_destroy(ctx);
 }
 
