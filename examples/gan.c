@@ -193,7 +193,8 @@ static const option_row option_rows[] = {
      offsetof(options, code), 0, 0},
     {"frames", NULL, "s", "a row shows how an image is drawn; also as an animation",
      offsetof(options, frames), 0, 1},
-    {"direction", "ab|ba", "x", "from domain A to B (default) or back",
+    {"direction", "ab|ba", "x",
+     "systems that go both ways: from domain A to B (default) or back",
      offsetof(options, direction), 0, 0},
     {"resize", "WxH", "x", "scale images to this size first; default: as they are",
      offsetof(options, resize), 0, 0},
@@ -258,6 +259,11 @@ static void print_options(char command, const gan_system *system) {
             snprintf(help, sizeof help, "%s; default %g", option->help, option->standard);
         }
         print_option(text, help);
+    }
+    if (command == SAMPLE) {
+        print_option("--INPUT X", "any input of the model (see gan info), --label 3 for example");
+    } else if (command == TRANSLATE) {
+        print_option("--INPUT X", "any input of the model (see gan info), --dropout 0 for example");
     }
 }
 
@@ -1888,10 +1894,8 @@ static int command_help(void) {
     print_options(TRAIN, NULL);
     printf("options of sample:\n");
     print_options(SAMPLE, NULL);
-    print_option("--INPUT X", "any input of the model (see gan info), --label 3 for example");
     printf("options of translate:\n");
     print_options(TRANSLATE, NULL);
-    print_option("--INPUT X", "any input of the model");
     printf("options of info:\n");
     print_options(INFO, NULL);
     printf("options of convert:\n");
