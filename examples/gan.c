@@ -1517,9 +1517,7 @@ static int open_translation(translation *t, const options *given) {
     t->height = sizes[1];
     snprintf(t->inputs, sizeof t->inputs, "%s direction=%s seed=%.0f", given->model,
              two_way ? direction : "ab", given->seed > 0.0 ? given->seed : 1.0);
-    return t->instances && !given->data_instances && !given->frame
-               ? fail(USAGE, "%s also needs instance maps: --data-instances", info->system->name)
-               : OK;
+    return OK;
 }
 
 static int translate(gan_context *ctx, gan_model *model, const options *given, const char *in,
@@ -1533,6 +1531,9 @@ static int translate(gan_context *ctx, gan_model *model, const options *given, c
         status = given->frame && strcmp(out, "-") == 0
                      ? translate_stream(&t)
                      : fail(USAGE, "IN and OUT as - need --frame WxHxC");
+    } else if (status == OK && t.instances && !given->data_instances) {
+        status = fail(USAGE, "%s also needs instance maps: --data-instances",
+                      t.info.system->name);
     } else if (status == OK && (is_folder(in) || strstr(file_name(in), ".txt"))) {
         status = translate_folder(&t, in, out);
     } else if (status == OK) {
