@@ -26409,9 +26409,10 @@ GAN_API gan_status gan_model_create(gan_model **out, gan_context *ctx, const gan
  *   pix2pixHD with enhancers       model1_1.1.weight          the same, and enhancers
  *   DCGAN                          main.0.weight              stages, size, noise
  *
- * (junyanz/pytorch-CycleGAN-and-pix2pix, NVIDIA/pix2pixHD, pytorch/examples). In front of the names
- * there may be others, as "module.", "state_dict." or "netG.". Norm is batch norm if there are
- * weights and running statistics; dropout of a residual block shifts the number of its second
+ * (junyanz/pytorch-CycleGAN-and-pix2pix, NVIDIA/pix2pixHD, pytorch/examples). Their discriminators
+ * and pix2pixHD's encoder are known by first tensors, for gan_model_start alone. In front of the
+ * names there may be others, as "module.", "state_dict." or "netG.". Norm is batch norm if there
+ * are weights and running statistics; dropout of a residual block shifts the number of its second
  * convolution from 5 to 6. One generator of CycleGAN is run as pix2pix with net=resnet: the network
  * is the same. Of maps with 36 channels we take the last for edges of instances, as published.
  *
