@@ -20722,6 +20722,7 @@ typedef struct gani_phase {
     gan_program *program;  /* NULL if only measured */
     gan_program_info info; /* of the program */
     int every;             /* runs in steps every-1, 2*every-1, ...; -k: in all but those of k */
+    int warm_up;           /* see gani_warm_up */
     int metric_first, metric_count;
 } gani_phase;
 
@@ -20895,8 +20896,8 @@ static gan_tensor gani_feed_lr(gani_recipe *recipe) {
 }
 
 #define GANI_AVERAGE_OPTION                                                                        \
-    {"ema", "an average of G's weights is used; share of it that an update leaves, 0: none",       \
-     NULL, 0, 0, 0.999999, 0}
+    {"ema", "images come from an average of G's weights: what an update leaves of it, as 0.999; "  \
+            "0: from the weights themselves", NULL, 0, 0, 0.999999, 0}
 
 /* A generator's rule, with the average that option "ema" asks for; gani_recipe_create uses it. */
 static gan_optimiser gani_averaged(const gani_recipe *recipe, const gan_optimiser *rule) {
@@ -21101,6 +21102,26 @@ static void gani_end_phase(gani_recipe *recipe, const char *name, int every) {
     }
 }
 
+/* Ahead of the end of a phase that does not run in every step: its first 25 turns, and of the later
+ * ones number 500, 1000 ..., come after so many steps instead; 0: after as many as the others. */
+static void gani_warm_up(gani_recipe *recipe, int steps) {
+    recipe->phases[recipe->phase_count].warm_up = steps;
+}
+
+/* Whether a phase runs in a step, from 0. */
+static int gani_phase_runs(const gani_phase *phase, uint64_t step) {
+    uint64_t every = (uint64_t)abs(phase->every), at = step + 1;
+    if (phase->warm_up) {
+        const uint64_t warm = (uint64_t)phase->warm_up, first = 25 * warm + 475 * every;
+        const int later = at > first; /* than turn 499: one long turn and 499 others, for ever */
+        const uint64_t slow = later ? warm : 25 * warm;
+        at = later ? (at - first - 1) % (warm + 499 * every) + 1 : at;
+        every = at <= slow ? warm : every;
+        at -= at <= slow ? 0 : slow;
+    }
+    return (at % every == 0) == (phase->every > 0);
+}
+
 /* In a sampling recipe, ahead of its end: pictures of the images' making [frames*batch,c,h,w]. */
 static void gani_frames(gani_recipe *recipe, gan_tensor frames) {
     gani_report(recipe, "frames", frames);
@@ -21220,7 +21241,7 @@ static size_t gani_recipe_bytes(const gani_recipe *recipe) {
     return largest;
 }
 
-/* Multiply-adds of a step. */
+/* Multiply-adds of a step, warmed up. */
 static double gani_recipe_work(const gani_recipe *recipe) {
     double work = 0.0;
     for (int i = 0; i < recipe->phase_count; i++) {
@@ -21744,8 +21765,7 @@ GAN_API gan_status gan_model_step(gan_model *model) {
     const uint64_t step = gan_params_step(model->params);
     for (int i = 0; i < recipe->phase_count; i++) {
         const gani_phase *phase = &recipe->phases[i];
-        const int turn = (step + 1) % (uint64_t)abs(phase->every) == 0;
-        if (turn == (phase->every > 0)) {
+        if (gani_phase_runs(phase, step)) {
             gan_status status = gani_run_phase(model, phase);
             if (status != GAN_OK) {
                 return status;
@@ -22406,9 +22426,9 @@ static const gan_option gani_gan_options[] = {
     {"preset", "networks and optimiser", "pytorch-gan paper", 0, 0, 1, 1},
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
     {"lr", "learning rate; 0 is the preset's own, 0.0002 (paper: 0.1)", NULL, 0, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"beta1", "pytorch-gan: Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "pytorch-gan: Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"eps", "pytorch-gan: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0},
     GANI_AVERAGE_OPTION,
 };
 
@@ -22742,8 +22762,8 @@ static const gani_system gani_lsgan = {
  * That is algorithm 1 of the paper; a step is one update of the critic. Networks as in >>lsgan, no
  * sigmoid. Batch norm in the critic of dcgan is the authors' choice
  * (martinarjovsky/WassersteinGAN); norm=none or layer leaves it out. Only trained parameters are
- * clipped, norms' scales among them, running statistics are not. Differs from the authors' code: no
- * phases of 100 critic steps.
+ * clipped, norms' scales among them, running statistics are not. warm-up=100 gives G's first 25
+ * updates and every 500th after them 100 of the critic, as the authors' code does.
  * ========================================================================= */
 
 static gan_tensor gani_wgan_critic(gani_recipe *recipe, gan_tensor images,
@@ -22789,12 +22809,15 @@ static void gani_wgan_phases(gani_recipe *recipe, gan_tensor real, gan_tensor lo
     gan_minimise(g, loss_g, "generator.", rate, &averaged);
     gani_report(recipe, "loss_g", loss_g);
     gani_report_spread(recipe, fake, real);
+    gani_warm_up(recipe, (int)gani_option_or(recipe, "warm-up", 0.0));
     gani_end_phase(recipe, "generator", (int)gani_option(recipe, "n-critic"));
 }
 
 static const gan_option gani_wgan_options[] = {
     GANI_NETWORK_OPTIONS(0),
     {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
+    {"warm-up", "the same for the generator's first 25 and every 500th; 0: n-critic for these, too",
+     NULL, 0, 0, 1000, 1},
     {"norm", "dcgan: what the critic's stages end in", "batch layer none", 0, 0, 2, 1},
     {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
     {"alpha", "RMSprop: decay of the mean square", NULL, 0.99, 0, 0.999999, 0},
@@ -22900,8 +22923,8 @@ static const gani_system gani_wgan_gp = {
 static const gan_option gani_cgan_options[] = {
     GANI_NETWORK_OPTIONS(1),
     {"classes", "how many classes the images have", NULL, 10, 1, 65536, 1},
-    {"loss", "L: squared distance, or cross-entropy of D's probability", "least-squares bce", 0, 0,
-     1, 1},
+    {"loss", "of both networks: squared distance, or cross-entropy of D's probability",
+     "least-squares bce", 0, 0, 1, 1},
     {"dropout", "mlp: share of D's hidden units that are dropped", NULL, 0.4, 0, 0.99, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
@@ -23082,7 +23105,8 @@ static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor image
  * ========================================================================= */
 
 static const gan_option gani_acgan_options[] = {
-    {"network", "PyTorch-GAN's, or dcgan's convolutions", "upsampling dcgan", 0, 0, 1, 1},
+    {"network", "enlarging maps, as in PyTorch-GAN, or those of the system dcgan",
+     "upsampling dcgan", 0, 0, 1, 1},
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 16, 1, 1024, 1},
@@ -23091,7 +23115,7 @@ static const gan_option gani_acgan_options[] = {
      1},
     {"aux-fake", "weight of generated images in D's classification", NULL, 1, 0, 1000, 0},
     {"dropout", "upsampling: share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
-    {"eps", "upsampling: batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"eps", "upsampling: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
@@ -23204,8 +23228,9 @@ static const gani_system gani_acgan = {
  *
  * G gets noise and codes in a row: z, one-hot categorical codes, continuous ones. D and Q are two
  * heads on one trunk. network=paper is what the authors took for MNIST, openai/InfoGAN, with its
- * weights N(0,0.02); network=upsampling is >>upsampling with heads as in
- * eriklindernoren/PyTorch-GAN, implementations/infogan/infogan.py.
+ * weights N(0,0.02). Differs from it: convolutions have no biases, and Q gives no variances (there
+ * they are not used for MNIST); LeakyReLU 0.1 is the paper's (0.01 there). network=upsampling is
+ * >>upsampling with heads as in eriklindernoren/PyTorch-GAN, implementations/infogan/infogan.py.
  *
  * Holds:  codes, drawn or asked for; the networks.
  * Uses:   >>upsampling  >>recipes        Knows nothing of: losses.
@@ -23385,14 +23410,14 @@ static gan_tensor gani_infogan_images(gani_recipe *recipe, gan_tensor z,
 
 static const gan_option gani_infogan_options[] = {
     {"network", "the paper's, or those of the system acgan", "paper upsampling", 0, 0, 1, 1},
-    {"loss", "cross-entropy of D's probability, or squared distance", "bce least-squares", 0, 0, 1,
-     1},
+    {"loss", "of both networks: cross-entropy of D's probability, or squared distance",
+     "bce least-squares", 0, 0, 1, 1},
     {"info", "codes are learnt within the updates of G and D, or in one of their own",
      "within apart", 0, 0, 1, 1},
     {"z", "numbers in the noise", NULL, 62, 1, 65536, 1},
-    {"categorical", "categorical codes", NULL, 1, 0, GANI_MAX_CODES, 1},
-    {"categories", "values of a categorical code", NULL, 10, 2, 65536, 1},
-    {"continuous", "continuous codes", NULL, 2, 0, GANI_MAX_CODES, 1},
+    {"categorical", "number of categorical codes", NULL, 1, 0, GANI_MAX_CODES, 1},
+    {"categories", "number of values that each of them has", NULL, 10, 2, 65536, 1},
+    {"continuous", "number of continuous codes", NULL, 2, 0, GANI_MAX_CODES, 1},
     {"lambda", "weight of categorical codes", NULL, 1, 0, 1000, 0},
     {"lambda-c", "weight of continuous codes", NULL, 1, 0, 1000, 0},
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
@@ -23612,8 +23637,8 @@ static const gan_option gani_draw_options[] = {
     {"write", "side of the grid that writes", NULL, 5, 2, 256, 1},
     {"offset", "coordinate of the first pixel; 1: a window starts in the middle of the image", NULL,
      1, -1, 1, 0},
-    {"binarise", "pixels become 0 or 1: by chance, by 1/2, or stay", "sample threshold no", 0, 0, 2,
-     1},
+    {"binarise", "pixels become 0 or 1: by chance in every step anew, or by 1/2; or stay grey",
+     "sample threshold no", 0, 0, 2, 1},
     {"lr", "learning rate", NULL, 1e-3, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.9, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
@@ -25858,13 +25883,15 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
 
 static const gan_option gani_context_options[] = {
     {"hole", "where a training image has its hole", "centre random", 0, 0, 1, 1},
-    {"overlap", "pixels beside the hole that are made although they are shown", NULL, 4, 0, 256, 1},
+    {"overlap", "pixels of a rim around the hole that are made although they are shown", NULL, 4, 0,
+     256, 1},
     {"bottleneck", "numbers between G's halves (4000 in the published models)", NULL, 512, 1, 65536,
      1},
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
     {"rec", "reconstruction loss: squared or absolute difference", "l2 l1", 0, 0, 1, 1},
-    {"rec-weight", "w, share of the reconstruction in the generator's loss", NULL, 0.999, 0, 1, 0},
+    {"rec-weight", "share of the reconstruction in the generator's loss; the rest: to fool D", NULL,
+     0.999, 0, 1, 0},
     {"lr", "learning rate of the generator", NULL, 2e-3, 0, 10, 0},
     {"lr-d", "learning rate of the discriminator", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
@@ -26200,7 +26227,7 @@ static const gan_option gani_cogan_options[] = {
     {"ndf", "conv, dcgan: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
     {"private-g", "last layers of the generators that are not shared", NULL, 1, 1, 4, 1},
     {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
-    {"weight-decay", "share of each weight that is added to its gradient", NULL, 5e-4, 0, 1, 0},
+    {"weight-decay", "share of each parameter that is added to its gradient", NULL, 5e-4, 0, 1, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
     {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
