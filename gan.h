@@ -232,8 +232,7 @@
  *   static const gan_option gani_hinge_options[] = {
  *       GANI_NETWORK_OPTIONS(0), // network, z, ngf, ndf, eps; the tool lists them all
  *       {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
- *       {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
- *       {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+ *       GANI_ADAM_OPTIONS(0.5, 0.999),
  *   };
  *
  *   static void gani_hinge_train(gani_recipe *recipe) {
@@ -20888,6 +20887,11 @@ static gan_tensor gani_feed_schedule(gani_recipe *recipe, const char *name, doub
     {"lr-hold", "steps before the learning rate falls", NULL, hold, 0, 1e9, 1},                    \
     {"lr-decay", "steps within which it then falls to 0; 0: it stays", NULL, decay, 0, 1e9, 1}
 
+/* Options of Adam, which gani_adam reads, with their defaults. */
+#define GANI_ADAM_OPTIONS(beta1, beta2)                                                            \
+    {"beta1", "Adam: decay of the mean", NULL, beta1, 0, 0.9999, 0},                               \
+    {"beta2", "Adam: decay of the variance", NULL, beta2, 0, 0.999999, 0}
+
 /* The scalar "lr" as the options say: "lr", and "lr-hold" and "lr-decay" where there are such. */
 static gan_tensor gani_feed_lr(gani_recipe *recipe) {
     return gani_feed_schedule(recipe, "lr", gani_option(recipe, "lr"),
@@ -22653,8 +22657,7 @@ static const gan_option gani_dcgan_options[] = {
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };
@@ -22722,8 +22725,7 @@ static void gani_network_sample(gani_recipe *recipe) {
 static const gan_option gani_lsgan_options[] = {
     GANI_NETWORK_OPTIONS(0),
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     {"a", "D's target for generated images", NULL, 0, -100, 100, 0},
     {"b", "D's target for real images", NULL, 1, -100, 100, 0},
     {"c", "what G wants D to give", NULL, 1, -100, 100, 0},
@@ -22867,8 +22869,7 @@ static const gan_option gani_wgan_gp_options[] = {
     {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
     {"norm", "dcgan: what the critic's stages end in", "none layer", 0, 0, 1, 1},
     {"lr", "learning rate", NULL, 1e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.9, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.9),
     {"lambda", "weight of the penalty", NULL, 10, 0, 1e6, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
@@ -22927,8 +22928,7 @@ static const gan_option gani_cgan_options[] = {
      "least-squares bce", 0, 0, 1, 1},
     {"dropout", "mlp: share of D's hidden units that are dropped", NULL, 0.4, 0, 0.99, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };
@@ -23117,8 +23117,7 @@ static const gan_option gani_acgan_options[] = {
     {"dropout", "upsampling: share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
     {"eps", "upsampling: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };
@@ -23426,8 +23425,7 @@ static const gan_option gani_infogan_options[] = {
     {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
     {"lr-g", "learning rate of G", NULL, 1e-3, 0, 10, 0},
     {"lr-d", "learning rate of D and Q", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
 };
 
 /* How badly Q reads the codes. */
@@ -23640,8 +23638,7 @@ static const gan_option gani_draw_options[] = {
     {"binarise", "pixels become 0 or 1: by chance in every step anew, or by 1/2; or stay grey",
      "sample threshold no", 0, 0, 2, 1},
     {"lr", "learning rate", NULL, 1e-3, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.9, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.9, 0.999),
     {"clip", "largest norm of the gradient; 0: any", NULL, 10, 0, 1e9, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
 };
@@ -24481,8 +24478,7 @@ static const gan_option gani_pix2pixhd_options[] = {
     {"vgg", "weight of the distance in VGG-19", NULL, 0, 0, 1e6, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
 };
 
 static gani_score_loss *gani_pix2pixhd_goal(const gani_recipe *recipe) {
@@ -25032,8 +25028,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
     GANI_AVERAGE_OPTION,                                                                          \
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},                                                 \
     GANI_SCHEDULE_OPTIONS(0, 0),                                                                   \
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},                                 \
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0}
+    GANI_ADAM_OPTIONS(0.5, 0.999)
 /* clang-format on */
 
 /* ============================================================================
@@ -25386,8 +25381,7 @@ static const gan_option gani_dualgan_options[] = {
     {"optimiser", "rule of the updates", "rmsprop adam", 0, 0, 1, 1},
     {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
     {"alpha", "RMSprop: decay of the mean square", NULL, 0.9, 0, 0.999999, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
 };
 
 enum { GANI_DUALGAN_WGAN, GANI_DUALGAN_WGAN_GP, GANI_DUALGAN_CLASSIC }; /* option "loss" */
@@ -25583,8 +25577,7 @@ static const gan_option gani_discogan_options[] = {
     {"features", "maps of the discriminator that are matched, from the last", NULL, 3, 0, 16, 1},
     {"every-d", "every so-manieth step is the discriminators'", NULL, 3, 2, 1000, 1},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     {"weight-decay", "Adam: times the weight, added to the gradient", NULL, 1e-5, 0, 1, 0},
 };
 
@@ -25894,8 +25887,7 @@ static const gan_option gani_context_options[] = {
      0.999, 0, 1, 0},
     {"lr", "learning rate of the generator", NULL, 2e-3, 0, 10, 0},
     {"lr-d", "learning rate of the discriminator", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
@@ -26229,8 +26221,7 @@ static const gan_option gani_cogan_options[] = {
     {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
     {"weight-decay", "share of each parameter that is added to its gradient", NULL, 5e-4, 0, 1, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };

@@ -192,7 +192,8 @@ static const option_row option_rows[] = {
      "a row shows all values of this input, noise and the rest staying; a number: of the input "
      "\"code\", which infogan has",
      offsetof(options, code), 0, 0},
-    {"frames", NULL, "s", "a row shows how an image is drawn; also as an animation",
+    {"frames", NULL, "s",
+     "a row shows how an image is drawn; also as an animation, grid-frames.png beside grid.png",
      offsetof(options, frames), 0, 1},
     {"direction", "ab|ba", "x", "from domain A to B (default) or back",
      offsetof(options, direction), 0, 0},

@@ -760,6 +760,8 @@ static void critic_steps(void) {
                 CHECK(fabsf(info.data[k]) <= 0.005f, "%s", info.name);
                 at_limit += fabsf(info.data[k]) == 0.005f;
             }
+            CHECK(!strstr(info.name, "running_var") || info.data[k] > 0.05f, "%s is clipped",
+                  info.name);
         }
     }
     CHECK(at_limit > 0, "no weight was clipped");
