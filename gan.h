@@ -20705,7 +20705,7 @@ typedef enum gani_feed_kind {
     GANI_FEED_UNIFORM, /* in [a,b) */
     GANI_FEED_RATE,    /* max(a * b^step, c) */
     GANI_FEED_DECAY,   /* a for b steps, then in a line to 0 within c steps */
-    GANI_FEED_GIVEN,   /* what the caller says, a where he says nothing */
+    GANI_FEED_GIVEN,   /* what the caller says, from b to c; a where he says nothing */
     GANI_FEED_SOURCE   /* images to translate or to encode */
 } gani_feed_kind;
 
@@ -20910,10 +20910,11 @@ static gan_optimiser gani_averaged(const gani_recipe *recipe, const gan_optimise
     return result;
 }
 
-/* A number that the caller may give ("name=value"), the same in all elements; else standard. */
+/* A number from low to high that the caller may give ("name=value"), the same in all elements; else
+ * standard. */
 static gan_tensor gani_feed_given(gani_recipe *recipe, const char *name, gan_shape shape,
-                                  double standard) {
-    return gani_add_feed(recipe, name, GANI_FEED_GIVEN, shape, standard, 0.0, 0.0);
+                                  double standard, double low, double high) {
+    return gani_add_feed(recipe, name, GANI_FEED_GIVEN, shape, standard, low, high);
 }
 
 /* Images to translate or encode [batch,channels,h,w]. Of several such feeds the caller's images
@@ -21847,6 +21848,11 @@ static gan_status gani_set_input(gan_context *ctx, gani_feed *feed, const gani_p
                           "input %s: expected a whole number from 0 to %d, found %g", feed->name,
                           (int)feed->a - 1, value);
     }
+    if (feed->kind == GANI_FEED_GIVEN && (value < feed->b || value > feed->c)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "input %s: expected a number from %g to %g, found %g", feed->name,
+                          feed->b, feed->c, value);
+    }
     for (size_t i = 0; i < feed->count; i++) {
         feed->data[i] = (float)value;
     }
@@ -22536,9 +22542,9 @@ static gani_dcgan_stages gani_dcgan_count(const gani_recipe *recipe) {
             recipe->graph,
             gani_error(
                 model->ctx, GAN_ERR_SHAPE,
-                "dcgan: expected square images whose side is a number from 4 to 15, doubled twice "
-                "or more (16, 28, 32, 48, 64, 96, 128 ...), found %d x %d",
-                model->height, model->width));
+                "%s: expected square images whose side is a number from 4 to 15, doubled twice or "
+                "more (16, 28, 32, 48, 64, 96, 128 ...), found %d x %d",
+                model->system->info.name, model->height, model->width));
         stages.count = 0;
     }
     return stages;
@@ -24951,10 +24957,10 @@ static gan_norm_kind gani_translator_norm(const gani_recipe *recipe) {
  * with averaged weights, which running statistics do not belong to. */
 static void gani_unet_switches(gani_recipe *recipe, gani_unet_desc *desc) {
     if (desc->dropout > 0.0f) {
-        desc->dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0);
+        desc->dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0, 0.0, 1.0);
     }
     if (desc->norm == GAN_NORM_BATCH && gani_option_or(recipe, "ema", 0.0) == 0.0) {
-        desc->running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0);
+        desc->running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0, 0.0, 1.0);
     }
 }
 
@@ -25869,9 +25875,9 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
  * own (there blots, the same for a batch).
  *
  * Translation takes images of any size and a rectangle in pixels, "left=8 top=4 width=20
- * height=16", or none for the middle. A square window around the rectangle is brought to the
- * network's size, so that the hole becomes as large as in training, and what G makes is brought
- * back. Outside the rectangle pixels stay as they are.
+ * height=16", whose corner lies in the image, or none for the middle. A square window around the
+ * rectangle is brought to the network's size, so that the hole becomes as large as in training, and
+ * what G makes is brought back. Outside the rectangle pixels stay as they are.
  * ========================================================================= */
 
 static const gan_option gani_context_options[] = {
@@ -25944,8 +25950,9 @@ static void gani_context_train(gani_recipe *recipe) {
 }
 
 /* A number of pixels that the caller may give. */
-static gan_tensor gani_context_given(gani_recipe *recipe, const char *name, int standard) {
-    return gani_feed_given(recipe, name, gan_shape4(1, 1, 1, 1), standard);
+static gan_tensor gani_context_given(gani_recipe *recipe, const char *name, int standard, int low,
+                                     int high) {
+    return gani_feed_given(recipe, name, gan_shape4(1, 1, 1, 1), standard, low, high);
 }
 
 /* Random holes, which may lie anywhere, need no window that reaches beyond the image. */
@@ -25955,10 +25962,10 @@ static void gani_context_translate(gani_recipe *recipe) {
     gan_graph *g = recipe->graph;
     gan_tensor image = gani_feed_source(recipe, "image", recipe->model->channels);
     gani_box box;
-    box.left = gani_context_given(recipe, "left", (w - usual) / 2);
-    box.top = gani_context_given(recipe, "top", (h - usual) / 2);
-    box.width = gani_context_given(recipe, "width", usual);
-    box.height = gani_context_given(recipe, "height", usual);
+    box.left = gani_context_given(recipe, "left", (w - usual) / 2, 0, w - 1);
+    box.top = gani_context_given(recipe, "top", (h - usual) / 2, 0, h - 1);
+    box.width = gani_context_given(recipe, "width", usual, 1, 65536);
+    box.height = gani_context_given(recipe, "height", usual, 1, 65536);
     gan_tensor mask = gani_mask(g, &box, h, w);
 
     const gani_places window =

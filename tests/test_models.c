@@ -877,7 +877,7 @@ static void toy_translate(gani_recipe *recipe) {
     gani_round_sizes(recipe, 4);
     gan_tensor x = gani_feed_source(recipe, "in",
                                     recipe->reverse ? model->channels_b : model->channels);
-    gan_tensor shift = gani_feed_given(recipe, "shift", gan_shape0(), 0.0);
+    gan_tensor shift = gani_feed_given(recipe, "shift", gan_shape0(), 0.0, -10.0, 10.0);
     gan_tensor y = toy_network(recipe, recipe->reverse ? "ba" : "ab", x,
                                recipe->reverse ? model->channels : model->channels_b);
     gani_images(recipe, gan_add(g, y, shift));

@@ -116,6 +116,24 @@ check "another" "$gan" sample i/model.safetensors --out t.png --code 2 --columns
 check "draws another picture" sh -c "! cmp -s s.png t.png"
 refused "no such category" "from 0 to 9" "$gan" sample i/model.safetensors --out s.png --code 10
 
+check classes train cgan --size 8 --channels 1 --z 4 --batch 2 --steps 2 --out l
+check "a class" "$gan" sample l/model.safetensors --out s.png --label 3 --n 2
+check "another" "$gan" sample l/model.safetensors --out t.png --label 4 --n 2
+check "draws another picture" sh -c "! cmp -s s.png t.png"
+refused "no such class" "from 0 to 9" "$gan" sample l/model.safetensors --out s.png --label 10
+
+# An image of which a rectangle is filled: what is left of it above and below is as it was.
+check holes train context-encoder --size 16 --channels 3 --overlap 1 --bottleneck 4 \
+    --ngf 2 --ndf 2 --batch 2 --steps 2 --out h
+check rectangle "$gan" translate h/model.safetensors odd.ppm o.ppm \
+    --left 30 --top 2 --width 5 --height 3
+check "rows above" cmp -n 235 odd.ppm o.ppm
+check "rows below" sh -c "tail -c 1776 odd.ppm >1.raw; tail -c 1776 o.ppm >2.raw; cmp 1.raw 2.raw"
+check "the rectangle" sh -c "! cmp -s odd.ppm o.ppm"
+check "the middle" "$gan" translate h/model.safetensors odd.ppm o.ppm
+refused "a rectangle beside it" "from 0 to 36" \
+    "$gan" translate h/model.safetensors odd.ppm o.ppm --left 37
+
 critic="--size 8 --channels 1 --network mlp --z 4 --n-critic 3 --batch 2"
 # shellcheck disable=SC2086
 check "generator in every third step" train wgan-gp $critic --steps 8 --out w
