@@ -23410,7 +23410,8 @@ static gan_tensor gani_infogan_images(gani_recipe *recipe, gan_tensor z,
  *
  * PyTorch-GAN's is network=upsampling ndf=16 loss=least-squares info=apart lambda-c=0.1 lr-g=2e-4
  * at 32x32: a third update, by info alone, of all networks, on noise of its own and with its own
- * Adam. Differs from it: the cross-entropy is one of logits (there a softmax is applied twice).
+ * Adam. Differs from it: the cross-entropy is one of logits (there a softmax is applied twice), and
+ * D's loss is not halved (Adam does not see it but for eps).
  * ========================================================================= */
 
 static const gan_option gani_infogan_options[] = {
