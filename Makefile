@@ -89,7 +89,7 @@ quality/data:
 quality: $(BUILD)/quality quality/data ## train all systems with a fixed budget and judge them: bench/QUALITY.md (hours)
 	$(JUDGE) --other $(BUILD)/judge/fashion/images scale
 	$(JUDGE) run all
-	$(JUDGE) table bench/QUALITY.md
+	$(JUDGE) table bench/QUALITY.md torch-dcgan torch-wgan-gp # where bench/peers/quality.py was scored
 	set -e; for picture in $$(sed -n 's/.*(pictures.\(.*\))/\1/p' bench/QUALITY.md); do \
 	    cp $(BUILD)/judge/rows/$$picture bench/pictures; done
 

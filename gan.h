@@ -232,8 +232,7 @@
  *   static const gan_option gani_hinge_options[] = {
  *       GANI_NETWORK_OPTIONS(0), // network, z, ngf, ndf, eps; the tool lists them all
  *       {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
- *       {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
- *       {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+ *       GANI_ADAM_OPTIONS(0.5, 0.999),
  *   };
  *
  *   static void gani_hinge_train(gani_recipe *recipe) {
@@ -20722,7 +20721,7 @@ typedef enum gani_feed_kind {
     GANI_FEED_UNIFORM, /* in [a,b) */
     GANI_FEED_RATE,    /* max(a * b^step, c) */
     GANI_FEED_DECAY,   /* a for b steps, then in a line to 0 within c steps */
-    GANI_FEED_GIVEN,   /* what the caller says, a where he says nothing */
+    GANI_FEED_GIVEN,   /* what the caller says, from b to c; a where he says nothing */
     GANI_FEED_SOURCE   /* images to translate or to encode */
 } gani_feed_kind;
 
@@ -20738,6 +20737,7 @@ typedef struct gani_phase {
     gan_program *program;  /* NULL if only measured */
     gan_program_info info; /* of the program */
     int every;             /* runs in steps every-1, 2*every-1, ...; -k: in all but those of k */
+    int warm_up;           /* see gani_warm_up */
     int metric_first, metric_count;
 } gani_phase;
 
@@ -20903,6 +20903,11 @@ static gan_tensor gani_feed_schedule(gani_recipe *recipe, const char *name, doub
     {"lr-hold", "steps before the learning rate falls", NULL, hold, 0, 1e9, 1},                    \
     {"lr-decay", "steps within which it then falls to 0; 0: it stays", NULL, decay, 0, 1e9, 1}
 
+/* Options of Adam, which gani_adam reads, with their defaults. */
+#define GANI_ADAM_OPTIONS(beta1, beta2)                                                            \
+    {"beta1", "Adam: decay of the mean", NULL, beta1, 0, 0.9999, 0},                               \
+    {"beta2", "Adam: decay of the variance", NULL, beta2, 0, 0.999999, 0}
+
 /* The scalar "lr" as the options say: "lr", and "lr-hold" and "lr-decay" where there are such. */
 static gan_tensor gani_feed_lr(gani_recipe *recipe) {
     return gani_feed_schedule(recipe, "lr", gani_option(recipe, "lr"),
@@ -20911,8 +20916,8 @@ static gan_tensor gani_feed_lr(gani_recipe *recipe) {
 }
 
 #define GANI_AVERAGE_OPTION                                                                        \
-    {"ema", "an average of G's weights is used; share of it that an update leaves, 0: none",       \
-     NULL, 0, 0, 0.999999, 0}
+    {"ema", "images come from an average of G's weights: what an update leaves of it, as 0.999; "  \
+            "0: from the weights themselves", NULL, 0, 0, 0.999999, 0}
 
 /* A generator's rule, with the average that option "ema" asks for; gani_recipe_create uses it. */
 static gan_optimiser gani_averaged(const gani_recipe *recipe, const gan_optimiser *rule) {
@@ -20921,10 +20926,11 @@ static gan_optimiser gani_averaged(const gani_recipe *recipe, const gan_optimise
     return result;
 }
 
-/* A number that the caller may give ("name=value"), the same in all elements; else standard. */
+/* A number from low to high that the caller may give ("name=value"), the same in all elements; else
+ * standard. */
 static gan_tensor gani_feed_given(gani_recipe *recipe, const char *name, gan_shape shape,
-                                  double standard) {
-    return gani_add_feed(recipe, name, GANI_FEED_GIVEN, shape, standard, 0.0, 0.0);
+                                  double standard, double low, double high) {
+    return gani_add_feed(recipe, name, GANI_FEED_GIVEN, shape, standard, low, high);
 }
 
 /* Images to translate or encode [batch,channels,h,w]. Of several such feeds the caller's images
@@ -21119,6 +21125,26 @@ static void gani_end_phase(gani_recipe *recipe, const char *name, int every) {
     }
 }
 
+/* Ahead of the end of a phase that does not run in every step: its first 25 turns, and of the later
+ * ones number 500, 1000 ..., come after so many steps instead; 0: after as many as the others. */
+static void gani_warm_up(gani_recipe *recipe, int steps) {
+    recipe->phases[recipe->phase_count].warm_up = steps;
+}
+
+/* Whether a phase runs in a step, from 0. */
+static int gani_phase_runs(const gani_phase *phase, uint64_t step) {
+    uint64_t every = (uint64_t)abs(phase->every), at = step + 1;
+    if (phase->warm_up) {
+        const uint64_t warm = (uint64_t)phase->warm_up, first = 25 * warm + 475 * every;
+        const int later = at > first; /* than turn 499: one long turn and 499 others, for ever */
+        const uint64_t slow = later ? warm : 25 * warm;
+        at = later ? (at - first - 1) % (warm + 499 * every) + 1 : at;
+        every = at <= slow ? warm : every;
+        at -= at <= slow ? 0 : slow;
+    }
+    return (at % every == 0) == (phase->every > 0);
+}
+
 /* In a sampling recipe, ahead of its end: pictures of the images' making [frames*batch,c,h,w]. */
 static void gani_frames(gani_recipe *recipe, gan_tensor frames) {
     gani_report(recipe, "frames", frames);
@@ -21238,7 +21264,7 @@ static size_t gani_recipe_bytes(const gani_recipe *recipe) {
     return largest;
 }
 
-/* Multiply-adds of a step. */
+/* Multiply-adds of a step, warmed up. */
 static double gani_recipe_work(const gani_recipe *recipe) {
     double work = 0.0;
     for (int i = 0; i < recipe->phase_count; i++) {
@@ -21762,8 +21788,7 @@ GAN_API gan_status gan_model_step(gan_model *model) {
     const uint64_t step = gan_params_step(model->params);
     for (int i = 0; i < recipe->phase_count; i++) {
         const gani_phase *phase = &recipe->phases[i];
-        const int turn = (step + 1) % (uint64_t)abs(phase->every) == 0;
-        if (turn == (phase->every > 0)) {
+        if (gani_phase_runs(phase, step)) {
             gan_status status = gani_run_phase(model, phase);
             if (status != GAN_OK) {
                 return status;
@@ -21840,6 +21865,11 @@ static gan_status gani_set_input(gan_context *ctx, gani_feed *feed, const gani_p
         return gani_error(ctx, GAN_ERR_ARGUMENT,
                           "input %s: expected a whole number from 0 to %d, found %g", feed->name,
                           (int)feed->a - 1, value);
+    }
+    if (feed->kind == GANI_FEED_GIVEN && (value < feed->b || value > feed->c)) {
+        return gani_error(ctx, GAN_ERR_ARGUMENT,
+                          "input %s: expected a number from %g to %g, found %g", feed->name,
+                          feed->b, feed->c, value);
     }
     for (size_t i = 0; i < feed->count; i++) {
         feed->data[i] = (float)value;
@@ -22424,9 +22454,9 @@ static const gan_option gani_gan_options[] = {
     {"preset", "networks and optimiser", "pytorch-gan paper", 0, 0, 1, 1},
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
     {"lr", "learning rate; 0 is the preset's own, 0.0002 (paper: 0.1)", NULL, 0, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
-    {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"beta1", "pytorch-gan: Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
+    {"beta2", "pytorch-gan: Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    {"eps", "pytorch-gan: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0},
     GANI_AVERAGE_OPTION,
 };
 
@@ -22651,8 +22681,7 @@ static const gan_option gani_dcgan_options[] = {
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };
@@ -22720,8 +22749,7 @@ static void gani_network_sample(gani_recipe *recipe) {
 static const gan_option gani_lsgan_options[] = {
     GANI_NETWORK_OPTIONS(0),
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     {"a", "D's target for generated images", NULL, 0, -100, 100, 0},
     {"b", "D's target for real images", NULL, 1, -100, 100, 0},
     {"c", "what G wants D to give", NULL, 1, -100, 100, 0},
@@ -22760,8 +22788,8 @@ static const gani_system gani_lsgan = {
  * That is algorithm 1 of the paper; a step is one update of the critic. Networks as in >>lsgan, no
  * sigmoid. Batch norm in the critic of dcgan is the authors' choice
  * (martinarjovsky/WassersteinGAN); norm=none or layer leaves it out. Only trained parameters are
- * clipped, norms' scales among them, running statistics are not. Differs from the authors' code: no
- * phases of 100 critic steps.
+ * clipped, norms' scales among them, running statistics are not. warm-up=100 gives G's first 25
+ * updates and every 500th after them 100 of the critic, as the authors' code does.
  * ========================================================================= */
 
 static gan_tensor gani_wgan_critic(gani_recipe *recipe, gan_tensor images,
@@ -22807,12 +22835,15 @@ static void gani_wgan_phases(gani_recipe *recipe, gan_tensor real, gan_tensor lo
     gan_minimise(g, loss_g, "generator.", rate, &averaged);
     gani_report(recipe, "loss_g", loss_g);
     gani_report_spread(recipe, fake, real);
+    gani_warm_up(recipe, (int)gani_option_or(recipe, "warm-up", 0.0));
     gani_end_phase(recipe, "generator", (int)gani_option(recipe, "n-critic"));
 }
 
 static const gan_option gani_wgan_options[] = {
     GANI_NETWORK_OPTIONS(0),
     {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
+    {"warm-up", "the same for the generator's first 25 and every 500th; 0: n-critic for these, too",
+     NULL, 0, 0, 1000, 1},
     {"norm", "dcgan: what the critic's stages end in", "batch layer none", 0, 0, 2, 1},
     {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
     {"alpha", "RMSprop: decay of the mean square", NULL, 0.99, 0, 0.999999, 0},
@@ -22862,8 +22893,7 @@ static const gan_option gani_wgan_gp_options[] = {
     {"n-critic", "updates of the critic for each of the generator", NULL, 5, 1, 1000, 1},
     {"norm", "dcgan: what the critic's stages end in", "none layer", 0, 0, 1, 1},
     {"lr", "learning rate", NULL, 1e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.9, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.9),
     {"lambda", "weight of the penalty", NULL, 10, 0, 1e6, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
@@ -22918,12 +22948,11 @@ static const gani_system gani_wgan_gp = {
 static const gan_option gani_cgan_options[] = {
     GANI_NETWORK_OPTIONS(1),
     {"classes", "how many classes the images have", NULL, 10, 1, 65536, 1},
-    {"loss", "L: squared distance, or cross-entropy of D's probability", "least-squares bce", 0, 0,
-     1, 1},
+    {"loss", "of both networks: squared distance, or cross-entropy of D's probability",
+     "least-squares bce", 0, 0, 1, 1},
     {"dropout", "mlp: share of D's hidden units that are dropped", NULL, 0.4, 0, 0.99, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };
@@ -23100,7 +23129,8 @@ static gan_tensor gani_upsampling_features(gani_recipe *recipe, gan_tensor image
  * ========================================================================= */
 
 static const gan_option gani_acgan_options[] = {
-    {"network", "PyTorch-GAN's, or dcgan's convolutions", "upsampling dcgan", 0, 0, 1, 1},
+    {"network", "enlarging maps, as in PyTorch-GAN, or those of the system dcgan",
+     "upsampling dcgan", 0, 0, 1, 1},
     {"z", "numbers in the noise", NULL, 100, 1, 65536, 1},
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 16, 1, 1024, 1},
@@ -23109,10 +23139,9 @@ static const gan_option gani_acgan_options[] = {
      1},
     {"aux-fake", "weight of generated images in D's classification", NULL, 1, 0, 1000, 0},
     {"dropout", "upsampling: share of D's channels that are dropped", NULL, 0.25, 0, 0.99, 0},
-    {"eps", "upsampling: batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
+    {"eps", "upsampling: added to the variance by batch norm", NULL, 1e-5, 1e-12, 10, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };
@@ -23222,8 +23251,9 @@ static const gani_system gani_acgan = {
  *
  * G gets noise and codes in a row: z, one-hot categorical codes, continuous ones. D and Q are two
  * heads on one trunk. network=paper is what the authors took for MNIST, openai/InfoGAN, with its
- * weights N(0,0.02); network=upsampling is >>upsampling with heads as in
- * eriklindernoren/PyTorch-GAN, implementations/infogan/infogan.py.
+ * weights N(0,0.02). Differs from it: convolutions have no biases, and Q gives no variances (there
+ * they are not used for MNIST); LeakyReLU 0.1 is the paper's (0.01 there). network=upsampling is
+ * >>upsampling with heads as in eriklindernoren/PyTorch-GAN, implementations/infogan/infogan.py.
  *
  * Holds:  codes, drawn or asked for; the networks.
  * Uses:   >>upsampling  >>recipes        Knows nothing of: losses.
@@ -23398,19 +23428,20 @@ static gan_tensor gani_infogan_images(gani_recipe *recipe, gan_tensor z,
  *
  * PyTorch-GAN's is network=upsampling ndf=16 loss=least-squares info=apart lambda-c=0.1 lr-g=2e-4
  * at 32x32: a third update, by info alone, of all networks, on noise of its own and with its own
- * Adam. Differs from it: the cross-entropy is one of logits (there a softmax is applied twice).
+ * Adam. Differs from it: the cross-entropy is one of logits (there a softmax is applied twice), and
+ * D's loss is not halved (Adam does not see it but for eps).
  * ========================================================================= */
 
 static const gan_option gani_infogan_options[] = {
     {"network", "the paper's, or those of the system acgan", "paper upsampling", 0, 0, 1, 1},
-    {"loss", "cross-entropy of D's probability, or squared distance", "bce least-squares", 0, 0, 1,
-     1},
+    {"loss", "of both networks: cross-entropy of D's probability, or squared distance",
+     "bce least-squares", 0, 0, 1, 1},
     {"info", "codes are learnt within the updates of G and D, or in one of their own",
      "within apart", 0, 0, 1, 1},
     {"z", "numbers in the noise", NULL, 62, 1, 65536, 1},
-    {"categorical", "categorical codes", NULL, 1, 0, GANI_MAX_CODES, 1},
-    {"categories", "values of a categorical code", NULL, 10, 2, 65536, 1},
-    {"continuous", "continuous codes", NULL, 2, 0, GANI_MAX_CODES, 1},
+    {"categorical", "number of categorical codes", NULL, 1, 0, GANI_MAX_CODES, 1},
+    {"categories", "number of values that each of them has", NULL, 10, 2, 65536, 1},
+    {"continuous", "number of continuous codes", NULL, 2, 0, GANI_MAX_CODES, 1},
     {"lambda", "weight of categorical codes", NULL, 1, 0, 1000, 0},
     {"lambda-c", "weight of continuous codes", NULL, 1, 0, 1000, 0},
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 512, 1},
@@ -23419,8 +23450,7 @@ static const gan_option gani_infogan_options[] = {
     {"eps", "batch norm: added to the variance", NULL, 1e-5, 1e-12, 10, 0},
     {"lr-g", "learning rate of G", NULL, 1e-3, 0, 10, 0},
     {"lr-d", "learning rate of D and Q", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
 };
 
 /* How badly Q reads the codes. */
@@ -23630,11 +23660,10 @@ static const gan_option gani_draw_options[] = {
     {"write", "side of the grid that writes", NULL, 5, 2, 256, 1},
     {"offset", "coordinate of the first pixel; 1: a window starts in the middle of the image", NULL,
      1, -1, 1, 0},
-    {"binarise", "pixels become 0 or 1: by chance, by 1/2, or stay", "sample threshold no", 0, 0, 2,
-     1},
+    {"binarise", "pixels become 0 or 1: by chance in every step anew, or by 1/2; or stay grey",
+     "sample threshold no", 0, 0, 2, 1},
     {"lr", "learning rate", NULL, 1e-3, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.9, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.9, 0.999),
     {"clip", "largest norm of the gradient; 0: any", NULL, 10, 0, 1e9, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
 };
@@ -23890,10 +23919,10 @@ static gani_switches gani_feed_switches(gani_recipe *recipe, gan_norm_kind norm,
     memset(&switches, 0, sizeof switches);
     gan_graph_set_mode(recipe->graph, GAN_MODE_KEEP_STATS | GAN_MODE_KEEP_ALL_UNITS);
     if (dropout > 0.0f) {
-        switches.dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0);
+        switches.dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0, 0.0, 1.0);
     }
     if (norm == GAN_NORM_BATCH && gani_option_or(recipe, "ema", 0.0) == 0.0) {
-        switches.running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0);
+        switches.running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0, 0.0, 1.0);
     }
     return switches;
 }
@@ -24536,8 +24565,7 @@ static const gan_option gani_pix2pixhd_options[] = {
     {"vgg", "weight of the distance in VGG-19", NULL, 0, 0, 1e6, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
     GANI_SCHEDULE_OPTIONS(0, 0),
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
 };
 
 static gani_score_loss *gani_pix2pixhd_goal(const gani_recipe *recipe) {
@@ -25043,8 +25071,7 @@ static gani_goal gani_translator_goal(const gani_recipe *recipe) {
     GANI_AVERAGE_OPTION,                                                                          \
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},                                                 \
     GANI_SCHEDULE_OPTIONS(0, 0),                                                                   \
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},                                 \
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0}
+    GANI_ADAM_OPTIONS(0.5, 0.999)
 /* clang-format on */
 
 /* ============================================================================
@@ -25413,8 +25440,7 @@ static const gan_option gani_dualgan_options[] = {
     {"optimiser", "rule of the updates", "rmsprop adam", 0, 0, 1, 1},
     {"lr", "learning rate", NULL, 5e-5, 0, 10, 0},
     {"alpha", "RMSprop: decay of the mean square", NULL, 0.9, 0, 0.999999, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
 };
 
 enum { GANI_DUALGAN_WGAN, GANI_DUALGAN_WGAN_GP, GANI_DUALGAN_CLASSIC }; /* option "loss" */
@@ -25633,8 +25659,7 @@ static const gan_option gani_discogan_options[] = {
     {"features", "maps of the discriminator that are matched, from the last", NULL, 3, 0, 16, 1},
     {"every-d", "every so-manieth step is the discriminators'", NULL, 3, 2, 1000, 1},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     {"weight-decay", "Adam: times the weight, added to the gradient", NULL, 1e-5, 0, 1, 0},
 };
 
@@ -25928,24 +25953,25 @@ static gan_tensor gani_context_discriminator(gani_recipe *recipe, gan_tensor x) 
  * own (there blots, the same for a batch).
  *
  * Translation takes images of any size and a rectangle in pixels, "left=8 top=4 width=20
- * height=16", or none for the middle. A square window around the rectangle is brought to the
- * network's size, so that the hole becomes as large as in training, and what G makes is brought
- * back. Outside the rectangle pixels stay as they are.
+ * height=16", whose corner lies in the image, or none for the middle. A square window around the
+ * rectangle is brought to the network's size, so that the hole becomes as large as in training, and
+ * what G makes is brought back. Outside the rectangle pixels stay as they are.
  * ========================================================================= */
 
 static const gan_option gani_context_options[] = {
     {"hole", "where a training image has its hole", "centre random", 0, 0, 1, 1},
-    {"overlap", "pixels beside the hole that are made although they are shown", NULL, 4, 0, 256, 1},
+    {"overlap", "pixels of a rim around the hole that are made although they are shown", NULL, 4, 0,
+     256, 1},
     {"bottleneck", "numbers between G's halves (4000 in the published models)", NULL, 512, 1, 65536,
      1},
     {"ngf", "channels of the generator's outermost stage", NULL, 64, 1, 1024, 1},
     {"ndf", "channels of the discriminator's outermost stage", NULL, 64, 1, 1024, 1},
     {"rec", "reconstruction loss: squared or absolute difference", "l2 l1", 0, 0, 1, 1},
-    {"rec-weight", "w, share of the reconstruction in the generator's loss", NULL, 0.999, 0, 1, 0},
+    {"rec-weight", "share of the reconstruction in the generator's loss; the rest: to fool D", NULL,
+     0.999, 0, 1, 0},
     {"lr", "learning rate of the generator", NULL, 2e-3, 0, 10, 0},
     {"lr-d", "learning rate of the discriminator", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
 };
 
@@ -26002,8 +26028,9 @@ static void gani_context_train(gani_recipe *recipe) {
 }
 
 /* A number of pixels that the caller may give. */
-static gan_tensor gani_context_given(gani_recipe *recipe, const char *name, int standard) {
-    return gani_feed_given(recipe, name, gan_shape4(1, 1, 1, 1), standard);
+static gan_tensor gani_context_given(gani_recipe *recipe, const char *name, int standard, int low,
+                                     int high) {
+    return gani_feed_given(recipe, name, gan_shape4(1, 1, 1, 1), standard, low, high);
 }
 
 /* Random holes, which may lie anywhere, need no window that reaches beyond the image. */
@@ -26013,10 +26040,10 @@ static void gani_context_translate(gani_recipe *recipe) {
     gan_graph *g = recipe->graph;
     gan_tensor image = gani_feed_source(recipe, "image", recipe->model->channels);
     gani_box box;
-    box.left = gani_context_given(recipe, "left", (w - usual) / 2);
-    box.top = gani_context_given(recipe, "top", (h - usual) / 2);
-    box.width = gani_context_given(recipe, "width", usual);
-    box.height = gani_context_given(recipe, "height", usual);
+    box.left = gani_context_given(recipe, "left", (w - usual) / 2, 0, w - 1);
+    box.top = gani_context_given(recipe, "top", (h - usual) / 2, 0, h - 1);
+    box.width = gani_context_given(recipe, "width", usual, 1, 65536);
+    box.height = gani_context_given(recipe, "height", usual, 1, 65536);
     gan_tensor mask = gani_mask(g, &box, h, w);
 
     const gani_places window =
@@ -26277,10 +26304,9 @@ static const gan_option gani_cogan_options[] = {
     {"ndf", "conv, dcgan: channels of the discriminator's first stage", NULL, 20, 2, 512, 1},
     {"private-g", "last layers of the generators that are not shared", NULL, 1, 1, 4, 1},
     {"private-d", "first layers of the discriminators that are not shared", NULL, 1, 0, 3, 1},
-    {"weight-decay", "share of each weight that is added to its gradient", NULL, 5e-4, 0, 1, 0},
+    {"weight-decay", "share of each parameter that is added to its gradient", NULL, 5e-4, 0, 1, 0},
     {"lr", "learning rate", NULL, 2e-4, 0, 10, 0},
-    {"beta1", "Adam: decay of the mean", NULL, 0.5, 0, 0.9999, 0},
-    {"beta2", "Adam: decay of the variance", NULL, 0.999, 0, 0.999999, 0},
+    GANI_ADAM_OPTIONS(0.5, 0.999),
     GANI_SCHEDULE_OPTIONS(0, 0),
     GANI_AVERAGE_OPTION,
 };

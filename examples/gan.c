@@ -189,9 +189,12 @@ static const option_row option_rows[] = {
      offsetof(options, columns), 1, 1e6},
     {"interpolate", NULL, "s", "a row walks from one noise to another",
      offsetof(options, interpolate), 0, 1},
-    {"code", "NAME", "s", "a row shows all values of one input, noise and the rest staying",
+    {"code", "NAME|X", "s",
+     "a row shows all values of this input, noise and the rest staying; a number: of the input "
+     "\"code\", which infogan has",
      offsetof(options, code), 0, 0},
-    {"frames", NULL, "s", "a row shows how an image is drawn; also as an animation",
+    {"frames", NULL, "s",
+     "a row shows how an image is drawn; also as an animation, grid-frames.png beside grid.png",
      offsetof(options, frames), 0, 1},
     {"direction", "ab|ba", "x",
      "systems that go both ways: from domain A to B (default) or back",
@@ -642,6 +645,7 @@ typedef struct training {
     float *records; /* [rows][parts]: images whose translations are shown, as the data has them */
     int rows, spread, collapsed;
     double spread_most;
+    int computed[MAX_METRICS];  /* 1: by this run */
     double smooth[MAX_METRICS]; /* running means for the progress line */
     long first, steps, every;   /* first: steps done before this run */
     double started, shown;      /* times */
@@ -686,13 +690,19 @@ static void show_progress(training *t, long step) {
     t->shown = now();
 }
 
-/* Adds the metrics of a step to history, file and running means. */
+/* Adds the metrics of a step to history, file and running means. One that comes only in some steps
+ * and has not come in this run, 0, is what it was before the break. */
 static int record(training *t, long step) {
+    const history *h = &t->losses;
     float values[MAX_METRICS];
-    for (int k = 0; k < t->losses.metrics; k++) {
+    for (int k = 0; k < h->metrics; k++) {
+        const int first = !t->computed[k];
         values[k] = gan_model_metric(t->model, k).value;
-        const double weight = step == t->first + 1 ? 1.0 : 0.05;
-        t->smooth[k] += weight * ((double)values[k] - t->smooth[k]);
+        t->computed[k] = t->computed[k] || values[k] != 0.0f;
+        if (!t->computed[k] && h->count > 0) {
+            values[k] = h->values[(h->count - 1) * h->metrics + k];
+        }
+        t->smooth[k] += (first ? 1.0 : 0.05) * ((double)values[k] - t->smooth[k]);
     }
     if (!history_add(&t->losses, step, values)) {
         return fail(FAILED, "out of memory");
@@ -703,7 +713,7 @@ static int record(training *t, long step) {
 
 /* Says so when generated images become much alike. */
 static void watch_spread(training *t, long step) {
-    if (t->spread < 0) {
+    if (t->spread < 0 || (!t->computed[t->spread] && step < t->first + 1000)) {
         return;
     }
     const double spread = t->smooth[t->spread];
@@ -1129,18 +1139,23 @@ static gan_status sample_images(gan_model *model, const options *given, uint64_t
     return gan_model_sample(model, images, n, inputs, seed);
 }
 
-/* A row for each noise, all values of the input --code names from left to right. */
+/* Row r is image r, each row's own in all but the input that --code names, whose values go from
+ * left to right. images: room for one column more. */
 static gan_status sample_code(gan_model *model, const options *given, uint64_t seed, int rows,
                               int columns, const gan_input_info *code, size_t size, float *images) {
+    float *column = images + (size_t)(rows * columns) * size;
     gan_status status = GAN_OK;
-    for (int i = 0; i < rows * columns && status == GAN_OK; i++) {
+    for (int x = 0; x < columns && status == GAN_OK; x++) {
         char inputs[1200];
-        const double part = columns > 1 ? (double)(i % columns) / (columns - 1) : 0.0;
-        const double value = code->classes ? i % columns % code->classes
-                                           : code->low + part * (code->high - code->low);
+        const double part = columns > 1 ? (double)x / (columns - 1) : 0.0;
+        const double value =
+            code->classes ? x % code->classes : code->low + part * (code->high - code->low);
         snprintf(inputs, sizeof inputs, "%s %s=%.6f", given->model, code->name, value);
-        status = gan_model_sample(model, images + (size_t)i * size, 1, inputs,
-                                  seed + (uint64_t)(i / columns));
+        status = gan_model_sample(model, column, rows, inputs, seed);
+        for (int row = 0; row < rows && status == GAN_OK; row++) {
+            memcpy(images + (size_t)(row * columns + x) * size, column + (size_t)row * size,
+                   size * sizeof *images);
+        }
     }
     return status;
 }
@@ -1179,7 +1194,7 @@ static int sample_grid(gan_context *ctx, gan_model *model, const gan_model_info 
     const int rows = (n + columns - 1) / columns;
     const size_t size =
         (size_t)info->sample_channels * (size_t)info->sample_height * (size_t)info->sample_width;
-    float *images = (float *)malloc((size_t)(rows * columns) * size * sizeof *images);
+    float *images = (float *)malloc((size_t)(rows * (columns + 1)) * size * sizeof *images);
     if (!images) {
         return fail(FAILED, "out of memory");
     }
@@ -1246,6 +1261,15 @@ static int sample(gan_context *ctx, gan_model *model, const options *given) {
     }
     if (given->frames > 0.0 && !info.frames) {
         return fail(USAGE, "%s draws an image at once: no --frames", info.system->name);
+    }
+    if ((given->code != NULL) + (given->interpolate > 0.0) + (given->frames > 0.0) > 1) {
+        return fail(USAGE, "--code, --interpolate and --frames: only one of them at a time");
+    }
+    if (given->columns > 0.0 && given->frames > 0.0) {
+        return fail(USAGE, "--frames: a column is a step, no --columns");
+    }
+    if (given->columns == 1.0 && given->interpolate > 0.0) {
+        return fail(USAGE, "--interpolate: expected --columns 2 or more");
     }
     return given->frames > 0.0 ? sample_frames(ctx, model, &info, given)
                                : sample_grid(ctx, model, &info, given);
@@ -1705,7 +1729,8 @@ static void print_summary(gan_model *model, const gan_model_info *info) {
         print_inputs(model, "translate");
     }
     if (info->encode_width) {
-        printf("  encode   %d numbers from an image\n", info->encode_width);
+        printf("  encode   %d number%s from an image\n", info->encode_width,
+               info->encode_width == 1 ? "" : "s");
     }
     if (info->train_bytes) {
         print_cost("train", info->train_bytes, info->train_multiply_adds, "a step");
@@ -1831,7 +1856,12 @@ static int command_model(int argc, char **argv, char command) {
         print_options(command, NULL);
         return argc < 3 || strcmp(argv[2], "--help") != 0 ? USAGE : OK;
     }
+    double number;
     int status = parse(&given, argc, argv, named, command, NULL);
+    if (status == OK && given.code && is_number(given.code, &number)) {
+        status = set_model_option(&given, "code", 4, given.code);
+        given.code = NULL;
+    }
     if (status != OK) {
         return status;
     }

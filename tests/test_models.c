@@ -164,6 +164,18 @@ static void check_counts(gan_model_desc desc, double generator, double discrimin
     gan_context_destroy(ctx);
 }
 
+static void check_draw_count(const char *options, double count) {
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_model_desc desc = gan_model_defaults("draw");
+    desc.options = options;
+    desc.batch = 1;
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    CHECK(model && count_weights(model, "") == count, "draw %s: not %.0f weights", options, count);
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
 static void parameter_counts(void) {
     gan_model_desc desc = gan_model_defaults("gan");
     check_counts(desc, 1510032, 533505);
@@ -183,11 +195,25 @@ static void parameter_counts(void) {
     desc.height = desc.width = 32;
     check_counts(desc, 1757412, 1055845);
     check_counts(gan_model_defaults("acgan"), 1050985, 103243);
+    desc = gan_model_defaults("infogan");
+    check_counts(desc, 6652481 - 65, 6692431 - 192 - 258); /* no biases, no variances of codes */
+    desc.height = desc.width = 32;
+    desc.options = "network=upsampling ndf=16";
+    check_counts(desc, 836993, 104269);
+    desc = gan_model_defaults("cogan");
+    check_counts(desc, 7842694, 427593);
+    desc = gan_model_defaults("context-encoder");
+    desc.options = "bottleneck=60";
+    const int bottleneck = (60 - 4000) * (2 * 512 * 16 + 2); /* the tables have 4000 */
+    check_counts(desc, 71130531 - 5987 + bottleneck, 2766529 - 961); /* no biases */
     desc = gan_model_defaults("wgan");
     desc.height = desc.width = 28;
     desc.channels = 1;
     desc.options = "network=mlp";
     check_counts(desc, 1510032, 533505);
+    check_draw_count("", 866103);
+    check_draw_count("attention=no", 2613028);
+    check_draw_count("glimpses=64 z=100 read=2 write=5", 959467 + 2048); /* LSTMs: two biases */
 }
 
 static void check_tensor(gan_model *model, const char *name, int a, int b, int c, int d) {
@@ -734,9 +760,50 @@ static void critic_steps(void) {
                 CHECK(fabsf(info.data[k]) <= 0.005f, "%s", info.name);
                 at_limit += fabsf(info.data[k]) == 0.005f;
             }
+            CHECK(!strstr(info.name, "running_var") || info.data[k] > 0.05f, "%s is clipped",
+                  info.name);
         }
     }
     CHECK(at_limit > 0, "no weight was clipped");
+    gan_model_destroy(model);
+    gan_dataset_close(data);
+    gan_context_destroy(ctx);
+}
+
+/* The schedule of the authors' loop: 100 steps for G's updates 0 to 24, 500, 1000 ..., else 5; and
+ * other numbers. */
+static void warm_up(void) {
+    static const int rows[][2] = {{100, 5}, {2, 3}, {3, 1}, {1, 4}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gani_phase phase;
+        uint64_t step = 0;
+        memset(&phase, 0, sizeof phase);
+        phase.warm_up = rows[i][0];
+        phase.every = rows[i][1];
+        for (int update = 0; update < 1600; update++) {
+            const int steps = update < 25 || update % 500 == 0 ? rows[i][0] : rows[i][1];
+            for (int k = 1; k <= steps; k++, step++) {
+                CHECK(gani_phase_runs(&phase, step) == (k == steps), "%d and %d: step %d",
+                      rows[i][0], rows[i][1], (int)step);
+            }
+        }
+    }
+    const small critic = {"", "wgan", "network=mlp z=12 n-critic=1 warm-up=3", 8, 1, 4};
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_dataset *data = NULL;
+    const gan_model_desc desc = small_desc(&critic);
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK &&
+              open_digits(&data, ctx, &critic) == GAN_OK,
+          "%s", gan_context_error(ctx));
+    const float *weight =
+        gan_params_find(gan_model_params(model), "generator.model.0.weight").data;
+    for (uint64_t step = 1; step <= 80; step++) {
+        const float before = weight[0];
+        CHECK(train(model, data, step) == GAN_OK, "%s", gan_context_error(ctx));
+        CHECK((weight[0] != before) == (step > 75 || step % 3 == 0), "generator in step %d",
+              (int)step);
+    }
     gan_model_destroy(model);
     gan_dataset_close(data);
     gan_context_destroy(ctx);
@@ -810,7 +877,7 @@ static void toy_translate(gani_recipe *recipe) {
     gani_round_sizes(recipe, 4, 4);
     gan_tensor x = gani_feed_source(recipe, "in",
                                     recipe->reverse ? model->channels_b : model->channels);
-    gan_tensor shift = gani_feed_given(recipe, "shift", gan_shape0(), 0.0);
+    gan_tensor shift = gani_feed_given(recipe, "shift", gan_shape0(), 0.0, -10.0, 10.0);
     gan_tensor y = toy_network(recipe, recipe->reverse ? "ba" : "ab", x,
                                recipe->reverse ? model->channels : model->channels_b);
     gani_images(recipe, gan_add(g, y, shift));
@@ -1347,6 +1414,7 @@ int main(int argc, char **argv) {
     TEST(no_allocation_after_the_first_step);
     TEST(every_refused_allocation_is_survived);
     TEST(critic_steps);
+    TEST(warm_up);
     TEST(phases_and_rates);
     TEST(pool_of_images);
     TEST(falling_rate);

@@ -125,6 +125,20 @@ static void hole_is_filled_and_the_rest_is_kept(void) {
     }
 }
 
+/* A rectangle begins in the image and has a size. */
+static void rectangles_without_pixels(void) {
+    static const char *const wrong[] = {"left=21", "left=-1", "top=13", "width=0", "height=-4"};
+    static float image[3 * 13 * 21], filled[3 * 13 * 21];
+    subject s = make_subject("context-encoder", "ngf=4 ndf=4 bottleneck=16", 32, 3, 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        CHECK(gan_model_translate(s.model, image, 1, 13, 21, wrong[i], filled) == GAN_ERR_ARGUMENT,
+              "%s accepted", wrong[i]);
+    }
+    CHECK(gan_model_translate(s.model, image, 1, 13, 21, "left=20 top=12", filled) == GAN_OK, "%s",
+          gan_context_error(s.ctx));
+    destroy_subject(&s);
+}
+
 /* At the model's own size and with the hole of training, what fills it is the generator's output as
  * it is: the same as training computes. */
 static void window_at_own_size_is_the_image(void) {
@@ -383,6 +397,7 @@ int main(int argc, char **argv) {
     test_begin(argc, argv);
     run_training_rows(rows, sizeof rows / sizeof rows[0]);
     TEST(hole_is_filled_and_the_rest_is_kept);
+    TEST(rectangles_without_pixels);
     TEST(window_at_own_size_is_the_image);
     TEST(resampling_keeps_a_ramp);
     TEST(overlap_must_leave_a_hole);

@@ -97,6 +97,10 @@ check "the same bits" cmp a/model.safetensors b/model.safetensors
 check sample "$gan" sample a/model.safetensors --out s.png --n 3
 check walk "$gan" sample a/model.safetensors --out s.png --interpolate --columns 4
 check code "$gan" sample a/model.safetensors --out s.png --code z
+refused "two kinds of rows" "one of them" \
+    "$gan" sample a/model.safetensors --out s.png --code z --interpolate
+refused "a walk of one" "--columns 2" \
+    "$gan" sample a/model.safetensors --out s.png --interpolate --columns 1
 refused "no such code" "has the inputs z" "$gan" sample a/model.safetensors --out s.png --code q
 refused "no frames" "at once" "$gan" sample a/model.safetensors --out s.png --frames
 refused "no translator" "does not translate" "$gan" translate a/model.safetensors odd.ppm o.png
@@ -106,10 +110,48 @@ check plan "$gan" info a/model.safetensors --plan --threads 1
 says generator.main.3
 check "plan of training" "$gan" info a/model.safetensors --plan=train --threads 1
 
+# A row for each code: images 0, 1 ... of the seed in all but the input shown.
+check codes train infogan --size 12 --channels 1 --z 4 --ngf 2 --ndf 2 --batch 4 --steps 2 --out i
+check "rows of codes" "$gan" sample i/model.safetensors --out s.png --code c1 --columns 1 --n 3
+check "the same by name" "$gan" sample i/model.safetensors --out t.png --c1 -1 --columns 1 --n 3
+check "the same pictures" cmp s.png t.png
+check "a category" "$gan" sample i/model.safetensors --out s.png --code 0 --columns 1 --n 3
+check "another" "$gan" sample i/model.safetensors --out t.png --code 2 --columns 1 --n 3
+check "draws another picture" sh -c "! cmp -s s.png t.png"
+refused "no such category" "from 0 to 9" "$gan" sample i/model.safetensors --out s.png --code 10
+
+check classes train cgan --size 8 --channels 1 --z 4 --batch 2 --steps 2 --out l
+check "a class" "$gan" sample l/model.safetensors --out s.png --label 3 --n 2
+check "another" "$gan" sample l/model.safetensors --out t.png --label 4 --n 2
+check "draws another picture" sh -c "! cmp -s s.png t.png"
+refused "no such class" "from 0 to 9" "$gan" sample l/model.safetensors --out s.png --label 10
+
+# An image of which a rectangle is filled: what is left of it above and below is as it was.
+check holes train context-encoder --size 16 --channels 3 --overlap 1 --bottleneck 4 \
+    --ngf 2 --ndf 2 --batch 2 --steps 2 --out h
+check rectangle "$gan" translate h/model.safetensors odd.ppm o.ppm \
+    --left 30 --top 2 --width 5 --height 3
+check "rows above" cmp -n 235 odd.ppm o.ppm
+check "rows below" sh -c "tail -c 1776 odd.ppm >1.raw; tail -c 1776 o.ppm >2.raw; cmp 1.raw 2.raw"
+check "the rectangle" sh -c "! cmp -s odd.ppm o.ppm"
+check "the middle" "$gan" translate h/model.safetensors odd.ppm o.ppm
+refused "a rectangle beside it" "from 0 to 36" \
+    "$gan" translate h/model.safetensors odd.ppm o.ppm --left 37
+
+critic="--size 8 --channels 1 --network mlp --z 4 --n-critic 3 --batch 2"
+# shellcheck disable=SC2086
+check "generator in every third step" train wgan-gp $critic --steps 8 --out w
+# shellcheck disable=SC2086
+check "a break between" train wgan-gp $critic --steps 4 --out v
+check "go on" train wgan-gp --steps 8 --out v --resume
+check "the same losses" cmp w/losses.csv v/losses.csv
+
 check draw train draw --size 12 --channels 1 --glimpses 3 --hidden 8 --z 3 --read 3 --write 3 \
     --batch 2 --steps 2 --out d
 check frames "$gan" sample d/model.safetensors --out f.png --frames --n 2
 check animation grep -q acTL f-frames.png
+refused "columns are steps" "no --columns" \
+    "$gan" sample d/model.safetensors --out f.png --frames --columns 2
 
 # shellcheck disable=SC2086
 check "pairs of digits" train pix2pix --size 16 --channels 1 $small --steps 3 --derive rotate --out p

@@ -4,7 +4,7 @@ number of steps, the first 50,000 images) and writes 10,000 samples for the judg
 
     quality.py dcgan --data train-images-idx3-ubyte --steps 12000 --ngf 32 --ndf 32 --ema 0.999 --out FILE
     quality.py wgan-gp --data ... --steps 15000 --ngf 32 --ndf 32 --lr 4e-4 --n-critic 3 --ema 0.999 --out FILE
-    build/quality ... score NAME FILE
+    build/quality ... score torch-dcgan FILE    (or torch-wgan-gp: make quality keeps rows of these names)
 """
 import argparse
 import copy
