@@ -162,7 +162,7 @@
  *   GAN_NO_SIMD           one   scalar kernels only
  *   GAN_NO_AVX512, GAN_NO_AVX2, GAN_NO_NEON   one   leaves that instance out
  *   GAN_NO_DIRENT         one   no listing of folders, for systems without
- *   GAN_MAX_PIXELS        all   largest image that is read; default 67108864
+ *   GAN_MAX_PIXELS        all   largest image that is read or made; default 67108864
  *   GAN_ALLOW_FAST_MATH   one   compile under -ffast-math although NaN checks are then lost
  *
  *   Environment: GAN_ISA=scalar, avx2, avx512 or neon, for contexts that do not name a set;
@@ -222,7 +222,8 @@
  *             seed and step as texts. The layout is described in >>checkpoints. Also read: what
  *             PyTorch's torch.save writes (.pth, .pt), see >>pth.
  *   Readers check every size against the file and the limits before they allocate; they are fuzzed.
- *   Loading a checkpoint executes nothing.
+ *   Loading a checkpoint executes nothing. What it costs beside memory of the file's size is the
+ *   training step that a model's texts ask for, unless the caller wants none (disable_training).
  *
  * HOW TO ADD
  *
@@ -977,7 +978,7 @@ GAN_API void gan_minimise(gan_graph *graph, gan_tensor loss, const char *prefixe
  * file under its own name is always whole.
  * ========================================================================= */
 
-/* Largest image that is read, in pixels; set it with the implementation. */
+/* Largest image that is read or made, in pixels; set it before every include, or not at all. */
 #ifndef GAN_MAX_PIXELS
 #define GAN_MAX_PIXELS 67108864 /* 8192 x 8192 */
 #endif
@@ -1003,7 +1004,9 @@ GAN_API gan_status gan_image_load(gan_context *ctx, const char *path, gan_image 
 /* Frees the samples and empties the image; an empty one is allowed. */
 GAN_API void gan_image_free(gan_context *ctx, gan_image *image);
 
-/* Changes to an image in place; after a failure it is still a valid image. */
+/* Changes to an image in place; after a failure it is still a valid image. GAN_ERR_ARGUMENT: what
+ * is asked for, or fields of the image that no image has, as those of an empty one; GAN_ERR_LIMIT:
+ * more than GAN_MAX_PIXELS would come out, or be needed in between; GAN_ERR_MEMORY. */
 /* To 1 (grey) or 3 (RGB) channels. Alpha is blended over white; grey = 0.299 R + 0.587 G + 0.114 B
  * (ITU-R BT.601), in Pillow's fixed point. */
 GAN_API gan_status gan_image_convert(gan_context *ctx, gan_image *image, int channels);
@@ -1021,7 +1024,7 @@ GAN_API gan_status gan_image_crop(gan_context *ctx, gan_image *image, int left, 
 /* Writes a file, its format chosen by the end of the name: .png (8 bit, any number of channels),
  * .pgm (1 channel), .ppm (1 or 3 channels); the latter two keep maxval. GAN_ERR_FILE: cannot be
  * written (then nothing is left behind, and an old file is as it was); GAN_ERR_ARGUMENT: another
- * name or number of channels. */
+ * name or number of channels, or fields that no image has. */
 GAN_API gan_status gan_image_write(gan_context *ctx, const char *path, const gan_image *image);
 /* Writes count images [count,channels,height,width] as one picture, row by row, with grey lines of
  * 2 pixels around each; low becomes black, high white. channels 1 or 3; columns 0: as many as rows,
@@ -1185,7 +1188,8 @@ typedef struct gan_metadata {
 
 /* Saves all parameters of the store, its seed and its step, and the texts of meta. The bytes depend
  * on nothing else. GAN_ERR_ARGUMENT: a key twice, or one that begins with "params.", which are the
- * store's own; GAN_ERR_FILE: cannot be written (then nothing is left behind). */
+ * store's own; a parameter called "__metadata__"; GAN_ERR_FILE: cannot be written (then nothing is
+ * left behind). */
 GAN_API gan_status gan_params_save(const gan_params *params, const char *path,
                                    const gan_metadata *meta, int meta_count);
 
@@ -1218,7 +1222,8 @@ GAN_API gan_status gan_checkpoint_read(gan_checkpoint *checkpoint, int index, fl
 /* Writes the tensors as safetensors, each in its own number format. prefix not NULL or "": only
  * those whose names begin with it, which is left out, and no optimiser state: "generator." of a
  * model's checkpoint gives a file that PyTorch's module loads by name. GAN_ERR_ARGUMENT: there are
- * none; GAN_ERR_FILE: cannot be written (then nothing is left behind). */
+ * none; GAN_ERR_UNSUPPORTED: one would be called "__metadata__", which safetensors keeps for texts;
+ * GAN_ERR_FILE: cannot be written (then nothing is left behind). */
 GAN_API gan_status gan_checkpoint_export(gan_checkpoint *checkpoint, const char *path,
                                          const char *prefix);
 
@@ -1376,11 +1381,14 @@ GAN_API gan_dataset_desc gan_model_dataset_desc(const gan_model *model);
  * when complete. */
 GAN_API gan_status gan_model_save(const gan_model *model, const char *path);
 /* Builds the model that a checkpoint holds. desc, if not NULL, says what to change: fields that
- * are not zero and options that are named replace those of the file. The file may also be a
- * state_dict of PyTorch (.pth, .safetensors) with a generator of pix2pix, CycleGAN, pix2pixHD or
- * DCGAN, which is recognised by names and shapes, see >>weights; what a training step needs beside
- * it starts anew.
+ * are not zero and options that are named replace those of the file; a system is no change, but
+ * what must be there. The file may also be a state_dict of PyTorch (.pth, .safetensors) with a
+ * generator of pix2pix, CycleGAN, pix2pixHD or DCGAN, which is recognised by names and shapes, see
+ * >>weights; what a training step needs beside it starts anew. A small file cannot ask for many
+ * parameters, but for a training step of many and large images: load one of unknown origin with
+ * disable_training.
  * GAN_ERR_FORMAT: neither; GAN_ERR_UNSUPPORTED: a discriminator, or several generators;
+ * GAN_ERR_ARGUMENT: another system; GAN_ERR_LIMIT: more parameters than the file can hold;
  * GAN_ERR_SHAPE: tensors are missing, not expected or of another shape, see gan_params_load. */
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
                                   const gan_model_desc *desc);
@@ -15163,6 +15171,13 @@ GAN_API void gan_image_free(gan_context *ctx, gan_image *image) {
     memset(image, 0, sizeof *image);
 }
 
+/* By its first bytes an image of a kind that is not read: PNG, JPEG, GIF, WebP. */
+static int gani_is_other_image(const unsigned char *start, size_t size_bytes) {
+    return size_bytes >= 4 &&
+           (memcmp(start, "\x89PNG", 4) == 0 || memcmp(start, "\xff\xd8\xff", 3) == 0 ||
+            memcmp(start, "GIF8", 4) == 0 || memcmp(start, "RIFF", 4) == 0);
+}
+
 GAN_API gan_status gan_image_decode(gan_context *ctx, const void *bytes, size_t size_bytes,
                                     gan_image *image) {
     gani_cursor in;
@@ -15171,17 +15186,14 @@ GAN_API gan_status gan_image_decode(gan_context *ctx, const void *bytes, size_t 
     in.end = in.start + size_bytes;
     memset(image, 0, sizeof *image);
     if (size_bytes < 2 || in.at[0] != 'P' || in.at[1] < '1' || in.at[1] > '7') {
-        const int other =
-            size_bytes >= 4 &&
-            (memcmp(in.at, "\x89PNG", 4) == 0 || memcmp(in.at, "\xff\xd8\xff", 3) == 0 ||
-             memcmp(in.at, "GIF8", 4) == 0 || memcmp(in.at, "RIFF", 4) == 0);
-        return other ? gani_error(ctx, GAN_ERR_UNSUPPORTED,
-                                  "PBM, PGM, PPM or PAM expected, found PNG, JPEG, GIF or WebP; "
-                                  "convert it first")
-                     : gani_error(ctx, GAN_ERR_FORMAT,
-                                  "PBM, PGM, PPM or PAM (P1 ... P7) expected, found another file "
-                                  "of %lu bytes",
-                                  (unsigned long)size_bytes);
+        return gani_is_other_image(in.at, size_bytes)
+                   ? gani_error(ctx, GAN_ERR_UNSUPPORTED,
+                                "PBM, PGM, PPM or PAM expected, found PNG, JPEG, GIF or WebP; "
+                                "convert it first")
+                   : gani_error(ctx, GAN_ERR_FORMAT,
+                                "PBM, PGM, PPM or PAM (P1 ... P7) expected, found another file "
+                                "of %lu bytes",
+                                (unsigned long)size_bytes);
     }
     const int kind = in.at[1] - '0';
     in.at += 2;
@@ -15210,6 +15222,19 @@ GAN_API gan_status gan_image_load(gan_context *ctx, const char *path, gan_image 
 
 /* --- changing images ------------------------------------------------------- */
 
+/* What gan_image says of its fields; what: the call, for the message. */
+static gan_status gani_check_image(gan_context *ctx, const gan_image *image, const char *what) {
+    if (image->samples && image->width >= 1 && image->height >= 1 && image->channels >= 1 &&
+        image->channels <= 4 && image->maxval >= 1 && image->maxval <= 65535) {
+        return GAN_OK;
+    }
+    return gani_error(ctx, GAN_ERR_ARGUMENT,
+                      "%s: an image of at least 1 x 1, 1 to 4 channels and maxval 1 to 65535 "
+                      "expected, found %d x %d, %d channels, maxval %d%s",
+                      what, image->width, image->height, image->channels, image->maxval,
+                      image->samples ? "" : ", no samples");
+}
+
 /* A new image of other extents takes the place of the old one's samples. */
 static void gani_image_replace(gan_context *ctx, gan_image *image, const gan_image *with) {
     gani_free(ctx, image->samples);
@@ -15221,12 +15246,13 @@ GAN_API gan_status gan_image_convert(gan_context *ctx, gan_image *image, int cha
         return gani_error(ctx, GAN_ERR_ARGUMENT,
                           "gan_image_convert: 1 or 3 channels expected, found %d", channels);
     }
-    if (channels == image->channels) {
-        return GAN_OK;
+    gan_status status = gani_check_image(ctx, image, "gan_image_convert");
+    if (status || channels == image->channels) {
+        return status;
     }
     gan_image result = *image;
     result.channels = channels;
-    gan_status status = gani_image_allocate(ctx, &result);
+    status = gani_image_allocate(ctx, &result);
     if (status) {
         return status;
     }
@@ -15381,7 +15407,8 @@ GAN_API gan_status gan_image_resize(gan_context *ctx, gan_image *image, int widt
                           "gan_image_resize: size of at least 1 x 1 expected, found %d x %d", width,
                           height);
     }
-    gan_status status = gani_resize_axis(ctx, image, 0, width, filter);
+    gan_status status = gani_check_image(ctx, image, "gan_image_resize");
+    status = status ? status : gani_resize_axis(ctx, image, 0, width, filter);
     return status ? status : gani_resize_axis(ctx, image, 1, height, filter);
 }
 
@@ -15808,8 +15835,11 @@ GAN_API gan_status gan_image_write(gan_context *ctx, const char *path, const gan
         return gani_error(ctx, GAN_ERR_ARGUMENT,
                           "%s: a name that ends in .png, .pgm or .ppm expected", path);
     }
-    if (!image->samples || (pgm && image->channels != 1) ||
-        (!png && image->channels != 1 && image->channels != 3)) {
+    gan_status status = gani_check_image(ctx, image, path);
+    if (status) {
+        return status;
+    }
+    if ((pgm && image->channels != 1) || (!png && image->channels != 1 && image->channels != 3)) {
         return gani_error(ctx, GAN_ERR_ARGUMENT, "%s: cannot hold an image of %d channels", path,
                           image->channels);
     }
@@ -16676,9 +16706,15 @@ static gan_status gani_idx_header(gan_context *ctx, FILE *file, const char *path
     size_t got = fread(bytes, 1, size, file);
     if (got < GANI_IDX_HEADER || bytes[0] != 0 || bytes[1] != 0 || bytes[2] != 8 ||
         bytes[3] != rank) {
-        return gani_error(ctx, GAN_ERR_FORMAT,
-                          "%s: IDX file of unsigned bytes with %d extents expected, found %s", path,
-                          rank, got < GANI_IDX_HEADER ? "a shorter file" : "another beginning");
+        return got < GANI_IDX_HEADER
+                   ? gani_error(ctx, GAN_ERR_FORMAT,
+                                "%s: IDX file of unsigned bytes with %d extents expected, found "
+                                "only %lu bytes",
+                                path, rank, (unsigned long)got)
+                   : gani_error(ctx, GAN_ERR_FORMAT,
+                                "%s: IDX file of unsigned bytes with %d extents (00 00 08 %02x) "
+                                "expected, found %02x %02x %02x %02x",
+                                path, rank, (unsigned)rank, bytes[0], bytes[1], bytes[2], bytes[3]);
     }
     uint64_t need = 1;
     for (int i = 0; i < rank && got == size; i++) {
@@ -16699,7 +16735,7 @@ static gan_status gani_idx_header(gan_context *ctx, FILE *file, const char *path
     return GAN_OK;
 }
 
-/* Path of the labels: the last "images" and "idx3" of the name changed to "labels" and "idx1".
+/* Path of the labels: "images" and "idx3" in the name changed to "labels" and "idx1".
  * Freed by the caller; NULL where the name does not have both (status GAN_OK) or without memory. */
 static char *gani_idx_label_path(gan_context *ctx, const char *images, gan_status *status) {
     char *path = gani_strdup(ctx, images);
@@ -16815,6 +16851,12 @@ static gan_status gani_open_file(gani_domain *domain, const char *path) {
     if (got >= 2 && start[0] == 0x1f && start[1] == 0x8b) {
         return gani_error(ctx, GAN_ERR_UNSUPPORTED,
                           "%s: uncompressed file expected, found gzip; run gunzip on it first",
+                          path);
+    }
+    if (gani_is_other_image(start, got)) {
+        return gani_error(ctx, GAN_ERR_UNSUPPORTED,
+                          "%s: a folder or list of PGM, PPM, PBM or PAM images expected, found one "
+                          "PNG, JPEG, GIF or WebP",
                           path);
     }
     if (got == 4 && start[0] == 0 && start[1] == 0) {
@@ -17380,10 +17422,11 @@ static gan_status gani_check_sizes(gan_context *ctx, const gan_dataset_desc *des
                               i);
         }
     }
-    if (desc->first < 0 || desc->count < 0) {
+    if (desc->first < 0 || desc->count < 0 || desc->label_count < 0) {
         return gani_error(ctx, GAN_ERR_ARGUMENT,
-                          "gan_dataset_open: first and count of at least 0 expected, found %d, %d",
-                          desc->first, desc->count);
+                          "gan_dataset_open: first, count and label_count of at least 0 expected, "
+                          "found %d, %d, %d",
+                          desc->first, desc->count, desc->label_count);
     }
     return GAN_OK;
 }
@@ -17943,10 +17986,10 @@ GAN_API const char *gan_dataset_path(const gan_dataset *data, int index) {
     const gani_part *part = &data->parts[0];
     const gani_domain *domain = &data->domains[part->domain];
     const gani_draw *draw = &data->draws[part->draw];
-    if (domain->kind != GANI_DATA_FILES || index < 0 || index >= draw->count) {
+    if (domain->kind != GANI_DATA_FILES || index < 0 || index >= gan_dataset_count(data)) {
         return NULL;
     }
-    return domain->text + domain->samples[draw->first + index].path;
+    return domain->text + domain->samples[draw->first + index % draw->count].path;
 }
 
 GAN_API gan_status gan_dataset_get_parts(gan_dataset *data, int index, float *const *parts,
@@ -17997,6 +18040,7 @@ GAN_API gan_status gan_dataset_get(gan_dataset *data, int index, float *image, f
  * ========================================================================= */
 
 #define GANI_MAX_HEADER_BYTES 100000000u /* as the reference implementation */
+#define GANI_METADATA         "__metadata__"
 
 /* --- number formats -------------------------------------------------------- */
 
@@ -18170,7 +18214,7 @@ static void gani_text_pair_number(gani_text *text, const char *key, uint64_t val
 
 /* The header begins with its length, which is known at the end. */
 static void gani_safetensors_begin(gani_text *text) {
-    gani_text_put(text, "12345678{\"__metadata__\":{");
+    gani_text_put(text, "12345678{\"" GANI_METADATA "\":{");
 }
 
 /* ,"name":{"dtype":...}: the tensor whose data starts at *offset, which moves behind it. */
@@ -18191,6 +18235,17 @@ static void gani_safetensors_tensor(gani_text *text, const char *name, const gan
     *offset += (uint64_t)count * (uint64_t)dtype->size_bytes;
     gani_text_number(text, *offset);
     gani_text_put(text, "]}");
+}
+
+/* Whether a tensor may have that name in the file `path`; status: what else to return. */
+static gan_status gani_safetensors_name(gan_context *ctx, gan_status status, const char *name,
+                                        const char *path) {
+    return strcmp(name, GANI_METADATA) == 0
+               ? gani_error(ctx, status,
+                            "%s: tensors of other names than \"%s\" expected, which safetensors "
+                            "keeps for texts",
+                            path, name)
+               : GAN_OK;
 }
 
 static void gani_safetensors_end(gani_text *text) {
@@ -18266,11 +18321,18 @@ GAN_API gan_status gan_params_save(const gan_params *params, const char *path,
                               meta[i].key);
         }
     }
+    gan_status status = GAN_OK;
+    for (int i = 0; i < params->count && !status; i++) {
+        status = gani_safetensors_name(ctx, GAN_ERR_ARGUMENT, params->items[i].name, path);
+    }
+    if (status) {
+        return status;
+    }
     gani_text header;
     memset(&header, 0, sizeof header);
     header.ctx = ctx;
     gani_params_header(&header, params, meta, meta_count);
-    gan_status status = gani_safetensors_check(&header, path);
+    status = gani_safetensors_check(&header, path);
     if (status) {
         gani_free(ctx, header.bytes);
         return status;
@@ -18579,7 +18641,7 @@ static gan_status gani_json_metadata(gani_json *in) {
         return gani_json_expected(in, "{");
     }
     if (checkpoint->texts) {
-        return gani_json_expected(in, "__metadata__ only once");
+        return gani_json_expected(in, GANI_METADATA " only once");
     }
     if (gani_json_take(in, '}')) {
         return GAN_OK;
@@ -18620,8 +18682,8 @@ static gan_status gani_json_header(gani_json *in, const unsigned char *end) {
                 status = gani_json_expected(in, ":");
             }
             if (!status) {
-                status = strcmp(name, "__metadata__") == 0 ? gani_json_metadata(in)
-                                                           : gani_json_tensor(in, name);
+                status = strcmp(name, GANI_METADATA) == 0 ? gani_json_metadata(in)
+                                                          : gani_json_tensor(in, name);
             }
             if (status) {
                 return status;
@@ -18739,7 +18801,7 @@ static gan_status gani_safetensors_index(gan_checkpoint *checkpoint, uint64_t da
     for (int i = 1; i < checkpoint->text_count; i++) {
         if (strcmp(checkpoint->texts[i - 1].key, checkpoint->texts[i].key) == 0) {
             return gani_error(ctx, GAN_ERR_FORMAT,
-                              "__metadata__: different keys expected, found \"%s\" twice",
+                              GANI_METADATA ": different keys expected, found \"%s\" twice",
                               checkpoint->texts[i].key);
         }
     }
@@ -19727,10 +19789,12 @@ static size_t gani_opcode_argument(const gani_pickle *vm, const struct gani_opco
     }
     if (op->argument < 0) {
         *head = (size_t)-op->argument;
-        size = *head > left ? SIZE_MAX - 4 : *head == 1 ? bytes[0] : gani_get_le32(bytes);
-        size += *head;
+        if (*head > left) {
+            return SIZE_MAX;
+        }
+        size = *head == 1 ? bytes[0] : gani_get_le32(bytes);
     }
-    return size <= left ? size : SIZE_MAX;
+    return size <= left - *head ? *head + size : SIZE_MAX;
 }
 
 /* Runs the pickle at begin, which moves behind it; what it made is then on the stack. */
@@ -19781,7 +19845,8 @@ static gan_status gani_pickle_run(gani_pickle *vm) {
  *
  * What a file may cost is bounded before it is read: directory and pickle (all five of a stream) by
  * GANI_MAX_ARCHIVE_PART. A tensor must not have more elements than its storage, nor all tensors
- * together more than GANI_MAX_SHARING times the bytes of the file.
+ * together take, or with what lies between their elements be read from, more than GANI_MAX_SHARING
+ * times the bytes of the file.
  *
  * Holds:  reader of PyTorch's files: the list of their tensors.
  * Uses:   >>platform  >>checkpoints (the list)  >>zip  >>pickle        Knows nothing of: models.
@@ -19833,9 +19898,6 @@ static gan_status gani_pickle_walk(gani_pickle *vm, int index, gani_path *path, 
                                    gani_text *names) {
     const gani_value *value = &vm->values[index];
     gan_status status = GAN_OK;
-    if (vm->steps++ >= GANI_MAX_PICKLE_VALUES) {
-        return gani_pickle_limit(vm, "values", GANI_MAX_PICKLE_VALUES);
-    }
     if (depth > GANI_MAX_PICKLE_DEPTH) {
         return gani_pickle_limit(vm, "containers in one another", GANI_MAX_PICKLE_DEPTH);
     }
@@ -19849,6 +19911,9 @@ static gan_status gani_pickle_walk(gani_pickle *vm, int index, gani_path *path, 
         const gani_value *key = dict ? &vm->values[vm->links[link].value] : NULL;
         const int size = path->size;
         char number[24];
+        if (vm->steps++ >= GANI_MAX_PICKLE_VALUES) { /* also for what is left out */
+            return gani_pickle_limit(vm, "values", GANI_MAX_PICKLE_VALUES);
+        }
         if (key && key->kind == GANI_VALUE_TEXT) {
             status =
                 gani_path_add(vm, path, (const char *)vm->bytes + key->number, (size_t)key->count);
@@ -19880,8 +19945,10 @@ static gan_status gani_pickle_list(gani_pickle *vm) {
     const char *name = names.bytes;
     for (int i = 0; i < checkpoint->count && !status; i++, name += strlen(name) + 1) {
         gani_entry *entry = &checkpoint->entries[i];
+        const uint64_t own = (uint64_t)entry->count * (uint64_t)entry->dtype->size_bytes;
+        const uint64_t span = entry->end - entry->begin;
         entry->name = name;
-        bytes += (uint64_t)entry->count * (uint64_t)entry->dtype->size_bytes;
+        bytes += own > span ? own : span;
     }
     if (!status && checkpoint->count == 0) {
         status = gani_error(checkpoint->ctx, GAN_ERR_FORMAT, "pickle: no tensors in it");
@@ -20473,8 +20540,17 @@ GAN_API gan_status gan_checkpoint_export(gan_checkpoint *checkpoint, const char 
         return gani_error(ctx, GAN_ERR_ARGUMENT, "%s has no tensors whose names begin with \"%s\"",
                           checkpoint->path, prefix);
     }
-    gani_export_header(&header, checkpoint, prefix);
-    gan_status status = gani_safetensors_check(&header, path);
+    gan_status status = GAN_OK;
+    for (int i = 0; i < checkpoint->count && !status; i++) {
+        if (gani_is_exported(&checkpoint->entries[i], prefix)) {
+            status = gani_safetensors_name(ctx, GAN_ERR_UNSUPPORTED,
+                                           checkpoint->entries[i].name + strlen(prefix), path);
+        }
+    }
+    if (!status) {
+        gani_export_header(&header, checkpoint, prefix);
+        status = gani_safetensors_check(&header, path);
+    }
     if (!status) {
         status = gani_writer_open(&out, ctx, path);
         gani_writer_put(&out, header.bytes, (size_t)header.size);
@@ -20624,13 +20700,17 @@ static gan_status gani_text_value(const gan_checkpoint *checkpoint, const char *
     const char *text = gan_checkpoint_text(checkpoint, key);
     uint64_t number = 0;
     int digits = 0;
-    for (; text && gani_is_digit((unsigned char)text[digits]) && digits < 20; digits++) {
-        number = number * 10 + (uint64_t)(text[digits] - '0');
+    for (; text && gani_is_digit((unsigned char)text[digits]); digits++) {
+        const unsigned digit = (unsigned)(text[digits] - '0');
+        if (number > (UINT64_MAX - digit) / 10) {
+            break;
+        }
+        number = number * 10 + digit;
     }
     if (digits == 0 || text[digits]) {
         return gani_error(checkpoint->ctx, GAN_ERR_FORMAT,
-                          "%s: a number under \"%s\" expected, found %s", checkpoint->path, key,
-                          text ? text : "none");
+                          "%s: a whole number below 2^64 under \"%s\" expected, found %.40s",
+                          checkpoint->path, key, text ? text : "none");
     }
     *value = number;
     return GAN_OK;
@@ -21856,7 +21936,7 @@ static gan_status gani_cannot(const gan_model *model, const char *verb) {
 /* Reads a feed's value from a text. */
 static gan_status gani_set_input(gan_context *ctx, gani_feed *feed, const gani_pair *pair) {
     double value;
-    if (!gani_parse_number(pair, &value)) {
+    if (!gani_parse_number(pair, &value) || fabs(value) > (double)FLT_MAX) {
         return gani_error(ctx, GAN_ERR_ARGUMENT, "input %s: expected a number, found \"%.*s\"",
                           feed->name, pair->value_length, pair->value);
     }
@@ -21925,16 +22005,35 @@ static gan_status gani_read_wish(const gan_model *model, const char *text, gani_
             continue;
         }
         const int walk = gani_is_name(&pair, "walk", 4);
-        if (!gani_parse_number(&pair, &value) || value < (walk ? 2.0 : 0.0) || value > 1e9) {
+        const double low = walk ? 2.0 : 0.0, high = walk ? 1e9 : 9e15;
+        if (!gani_parse_number(&pair, &value) || value < low || value > high ||
+            value != floor(value)) {
             return gani_error(model->ctx, GAN_ERR_ARGUMENT,
-                              "%.*s: expected a number from %d to 1e9, found \"%.*s\"",
-                              pair.name_length, pair.name, walk ? 2 : 0, pair.value_length,
+                              "%.*s: expected a whole number from %g to %g, found \"%.*s\"",
+                              pair.name_length, pair.name, low, high, pair.value_length,
                               pair.value);
         }
         wish->walk = walk ? (int)value : wish->walk;
         wish->seed = walk ? wish->seed : (uint64_t)value;
     }
     return GAN_OK;
+}
+
+/* The error for a name that is none of the inputs. */
+static gan_status gani_no_input(const gani_recipe *recipe, const gani_pair *pair,
+                                const gani_wish *wish) {
+    char known[256] = "";
+    size_t used = 0;
+    for (int i = 0; i < recipe->feed_count && used < sizeof known; i++) {
+        if (recipe->feeds[i].kind != GANI_FEED_SOURCE) {
+            used += (size_t)snprintf(known + used, sizeof known - used, " %s",
+                                     recipe->feeds[i].name);
+        }
+    }
+    return gani_error(recipe->model->ctx, GAN_ERR_ARGUMENT,
+                      "%s has no input \"%.*s\" here; it has:%s %s",
+                      recipe->model->system->info.name, pair->name_length, pair->name, known,
+                      wish->words);
 }
 
 /* Sets the feeds that a text names to one value each. */
@@ -21947,8 +22046,7 @@ static gan_status gani_set_inputs(gani_recipe *recipe, const char *text, const g
         if (feed && feed->kind != GANI_FEED_SOURCE) {
             status = gani_set_input(ctx, feed, &pair);
         } else if (!gani_is_wish(wish, &pair)) {
-            status = gani_error(ctx, GAN_ERR_ARGUMENT, "%s has no input \"%.*s\" here",
-                                recipe->model->system->info.name, pair.name_length, pair.name);
+            status = gani_no_input(recipe, &pair, wish);
         }
     }
     return status;
@@ -26645,7 +26743,7 @@ static int gani_recognise_dcgan(gani_foreign *net) {
         stages++;
     }
     const int ngf = gani_foreign_extent(net, 4, 0, "main.%d.weight", 3 * stages);
-    int fits = stages > 0 && base < 16 && ngf <= GANI_FOREIGN_WIDTH &&
+    int fits = stages > 0 && base > 0 && base < 16 && ngf <= GANI_FOREIGN_WIDTH &&
                gani_foreign_extent(net, 1, 0, "main.1.weight") > 0;
     for (int i = 0; i < stages && fits; i++) {
         const int out = gani_dcgan_channels(ngf, stages - 1 - i);
@@ -26863,17 +26961,19 @@ static gan_status gani_load_params(gan_model *model, gan_checkpoint *checkpoint,
     return status;
 }
 
-/* The model that a file of ours says it holds. All its parameters are in the file, so that a small
- * one cannot ask for much memory; with some more there is room to say what does not fit. */
+/* The model that a file holds. All parameters of ours are in the file, and of a generator from
+ * elsewhere too, so that a small file cannot ask for many; with some more there is room to say what
+ * does not fit. What training adds to a generator is the caller's wish. */
 static gan_status gani_create_for(gan_model **out, const gan_model_desc *desc,
-                                  const gan_checkpoint *file) {
+                                  const gan_checkpoint *file, int ours) {
     const gani_system *system = gani_find_system(desc->system);
     size_t limit = 1u << 24;
     for (int i = 0; i < file->count; i++) {
         limit += 4 * file->entries[i].count;
     }
-    return system ? gani_model_make(out, file->ctx, system, desc, limit)
-                  : gan_model_create(out, file->ctx, desc);
+    return system && (ours || desc->disable_training)
+               ? gani_model_make(out, file->ctx, system, desc, limit)
+               : gan_model_create(out, file->ctx, desc);
 }
 
 GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char *path,
@@ -26896,9 +26996,13 @@ GAN_API gan_status gan_model_load(gan_model **out, gan_context *ctx, const char 
         status = status ? status : gani_need_generator(&net);
         status = status ? status : gani_foreign_read_desc(&desc, &options, &net, change);
     }
+    if (status == GAN_OK && change->system && strcmp(change->system, desc.system) != 0) {
+        status = gani_error(ctx, GAN_ERR_ARGUMENT, "%s: a model of system %s expected, found %s",
+                            path, change->system, desc.system);
+    }
     if (status == GAN_OK) {
         desc.vgg = desc.vgg ? desc.vgg : path;
-        status = ours ? gani_create_for(&model, &desc, file) : gan_model_create(&model, ctx, &desc);
+        status = gani_create_for(&model, &desc, file, ours);
     }
     if (status == GAN_OK && ours) {
         status = gani_load_params(model, file, desc.seed);

@@ -270,6 +270,7 @@ def good_files():
     yield "zip64", archive(entries, count=0xFFFF, directory=ONES, begin=ONES)
     yield "zip32", archive(standard(GOOD, (SIX,), None), zip64=False)
     yield "bare", raw(PROTO + W + STOP)
+    yield "reserved", raw(PROTO + dictionary([("__metadata__", W), ("a", dictionary([("__metadata__", W)]))]) + STOP)
     for label, shapes in NETWORKS:  # enough of networks to be recognised
         items = []
         for i, (key, shape) in enumerate(shapes):
@@ -376,6 +377,7 @@ def bad_pickles():
     yield "mark_left", raw(PROTO + MARK + STOP)
     yield "no_tensors", raw(PROTO + dictionary([("epoch", number(3))]) + STOP)
     yield "text_long", raw(PROTO + b"X" + struct.pack("<I", 0xFFFFFFF0) + b"w" + STOP)
+    yield "text_wrap", raw(PROTO + b"X" + struct.pack("<I", 0xFFFFFFFD) + b"w" + STOP)  # + 4 is 1 in 32 bits
     yield "long_long", raw(PROTO + b"\x8a\xff\x01" + STOP)
     yield "line", raw(PROTO + b"ctorch\nFloatStor")
     yield "underflow_tuple", raw(PROTO + b"K\x01\x87" + STOP)
@@ -397,6 +399,9 @@ def bad_pickles():
     yield "laughs", raw(laughs + b"e" + STOP)
     yield "sharing", archive(standard(PROTO + b"](" + tensor("0", 1500, (1500,), (1,)) + b"q\x00" + b"h\x00" * 200 +
                                       b"e" + STOP, (bytes(6000),)))
+    yield "nameless", raw(PROTO + b"](}q\x00(" + b"NN" * 1100 + b"u" + b"h\x00" * 1100 + b"e" + STOP)
+    spread = rebuilt(storage("0", 1500) + b"q\x00", (2,), (1499,))  # two elements, read as all of the storage
+    yield "spread", archive(standard(PROTO + b"](" + spread + b"q\x01" + b"h\x01" * 200 + b"e" + STOP, (bytes(6000),)))
     yield "name_twice", raw(PROTO + dictionary([("w", W), ("w", W)]) + STOP)
     yield "name_dots", raw(PROTO + dictionary([("a.b", W), ("a", dictionary([("b", W)]))]) + STOP)
     yield "name_zero", raw(PROTO + dictionary([("w\0", W)]) + STOP)

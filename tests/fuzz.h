@@ -125,7 +125,13 @@ static gan_status fuzz_checkpoint(gan_context *ctx, const uint8_t *bytes, size_t
         status = status == GAN_ERR_UNSUPPORTED ? GAN_OK : status;
     }
     if (!status && gan_checkpoint_count(checkpoint) > 0) {
+        gan_checkpoint *written = NULL;
         status = gan_checkpoint_export(checkpoint, again, NULL);
+        if (!status && gan_checkpoint_open(&written, ctx, again)) {
+            abort();
+        }
+        status = status == GAN_ERR_UNSUPPORTED ? GAN_OK : status; /* names that it cannot have */
+        gan_checkpoint_close(written);
         remove(again);
         gani_foreign net;
         if (!gani_recognise(&net, checkpoint) && !net.desc.system) {

@@ -4,6 +4,9 @@
 #include "files.h"
 #include "resize_fixture.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 /* --- images ---------------------------------------------------------------- */
 
 typedef struct image_case {
@@ -488,6 +491,30 @@ static void convert_and_crop(void) {
     gan_image_free(ctx, &whole);
 }
 
+/* What no image can be, and one that is empty since it could not be read. */
+static void no_images(void) {
+    uint16_t samples[8] = {0};
+    static const struct {
+        int width, height, channels, maxval, has_samples;
+    } rows[] = {{0, 0, 0, 0, 0}, {0, 2, 1, 255, 1},  {2, -1, 1, 255, 1},  {2, 1, 0, 255, 1},
+                {2, 1, 5, 255, 1}, {2, 1, 1, 0, 1}, {2, 1, 1, 65536, 1}, {2, 1, 1, 255, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        gan_image image;
+        image.width = rows[i].width;
+        image.height = rows[i].height;
+        image.channels = rows[i].channels;
+        image.maxval = rows[i].maxval;
+        image.samples = rows[i].has_samples ? samples : NULL;
+        check_status(ctx, "write", gan_image_write(ctx, in_folder("n.png"), &image),
+                     GAN_ERR_ARGUMENT, "1 to 4 channels");
+        check_status(ctx, "convert", gan_image_convert(ctx, &image, 1), GAN_ERR_ARGUMENT,
+                     "gan_image_convert");
+        check_status(ctx, "resize",
+                     gan_image_resize(ctx, &image, 3, 3, GAN_FILTER_BILINEAR), GAN_ERR_ARGUMENT,
+                     "gan_image_resize");
+    }
+}
+
 static void grids(void) {
     float values[5 * 3 * 4 * 6];
     for (int i = 0; i < 5 * 3 * 4 * 6; i++) {
@@ -554,6 +581,45 @@ static void failing_writes(void) {
     CHECK(!gan_image_load(ctx, in_folder("old.pgm"), &image) &&
               !file_exists(in_folder("old.pgm.tmp")),
           "replaced");
+    gan_image_free(ctx, &image);
+}
+
+/* Files may have 2000 bytes: as on a disk that is full. */
+static void full_disk(void) {
+    gan_image image = rule_image(3, 60, 50);
+    static float frames[2 * 3 * 60 * 50];
+    gan_params *params;
+    struct rlimit limit, small;
+    const gan_init init = {GAN_INIT_NORMAL, 0.0f, 1.0f};
+    CHECK(!gan_params_create(&params, ctx, 1) &&
+              !gani_params_add(params, "w", gan_shape1(9000), GAN_PARAM_WEIGHT, init),
+          "%s", gan_context_error(ctx));
+    gan_random_uniform(1, 1, 0, frames, sizeof frames / sizeof frames[0]);
+    getrlimit(RLIMIT_FSIZE, &limit);
+    small = limit;
+    small.rlim_cur = 2000;
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    check_status(ctx, "png", gan_image_write(ctx, in_folder("full.png"), &image), GAN_ERR_FILE,
+                 "cannot write");
+    check_status(ctx, "ppm", gan_image_write(ctx, in_folder("full.ppm"), &image), GAN_ERR_FILE,
+                 "cannot write");
+    check_status(ctx, "animation",
+                 gan_image_write_animation(ctx, in_folder("full.apng"), frames, 2, 3, 50, 60, 0.0f,
+                                           1.0f, 1.0),
+                 GAN_ERR_FILE, "cannot write");
+    check_status(ctx, "store", gan_params_save(params, in_folder("full.safetensors"), NULL, 0),
+                 GAN_ERR_FILE, "cannot write");
+    setrlimit(RLIMIT_FSIZE, &limit);
+    signal(SIGXFSZ, SIG_DFL);
+    static const char *const names[] = {"full.png", "full.ppm", "full.apng", "full.safetensors"};
+    for (int i = 0; i < 4; i++) {
+        char temporary[64];
+        snprintf(temporary, sizeof temporary, "%s.tmp", names[i]);
+        CHECK(!file_exists(in_folder(names[i])) && !file_exists(in_folder(temporary)),
+              "%s is left behind", names[i]);
+    }
+    gan_params_destroy(params);
     gan_image_free(ctx, &image);
 }
 
@@ -883,12 +949,15 @@ static const data_case data_cases[] = {
     {"list.txt", BYTES("missing.pgm"), GAN_ERR_FILE, "missing.pgm"},
     {"binary", BYTES("a\0b"), GAN_ERR_FORMAT, "another binary file"},
     {"x.pgm", BYTES("P5 1 1 255\nA"), GAN_ERR_FORMAT, "found one image"},
+    {"x.png", BYTES("\x89PNG\r\n\x1a\n"), GAN_ERR_UNSUPPORTED, "found one PNG"},
+    {"x.jpg", BYTES("\xff\xd8\xff\xe0"), GAN_ERR_UNSUPPORTED, "JPEG"},
     {"x-idx3.gz", BYTES("\x1f\x8b\x08\x00"), GAN_ERR_UNSUPPORTED, "gunzip"},
     {"i-idx3", BYTES("\0\0\x08"), GAN_ERR_FORMAT, "binary"},
     {"i-idx3", BYTES("\0\0\x08\x03"), GAN_ERR_FORMAT, "data expected, found 0"},
     {"i-idx3", BYTES("\0\0\x0d\x03\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\0\0\0"), GAN_ERR_FORMAT,
      "unsigned bytes"},
-    {"i-idx3", BYTES("\0\0\x08\x01\0\0\0\x01\x07"), GAN_ERR_FORMAT, "3 extents"},
+    {"i-idx3", BYTES("\0\0\x08\x01\0\0\0\x01\x07"), GAN_ERR_FORMAT,
+     "3 extents (00 00 08 03) expected, found 00 00 08 01"},
     {"i-idx3",
      BYTES("\0\0\x08\x03\0\0\0\x01\0\0\0\x02\0\0\0\x02"
            "abc"),
@@ -939,6 +1008,10 @@ static void bad_data(void) {
     desc.low = 1.0f;
     check_status(ctx, "range", gan_dataset_open(&data, ctx, NULL, &desc), GAN_ERR_ARGUMENT,
                  "low < high");
+    desc.low = 0.0f;
+    desc.label_count = -2;
+    check_status(ctx, "labels", gan_dataset_open(&data, ctx, NULL, &desc), GAN_ERR_ARGUMENT,
+                 "label_count of at least 0");
     gan_dataset_close(NULL);
 }
 
@@ -1093,6 +1166,16 @@ static gan_status load(gan_params *params, const char *path, const gan_load_desc
         gan_checkpoint_close(file);
     }
     return status;
+}
+
+/* A name that safetensors has for something else. */
+static void reserved_name(void) {
+    gan_params *params = make_store("", 0);
+    add_param(params, "__metadata__", gan_shape1(2), GAN_PARAM_WEIGHT);
+    check_status(ctx, "reserved", gan_params_save(params, in_folder("r.safetensors"), NULL, 0),
+                 GAN_ERR_ARGUMENT, "\"__metadata__\"");
+    CHECK(!file_exists(in_folder("r.safetensors")), "left behind");
+    gan_params_destroy(params);
 }
 
 static void save_and_load(void) {
@@ -1607,8 +1690,10 @@ int main(int argc, char **argv) {
     TEST(resize_as_pillow);
     TEST(resize_deep);
     TEST(convert_and_crop);
+    TEST(no_images);
     TEST(grids);
     TEST(failing_writes);
+    TEST(full_disk);
     TEST(folders);
     TEST(natural_order);
     TEST(epochs);
@@ -1621,6 +1706,7 @@ int main(int argc, char **argv) {
     TEST(bad_data);
     TEST(idx_files);
     TEST(drawn_digits);
+    TEST(reserved_name);
     TEST(save_and_load);
     TEST(partial_loads);
     TEST(bad_checkpoints);

@@ -431,7 +431,10 @@ static void sampling(void) {
     CHECK(gan_model_sample(model, b, 2, "z=0.5", 5) == GAN_OK, "%s", gan_context_error(ctx));
     CHECK(memcmp(b, b + PIXELS, PIXELS * sizeof(float)) == 0, "the same input, other images");
     CHECK(gan_model_sample(model, b, 1, "label=3", 5) == GAN_ERR_ARGUMENT, "unknown input");
+    CHECK(strstr(gan_context_error(ctx), "it has: z walk"), "%s", gan_context_error(ctx));
     CHECK(gan_model_sample(model, b, 1, "z=much", 5) == GAN_ERR_ARGUMENT, "no number");
+    CHECK(gan_model_sample(model, b, 1, "z=-1e39", 5) == GAN_ERR_ARGUMENT, "beyond float");
+    CHECK(gan_model_sample(model, b, 4, "walk=2.5", 5) == GAN_ERR_ARGUMENT, "half an image");
     CHECK(gan_model_sample(model, b, 0, NULL, 5) == GAN_ERR_ARGUMENT, "no images");
     gan_model_destroy(model);
     model = NULL;

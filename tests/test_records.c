@@ -301,7 +301,10 @@ static void unpaired(void) {
         CHECK(!gan_dataset_get_parts(data, i, parts, NULL) && (int)(a[0] + 0.5f) == i % 3 + 1 &&
                   (int)(b[0] + 0.5f) == 101 + i,
               "record %d", i);
+        const char *path = gan_dataset_path(data, i);
+        CHECK(path && path[strlen(path) - 5] == '1' + i % 3, "record %d: %s", i, path ? path : "");
     }
+    CHECK(!gan_dataset_path(data, 5) && !gan_dataset_path(data, -1), "past the end");
     check_status(ctx, "index", gan_dataset_get_parts(data, 5, parts, NULL), GAN_ERR_ARGUMENT,
                  "0 ... 4");
     gan_dataset_close(data);

@@ -167,6 +167,20 @@ static void export_parts(void) {
     gan_checkpoint_close(again);
     gan_checkpoint_close(file);
     remove(path);
+
+    static const char *const prefixes[] = {"", "a."}; /* safetensors has texts under this name */
+    file = open_corpus("reserved");
+    for (int i = 0; i < 2; i++) {
+        CHECK(gan_checkpoint_export(file, path, prefixes[i]) == GAN_ERR_UNSUPPORTED &&
+                  strstr(gan_context_error(ctx), "\"__metadata__\""),
+              "%s", gan_context_error(ctx));
+    }
+    gan_checkpoint_close(file);
+    FILE *left = fopen(path, "rb");
+    CHECK(!left, "a file is left behind");
+    if (left) {
+        fclose(left);
+    }
 }
 
 /* What the message has to say of each damaged or hostile file. */
@@ -240,6 +254,7 @@ static const struct bad_file {
     {"mark_left", GAN_ERR_FORMAT, "one value at the end"},
     {"no_tensors", GAN_ERR_FORMAT, "no tensors"},
     {"text_long", GAN_ERR_FORMAT, "runs over its end"},
+    {"text_wrap", GAN_ERR_FORMAT, "runs over its end"},
     {"long_long", GAN_ERR_FORMAT, "runs over its end"},
     {"line", GAN_ERR_FORMAT, "runs over its end"},
     {"underflow_tuple", GAN_ERR_FORMAT, "too few values"},
@@ -257,6 +272,8 @@ static const struct bad_file {
     {"cycle", GAN_ERR_LIMIT, "at most 32 containers"},
     {"laughs", GAN_ERR_LIMIT, "at most 65536 tensors"},
     {"sharing", GAN_ERR_LIMIT, "share their data"},
+    {"nameless", GAN_ERR_LIMIT, "at most 1048576 values"},
+    {"spread", GAN_ERR_LIMIT, "share their data"},
     {"name_twice", GAN_ERR_FORMAT, "found this twice"},
     {"name_dots", GAN_ERR_FORMAT, "found this twice"},
     {"name_zero", GAN_ERR_FORMAT, "zero bytes"},
@@ -709,23 +726,76 @@ static void not_recognised(void) {
     }
 }
 
+/* A safetensors file of a header and a few bytes. */
+static void write_header(const char *path, const char *header, size_t data) {
+    const size_t size = strlen(header);
+    const unsigned char length[8] = {(unsigned char)(size & 255), (unsigned char)(size >> 8)};
+    const unsigned char zeros[16] = {0};
+    FILE *file = fopen(path, "wb");
+    CHECK(file && fwrite(length, 1, 8, file) == 8 && fwrite(header, 1, size, file) == size &&
+              fwrite(zeros, 1, data, file) == data && fclose(file) == 0,
+          "cannot write");
+}
+
 /* A few hundred bytes that ask for a network of gigabytes. */
 static void small_file_large_model(void) {
-    static const char header[] =
-        "{\"__metadata__\":{\"system\":\"dcgan\",\"height\":\"64\",\"width\":\"64\",\"channels\":"
-        "\"3\",\"batch\":\"1\",\"options\":\"ngf=1024\",\"params.seed\":\"1\",\"params.step\":"
-        "\"0\"}}";
     const char *path = test_path("small.safetensors");
-    const unsigned char length[8] = {(sizeof header - 1) & 255, (sizeof header - 1) >> 8};
-    FILE *file = fopen(path, "wb");
     gan_model *model;
-    CHECK(file && fwrite(length, 1, 8, file) == 8 &&
-              fwrite(header, 1, sizeof header - 1, file) == sizeof header - 1 && fclose(file) == 0,
-          "cannot write");
+    write_header(path,
+                 "{\"__metadata__\":{\"system\":\"dcgan\",\"height\":\"64\",\"width\":\"64\","
+                 "\"channels\":\"3\",\"batch\":\"1\",\"options\":\"ngf=1024\","
+                 "\"params.seed\":\"1\",\"params.step\":\"0\"}}",
+                 0);
     CHECK(gan_model_load(&model, ctx, path, NULL) == GAN_ERR_LIMIT &&
               strstr(gan_context_error(ctx), "at most"),
           "%s", gan_context_error(ctx));
     gan_model_destroy(model);
+    write_header(path, /* DCGAN's names; extents of 0 take no bytes */
+                 "{\"main.0.weight\":{\"dtype\":\"F32\",\"shape\":[100,1024,0,0],"
+                 "\"data_offsets\":[0,0]},\"main.1.weight\":{\"dtype\":\"U8\",\"shape\":[1],"
+                 "\"data_offsets\":[0,1]},\"main.3.weight\":{\"dtype\":\"F32\","
+                 "\"shape\":[1024,3,0,0],\"data_offsets\":[1,1]}}",
+                 1);
+    CHECK(gan_model_load(&model, ctx, path, NULL) == GAN_ERR_FORMAT &&
+              strstr(gan_context_error(ctx), "no network known"),
+          "%s", gan_context_error(ctx));
+    gan_model_destroy(model);
+    remove(path);
+}
+
+/* Numbers among the texts, and the system that the caller expects. */
+static void texts_of_models(void) {
+    static const struct {
+        const char *step, *system;
+        gan_status status;
+        const char *message;
+    } rows[] = {
+        {"18446744073709551615", NULL, GAN_ERR_SHAPE, "missing"},
+        {"18446744073709551616", NULL, GAN_ERR_FORMAT, "below 2^64"},
+        {"1844674407370955161500", NULL, GAN_ERR_FORMAT, "below 2^64"},
+        {"-1", NULL, GAN_ERR_FORMAT, "below 2^64"},
+        {"0", "dcgan", GAN_ERR_SHAPE, "missing"},
+        {"0", "lsgan", GAN_ERR_ARGUMENT, "system lsgan expected, found dcgan"},
+    };
+    const char *path = test_path("texts.safetensors");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char header[400];
+        gan_model *model;
+        gan_model_desc desc;
+        memset(&desc, 0, sizeof desc);
+        desc.system = rows[i].system;
+        desc.disable_training = 1;
+        snprintf(header, sizeof header,
+                 "{\"__metadata__\":{\"system\":\"dcgan\",\"height\":\"16\",\"width\":\"16\","
+                 "\"channels\":\"1\",\"batch\":\"1\",\"options\":\"ngf=1 ndf=1 z=1\","
+                 "\"params.seed\":\"%s\",\"params.step\":\"%s\"}}",
+                 rows[i].step, rows[i].step);
+        write_header(path, header, 0);
+        const gan_status status = gan_model_load(&model, ctx, path, &desc);
+        CHECK(status == rows[i].status && strstr(gan_context_error(ctx), rows[i].message),
+              "%s: %s", rows[i].step, gan_context_error(ctx));
+        gan_model_destroy(model);
+    }
     remove(path);
 }
 
@@ -806,6 +876,7 @@ int main(int argc, char **argv) {
     TEST(recognised_models);
     TEST(not_recognised);
     TEST(small_file_large_model);
+    TEST(texts_of_models);
     TEST(start_from_files);
     TEST(full_size);
     gan_context_destroy(ctx);
