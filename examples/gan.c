@@ -12,6 +12,7 @@
 #define GAN_IMPLEMENTATION
 #include "gan.h"
 
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -30,7 +31,15 @@
 #include <unistd.h>
 #endif
 
-enum { OK = 0, FAILED = 1, USAGE = 2, INTERRUPTED = 130, GRID_ROWS = 8, MAX_METRICS = 24 };
+enum {
+    OK = 0,
+    FAILED = 1,
+    USAGE = 2,
+    INTERRUPTED = 130,
+    GRID_ROWS = 8,
+    MAX_METRICS = 24,
+    MAX_FOLDER = 1024 /* bytes of a folder's path, with the 0 at the end */
+};
 
 /* ---- the machine ------------------------------------------------------------------------- */
 
@@ -42,22 +51,6 @@ static double now(void) { /* seconds */
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 #endif
-}
-
-/* Makes a folder and those above it; whether that worked shows when a file is written there. */
-static void make_folder(const char *path) {
-    char part[1024];
-    for (size_t i = 1; i <= strlen(path) && i < sizeof part; i++) {
-        if (path[i] == '/' || path[i] == '\0') {
-            memcpy(part, path, i);
-            part[i] = '\0';
-#ifdef _WIN32
-            _mkdir(part);
-#else
-            mkdir(part, 0777);
-#endif
-        }
-    }
 }
 
 static int file_exists(const char *path) {
@@ -86,12 +79,22 @@ static void on_interrupt(int number) { /* the second one ends the program at onc
 
 /* ---- messages ---------------------------------------------------------------------------- */
 
+/* A text that may come from a file: what would command a terminal shows as "?". */
+static void print_text(FILE *to, const char *text) {
+    for (; *text; text++) {
+        const unsigned char c = (unsigned char)*text;
+        putc(c < 32 || c == 127 ? '?' : c, to);
+    }
+}
+
 static int fail(int code, const char *format, ...) {
+    char text[2048];
     va_list args;
-    fprintf(stderr, "gan: ");
     va_start(args, format);
-    vfprintf(stderr, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    fprintf(stderr, "gan: ");
+    print_text(stderr, text);
     fprintf(stderr, "\n");
     return code;
 }
@@ -109,6 +112,83 @@ static void print_bytes(double bytes) {
     }
     printf("%.*f %s", unit && bytes < 100.0 ? 1 : 0, bytes, units[unit]);
 }
+
+/* Makes a folder and those above it. */
+static int make_folder(const char *path) {
+    char part[MAX_FOLDER];
+    int reason = 0;
+    for (size_t i = 1; i <= strlen(path) && i < sizeof part; i++) {
+        if (path[i] == '/' || path[i] == '\0') {
+            memcpy(part, path, i);
+            part[i] = '\0';
+            errno = 0;
+#ifdef _WIN32
+            _mkdir(part);
+#else
+            mkdir(part, 0777);
+#endif
+            reason = errno;
+        }
+    }
+    return strlen(path) < sizeof part && is_folder(path)
+               ? OK
+               : fail(USAGE, "cannot make the folder %s: %s", path,
+                      strlen(path) < sizeof part ? strerror(reason) : "the name is too long");
+}
+
+/* Whether b becomes a[0 ... length-1] by so many letters put in, left out, changed or swapped with
+ * the next at most. */
+static int is_near(const char *a, int length, const char *b, int changes) {
+    if (length > 0 && *a == *b) {
+        return is_near(a + 1, length - 1, b + 1, changes);
+    }
+    if (length == 0 && !*b) {
+        return 1;
+    }
+    const int swapped = length > 1 && *b && a[0] == b[1] && a[1] == b[0];
+    return changes > 0 && ((length > 0 && is_near(a + 1, length - 1, b, changes - 1)) ||
+                           (*b && is_near(a, length, b + 1, changes - 1)) ||
+                           (length > 0 && *b && is_near(a + 1, length - 1, b + 1, changes - 1)) ||
+                           (swapped && is_near(a + 2, length - 2, b + 2, changes - 1)));
+}
+
+/* Of the names looked at so far, one like what was typed. */
+typedef struct guess {
+    const char *typed, *name; /* name: NULL while there is none */
+    int length, changes;
+} guess;
+
+static guess guess_for(const char *typed, int length) {
+    guess g;
+    g.typed = typed;
+    g.name = NULL;
+    g.length = length;
+    g.changes = length < 4 ? 1 : 2;
+    return g;
+}
+
+static void guess_try(guess *g, const char *name) {
+    for (int changes = 1; changes <= g->changes; changes++) {
+        if (is_near(g->typed, g->length, name, changes)) {
+            g->name = name;
+            g->changes = changes - 1; /* from now on a better one only */
+        }
+    }
+}
+
+/* The end of a message: "; did you mean NAME?" */
+typedef struct guess_text {
+    char text[80];
+} guess_text;
+
+static guess_text guess_end(const guess *g, const char *dashes) {
+    guess_text end = {""};
+    if (g->name) {
+        snprintf(end.text, sizeof end.text, "; did you mean %s%s?", dashes, g->name);
+    }
+    return end;
+}
+
 
 /* ---- command line ------------------------------------------------------------------------ */
 
@@ -327,6 +407,20 @@ static int is_model_option(char command, const gan_system *system, const char *n
     return command == SAMPLE || command == TRANSLATE;
 }
 
+/* An option of the command or the system with a name like this one. */
+static guess near_option(char command, const gan_system *system, const char *name, int length) {
+    guess g = guess_for(name, length);
+    for (int i = 0; i < OPTION_ROWS; i++) {
+        if (strchr(option_rows[i].commands, command)) {
+            guess_try(&g, option_rows[i].name);
+        }
+    }
+    for (int i = 0; system && i < system->option_count; i++) {
+        guess_try(&g, system->options[i].name);
+    }
+    return g;
+}
+
 /* Reads "--name value" and "--name=value" from argv[first] on. */
 static int parse(options *given, int argc, char **argv, int first, char command,
                  const gan_system *system) {
@@ -339,8 +433,10 @@ static int parse(options *given, int argc, char **argv, int first, char command,
         const int length = (int)strcspn(name, "=");
         const option_row *row = find_row(command, name, length);
         if (!row && !is_model_option(command, system, name, length)) {
-            return fail(USAGE, "unknown option --%.*s (try: gan %s%s%s --help)", length, name,
-                        argv[1], system ? " " : "", system ? system->name : "");
+            const guess near = near_option(command, system, name, length);
+            return fail(USAGE, "unknown option --%.*s (try: gan %s%s%s --help)%s", length, name,
+                        argv[1], system ? " " : "", system ? system->name : "",
+                        guess_end(&near, "--").text);
         }
         if (name[length] == '=') {
             value = name + length + 1;
@@ -359,7 +455,8 @@ static int parse(options *given, int argc, char **argv, int first, char command,
 
 static void write_note(void *user, const char *message) {
     (void)user;
-    fprintf(stderr, "%s\n", message);
+    print_text(stderr, message);
+    fprintf(stderr, "\n");
 }
 
 static gan_context *open_context(const options *given) {
@@ -430,8 +527,11 @@ static int describe_data(gan_dataset_desc *desc, const options *given, const gan
     if (system->parts > 1) {
         return pair_data(desc, given, system);
     }
-    return given->pairs || given->derive || given->data_b
-               ? fail(USAGE, "%s learns from single images: no --pairs, --derive, --data-b",
+    return given->pairs || given->derive || given->data_b || given->data_instances ||
+                   given->swap > 0.0
+               ? fail(USAGE,
+                      "%s learns from single images: no --pairs, --derive, --data-b, "
+                      "--data-instances, --swap",
                       system->name)
                : OK;
 }
@@ -476,7 +576,8 @@ static void history_read(history *h, const char *path, long last) {
         while (at != line && *at == ',' && read < h->metrics) {
             values[read++] = (float)strtod(at + 1, &at);
         }
-        if (read == h->metrics && step <= last) {
+        const long before = h->count > 0 ? h->steps[h->count - 1] : 0;
+        if (read == h->metrics && step > before && step <= last) { /* else it is damaged */
             history_add(h, step, values);
         }
     }
@@ -493,18 +594,49 @@ static void csv_row(FILE *csv, const history *h, long row) {
     fprintf(csv, "\n");
 }
 
-/* Opens losses.csv with its heading and the rows there are. */
+/* A file that is written under another name first, so that one under its own is whole. */
+static FILE *begin_file(const char *path, char *temporary, size_t size) {
+    snprintf(temporary, size, "%s.tmp", path);
+    return fopen(temporary, "w");
+}
+
+static int end_file(FILE *file, const char *temporary, const char *path) {
+    int whole = !ferror(file);
+    whole = fclose(file) == 0 && whole;
+#ifdef _WIN32
+    remove(path); /* rename does not replace a file there */
+#endif
+    if (!whole || rename(temporary, path) != 0) {
+        const int reason = errno;
+        remove(temporary);
+        return fail(FAILED, "cannot write %s: %s", path, strerror(reason));
+    }
+    return OK;
+}
+
+/* Opens losses.csv with its heading and the rows there are, to be continued. NULL, and a message,
+ * if that fails. */
 static FILE *csv_open(const history *h, const char *path) {
-    FILE *csv = fopen(path, "w");
-    if (csv) {
-        fprintf(csv, "step");
-        for (int k = 0; k < h->metrics; k++) {
-            fprintf(csv, ",%s", h->names[k]);
-        }
-        fprintf(csv, "\n");
-        for (long i = 0; i < h->count; i++) {
-            csv_row(csv, h, i);
-        }
+    char temporary[MAX_FOLDER + 200];
+    FILE *csv = begin_file(path, temporary, sizeof temporary);
+    if (!csv) {
+        fail(FAILED, "cannot write %s: %s", path, strerror(errno));
+        return NULL;
+    }
+    fprintf(csv, "step");
+    for (int k = 0; k < h->metrics; k++) {
+        fprintf(csv, ",%s", h->names[k]);
+    }
+    fprintf(csv, "\n");
+    for (long i = 0; i < h->count; i++) {
+        csv_row(csv, h, i);
+    }
+    if (end_file(csv, temporary, path) != OK) {
+        return NULL;
+    }
+    csv = fopen(path, "a");
+    if (!csv) {
+        fail(FAILED, "cannot write %s: %s", path, strerror(errno));
     }
     return csv;
 }
@@ -588,15 +720,19 @@ static void plot_curve(FILE *svg, const history *h, const double *values, int po
 }
 
 /* Every metric as a thin raw and a thick smoothed line. The range follows the smoothed ones. */
-static void plot(const history *h, const char *path, const char *title) {
+static int plot(const history *h, const char *path, const char *title) {
     static const char *const colours[] = {"#1f77b4", "#d62728", "#2ca02c",
                                           "#9467bd", "#ff7f0e", "#17becf"};
     static double raw[MAX_METRICS][PLOT_POINTS], smooth[MAX_METRICS][PLOT_POINTS];
     double low = 0.0, high = 1e-6;
     int points = 0;
-    FILE *svg = h->count > 0 ? fopen(path, "w") : NULL;
+    char temporary[MAX_FOLDER + 200];
+    if (h->count == 0) {
+        return OK;
+    }
+    FILE *svg = begin_file(path, temporary, sizeof temporary);
     if (!svg) {
-        return;
+        return fail(FAILED, "cannot write %s: %s", path, strerror(errno));
     }
     for (int k = 0; k < h->metrics; k++) {
         points = plot_points(h, k, raw[k], smooth[k]);
@@ -627,7 +763,7 @@ static void plot(const history *h, const char *path, const char *title) {
                 x, colour, x + 26, h->names[k]);
     }
     fprintf(svg, "</svg>\n");
-    fclose(svg);
+    return end_file(svg, temporary, path);
 }
 
 /* ---- training ------------------------------------------------------------------------------ */
@@ -838,19 +974,24 @@ static int write_results(training *t, long step) {
     const gan_model_info *info = &t->info;
     const int has_styles = gan_params_find(gan_model_params(t->model), "clusters").data != NULL;
     gan_status status = has_styles ? gan_model_cluster(t->model, t->data) : GAN_OK;
+    if (status == GAN_OK) { /* ahead of what is less worth, should the disk be full */
+        status = gan_model_save(t->model, result_path(t, path, sizeof path, "model.safetensors"));
+    }
     if (status == GAN_OK && info->sample_channels) {
         status = write_samples(t, step);
     }
     if (status == GAN_OK && info->translate_in) {
         status = write_translations(t, step);
     }
-    fflush(t->csv);
-    if (status == GAN_OK) {
-        snprintf(name, sizeof name, "%s: losses", info->system->name);
-        plot(&t->losses, result_path(t, path, sizeof path, "losses.svg"), name);
-        status = gan_model_save(t->model, result_path(t, path, sizeof path, "model.safetensors"));
+    if (status != GAN_OK) {
+        return fail_with(FAILED, t->ctx);
     }
-    return status == GAN_OK ? OK : fail_with(FAILED, t->ctx);
+    if (fflush(t->csv) != 0 || ferror(t->csv)) {
+        return fail(FAILED, "cannot write %s: %s", result_path(t, path, sizeof path, "losses.csv"),
+                    strerror(errno));
+    }
+    snprintf(name, sizeof name, "%s: losses", info->system->name);
+    return plot(&t->losses, result_path(t, path, sizeof path, "losses.svg"), name);
 }
 
 static int train_loop(training *t) {
@@ -903,10 +1044,14 @@ static int open_model(training *t, const char *system) {
     desc.vgg = given->vgg_weights;
     result_path(t, path, sizeof path, "model.safetensors");
     if (given->resume > 0.0) {
-        if (gan_model_load(&t->model, t->ctx, path, &desc) != GAN_OK) {
-            return fail_with(USAGE, t->ctx);
+        if (given->overwrite > 0.0 || given->start) {
+            return fail(USAGE, "--resume goes on from %s: no --overwrite or --start-from", path);
         }
-        return OK;
+        if (!file_exists(path)) {
+            return fail(USAGE, "--resume: no %s to go on from (--out names its folder)", path);
+        }
+        return gan_model_load(&t->model, t->ctx, path, &desc) == GAN_OK ? OK
+                                                                       : fail_with(USAGE, t->ctx);
     }
     if (file_exists(path) && given->overwrite == 0.0) {
         return fail(USAGE, "%s exists: --resume goes on from it, --overwrite starts anew", path);
@@ -945,14 +1090,46 @@ static int open_model(training *t, const char *system) {
     return made == GAN_OK ? OK : fail_with(USAGE, t->ctx);
 }
 
-/* What the data is, kept in OUT/data.txt so that --resume needs not be told: "name=value" in a line
- * for each option. text: room for what is read. */
-static void remember_data(training *t, char *text, size_t size) {
+/* What the data is, is kept in OUT/data.txt so that --resume needs not be told: "name=value" in a
+ * line for each option. Reads what the command line does not say; a --data there means others.
+ * text: room for the lines, which the options then point to. */
+static int recall_data(training *t, char *text, size_t size) {
     char path[1200];
+    FILE *file = t->given.resume > 0.0 && !t->given.data
+                     ? fopen(result_path(t, path, sizeof path, "data.txt"), "r")
+                     : NULL;
+    const size_t length = file ? fread(text, 1, size - 1, file) : 0;
+    int status = length < size - 1 ? OK : fail(USAGE, "%s: less than %lu bytes expected", path,
+                                               (unsigned long)size - 1);
+    text[length] = '\0';
+    for (char *line = text; *line && status == OK;) {
+        char *end = line + strcspn(line, "\r\n");
+        const int name = (int)strcspn(line, "=");
+        const option_row *row = find_row(DATA, line, name);
+        const char *field = row ? (const char *)&t->given + row->offset : "";
+        const size_t room = row && row->high > 0.0 ? sizeof(double) : sizeof(char *);
+        static const char unset[sizeof(double) + sizeof(char *)];
+        char *next = end + strspn(end, "\r\n");
+        *end = '\0';
+        if (row && line + name < end && memcmp(field, unset, room) == 0) {
+            status = set_option(&t->given, row, line + name + 1);
+        }
+        line = next;
+    }
+    if (file) {
+        fclose(file);
+    }
+    return status;
+}
+
+static int keep_data(const training *t) {
+    char path[1200], temporary[MAX_FOLDER + 200];
     result_path(t, path, sizeof path, "data.txt");
-    const int given = t->given.data || t->given.resume == 0.0;
-    FILE *file = fopen(path, given ? "w" : "r");
-    for (int i = 0; file && given && i < OPTION_ROWS; i++) {
+    FILE *file = begin_file(path, temporary, sizeof temporary);
+    if (!file) {
+        return fail(FAILED, "cannot write %s: %s", path, strerror(errno));
+    }
+    for (int i = 0; i < OPTION_ROWS; i++) {
         const option_row *row = &option_rows[i];
         const char *field = (const char *)&t->given + row->offset, *value;
         double number;
@@ -964,20 +1141,7 @@ static void remember_data(training *t, char *text, size_t size) {
             fprintf(file, "%s=%.15g\n", row->name, number);
         }
     }
-    while (file && !given && fgets(text, (int)size, file)) {
-        const size_t length = strcspn(text, "\r\n");
-        const int name = (int)strcspn(text, "=");
-        const option_row *row = find_row(DATA, text, name);
-        text[length] = '\0';
-        if (row && text[name] == '=') {
-            set_option(&t->given, row, text + name + 1);
-            text += length + 1;
-            size -= length + 1;
-        }
-    }
-    if (file) {
-        fclose(file);
-    }
+    return end_file(file, temporary, path);
 }
 
 static int open_data(training *t) {
@@ -989,7 +1153,7 @@ static int open_data(training *t) {
         return fail_with(USAGE, t->ctx);
     }
     const double epoch = ceil((double)gan_dataset_count(t->data) / t->info.batch);
-    t->steps = (long)(t->given.epochs > 0.0  ? ceil(t->given.epochs * epoch)
+    t->steps = (long)(t->given.epochs > 0.0  ? fmin(ceil(t->given.epochs * epoch), 1e9)
                       : t->given.steps > 0.0 ? t->given.steps
                                              : 2000.0);
     t->every = (long)(t->given.every > 0.0 ? t->given.every : ceil((double)t->steps / 10.0));
@@ -1037,24 +1201,26 @@ static int open_results(training *t) {
         history_read(&t->losses, path, t->first);
     }
     t->csv = csv_open(&t->losses, path);
-    return t->csv ? OK : fail(USAGE, "cannot write %s", path);
+    return t->csv ? OK : FAILED;
 }
 
 static int run_training(training *t, const char *system, char *data_text, size_t data_size) {
+    if (strlen(t->given.out) >= MAX_FOLDER) {
+        return fail(USAGE, "--out: a path of less than %d bytes expected", MAX_FOLDER);
+    }
     int status = open_model(t, system);
     if (status != OK) {
         return status;
     }
-    gan_model_get_info(t->model, &t->info);
-    if (strcmp(t->info.system->name, system) != 0) {
-        return fail(USAGE, "the checkpoint in %s is of system %s", t->given.out,
-                    t->info.system->name);
+    if (gan_model_get_info(t->model, &t->info) != GAN_OK) {
+        return fail_with(FAILED, t->ctx);
     }
-    make_folder(t->given.out);
-    remember_data(t, data_text, data_size);
-    t->first = (long)t->info.step;
-    status = open_data(t);
+    t->first = t->info.step < 1u << 30 ? (long)t->info.step : 1 << 30;
+    status = recall_data(t, data_text, data_size);
+    status = status != OK ? status : open_data(t);
     status = status != OK ? status : open_pictures(t);
+    status = status != OK ? status : make_folder(t->given.out);
+    status = status != OK ? status : keep_data(t);
     status = status != OK ? status : open_results(t);
     if (status != OK) {
         return status;
@@ -1076,27 +1242,28 @@ static int run_training(training *t, const char *system, char *data_text, size_t
     return train_loop(t);
 }
 
+static int no_system(const char *name) {
+    const gan_system *system;
+    guess near = guess_for(name, (int)strlen(name));
+    for (int i = 0; (system = gan_system_at(i)) != NULL; i++) {
+        guess_try(&near, system->name);
+    }
+    return fail(USAGE, "no system \"%s\" (see: gan list)%s", name, guess_end(&near, "").text);
+}
+
 static int command_train(int argc, char **argv) {
     const gan_system *system = argc > 2 ? gan_system_find(argv[2]) : NULL;
-    char data_text[4096], out[64];
+    char data_text[16384], out[64];
     training t;
     memset(&t, 0, sizeof t);
     t.spread = -1;
     if (!system) {
-        return argc > 2 && strcmp(argv[2], "--help") != 0
-                   ? fail(USAGE, "no system \"%s\" (see: gan list)", argv[2])
-                   : fail(USAGE, "train what? gan train SYSTEM [options] (see: gan list)");
+        return argc > 2 ? no_system(argv[2])
+                        : fail(USAGE, "train what? gan train SYSTEM [options] (see: gan list)");
     }
     int status = parse(&t.given, argc, argv, 3, TRAIN, system);
     if (status != OK) {
         return status;
-    }
-    if (t.given.help > 0.0) {
-        printf("gan train %s [options]: %s (%s)\n", system->name, system->title, system->paper);
-        printf("images %d x %d x %d (channels, height, width), batch %d by default\n",
-               system->channels, system->height, system->width, system->batch);
-        print_options(TRAIN, system);
-        return OK;
     }
     snprintf(out, sizeof out, "gan-%s", system->name);
     t.given.out = t.given.out ? t.given.out : out;
@@ -1190,20 +1357,24 @@ static int sample_grid(gan_context *ctx, gan_model *model, const gan_model_info 
                       : given->code || given->interpolate > 0.0 ? 10
                                                                 : grid_columns(model);
     const int columns = given->columns > 0.0 ? (int)given->columns : usual;
-    const int n = given->n > 0.0 ? (int)given->n : GRID_ROWS * columns;
-    const int rows = (n + columns - 1) / columns;
+    const int wished = given->n > 0.0 ? (int)given->n : GRID_ROWS * columns;
+    const int rows = (wished + columns - 1) / columns, n = code.name ? rows * columns : wished;
     const size_t size =
         (size_t)info->sample_channels * (size_t)info->sample_height * (size_t)info->sample_width;
-    float *images = (float *)malloc((size_t)(rows * (columns + 1)) * size * sizeof *images);
+    const size_t room = (size_t)n + (code.name ? (size_t)rows : 0);
+    float *images = (float *)malloc(room * size * sizeof *images);
     if (!images) {
         return fail(FAILED, "out of memory");
     }
     if ((code.name ? sample_code(model, given, seed, rows, columns, &code, size, images)
                    : sample_images(model, given, seed, n, columns, images)) != GAN_OK ||
-        gan_image_write_grid(ctx, given->out, images, code.name ? rows * columns : n,
-                             info->sample_channels, info->sample_height, info->sample_width,
-                             columns, -1.0f, 1.0f) != GAN_OK) {
+        gan_image_write_grid(ctx, given->out, images, n, info->sample_channels,
+                             info->sample_height, info->sample_width, columns, -1.0f,
+                             1.0f) != GAN_OK) {
         status = fail_with(USAGE, ctx);
+    }
+    if (status == OK) {
+        printf("%s: %d image%s\n", given->out, n, n > 1 ? "s" : "");
     }
     free(images);
     return status;
@@ -1251,13 +1422,21 @@ static int sample_frames(gan_context *ctx, gan_model *model, const gan_model_inf
                     : gan_image_write_animation(ctx, path, placed, frames, c, h, n * w, -1.0f, 1.0f,
                                                 0.15);
     free(drawn);
-    return status == GAN_OK ? OK : fail_with(USAGE, ctx);
+    if (status != GAN_OK) {
+        return fail_with(USAGE, ctx);
+    }
+    printf("%s, %s: %d image%s in %d frames\n", given->out, path, n, n > 1 ? "s" : "", frames);
+    return OK;
 }
 
 static int sample(gan_context *ctx, gan_model *model, const options *given) {
     gan_model_info info;
     if (gan_model_get_info(model, &info) != GAN_OK) {
         return fail_with(FAILED, ctx);
+    }
+    if (!info.sample_channels) {
+        return fail(USAGE, "%s does not draw images, it translates them: gan translate",
+                    info.system->name);
     }
     if (given->frames > 0.0 && !info.frames) {
         return fail(USAGE, "%s draws an image at once: no --frames", info.system->name);
@@ -1292,7 +1471,7 @@ typedef struct translation {
     double seconds;
 } translation;
 
-/* "640x480x3": count numbers from 1 on. */
+/* "640x480x3": count numbers from 1 on, the first two the size of an image. */
 static int read_sizes(const char *text, int count, int *sizes) {
     for (int i = 0; i < count; i++) {
         char *end;
@@ -1303,7 +1482,7 @@ static int read_sizes(const char *text, int count, int *sizes) {
         sizes[i] = (int)value;
         text = end + 1;
     }
-    return 1;
+    return sizes[0] <= GAN_MAX_PIXELS / sizes[1];
 }
 
 static int make_room(translation *t, size_t pixels) {
@@ -1414,18 +1593,49 @@ static const char *file_name(const char *path) {
     return slash ? slash + 1 : path;
 }
 
-/* Of an image of a folder: its path from there on, with the subfolder of its class. Of a list: the
- * name of the file. */
-static const char *name_within(const char *folder, const char *path) {
-    const size_t size = strlen(folder);
-    const char *rest = path + size;
-    return is_folder(folder) && strncmp(path, folder, size) == 0 ? rest + strspn(rest, "/")
-                                                                 : file_name(path);
+/* The part of a path that a result keeps: what follows the folder that was given, or that of the
+ * list; the name alone where the path leads elsewhere. */
+static const char *kept_part(const char *path, const char *in) {
+    const int folder = is_folder(in);
+    const size_t length = folder ? strlen(in) : (size_t)(file_name(in) - in);
+    if (strncmp(path, in, length) != 0) {
+        return file_name(path);
+    }
+    const char *rest = path + length;
+    rest += folder && *rest == '/';
+    return *rest == '/' || strstr(rest, "..") ? file_name(path) : rest;
+}
+
+/* Without what follows the last dot of its name. */
+static int stem_length(const char *path) {
+    const char *dot = strrchr(file_name(path), '.');
+    return dot && dot > file_name(path) ? (int)(dot - path) : (int)strlen(path);
+}
+
+/* Image `path` of those in `in`, its result and, if needed, its instance map. */
+static int translate_one(translation *t, const char *path, const char *in, const char *out,
+                         char last[2048]) {
+    const options *given = t->given;
+    char instances[2048], to[2048], folder[2048];
+    const char *name = kept_part(path, in);
+    snprintf(instances, sizeof instances, "%s/%s",
+             given->data_instances ? given->data_instances : "", name);
+    const int length = snprintf(to, sizeof to, "%s/%.*s.%s", out, stem_length(name), name,
+                                given->format ? given->format : "png");
+    if (length >= (int)sizeof to) {
+        return fail(USAGE, "%s: the name of its result is too long", path);
+    }
+    if (strcmp(to, last) == 0) {
+        return fail(USAGE, "%s: the result of the image before is called %s already", path, to);
+    }
+    snprintf(folder, sizeof folder, "%.*s", (int)(file_name(to) - to) - 1, to);
+    snprintf(last, sizeof to, "%s", to);
+    int status = make_folder(folder);
+    return status != OK ? status : translate_file(t, path, t->instances ? instances : NULL, to);
 }
 
 /* All images of a folder or a list. */
 static int translate_folder(translation *t, const char *in, const char *out) {
-    const options *given = t->given;
     gan_dataset_desc desc;
     gan_dataset *data = NULL;
     memset(&desc, 0, sizeof desc);
@@ -1433,27 +1643,17 @@ static int translate_folder(translation *t, const char *in, const char *out) {
     if (gan_dataset_open(&data, t->ctx, in, &desc) != GAN_OK) {
         return fail_with(USAGE, t->ctx);
     }
-    make_folder(out);
     const int count = gan_dataset_count(data);
+    char last[2048] = "";
     int status = OK;
     for (int i = 0; i < count && status == OK; i++) {
-        char instances[2048], to[2048];
         const char *path = gan_dataset_path(data, i);
-        if (!path) {
-            status = fail(USAGE, "%s: a folder of images expected", in);
-            break;
-        }
-        const char *name = name_within(in, path), *file = file_name(name);
-        const char *dot = strrchr(file, '.');
-        snprintf(instances, sizeof instances, "%s/%s",
-                 given->data_instances ? given->data_instances : "", name);
-        snprintf(to, sizeof to, "%s/%.*s", out, (int)(file - name), name);
-        make_folder(to);
-        snprintf(to, sizeof to, "%s/%.*s.%s", out, (int)((dot ? dot : path + strlen(path)) - name),
-                 name, given->format ? given->format : "png");
-        status = translate_file(t, path, t->instances ? instances : NULL, to);
+        status = path ? translate_one(t, path, in, out, last)
+                      : fail(USAGE, "%s: a folder of images expected", in);
         if (status == OK && isatty(fileno(stdout))) {
-            printf("\r%d/%d %s\033[K", i + 1, count, name);
+            printf("\r%d/%d ", i + 1, count);
+            print_text(stdout, file_name(path));
+            printf("\033[K");
             fflush(stdout);
         }
     }
@@ -1499,11 +1699,13 @@ static int translate_stream(translation *t) {
         }
         frames += status == OK;
     }
-    free(bytes);
-    if (status == OK && got > 0 && got < in) {
+    if (status == OK && ferror(stdin)) {
+        status = fail(FAILED, "cannot read standard input: %s", strerror(errno));
+    } else if (status == OK && got > 0 && got < in) {
         status = fail(FAILED, "standard input ends within frame %ld: %lu of %lu bytes", frames + 1,
                       (unsigned long)got, (unsigned long)in);
     }
+    free(bytes);
     if (status == OK) {
         fprintf(stderr, "%ld frames %d x %d x %d, %.1f a second\n", frames, sizes[0], sizes[1],
                 t->out, t->seconds > 0.0 ? (double)frames / t->seconds : 0.0);
@@ -1793,17 +1995,36 @@ static int print_tensors(gan_context *ctx, const char *path) {
     printf("%s: tensors, without a system that they belong to\n", path);
     for (int i = 0; (tensor = gan_checkpoint_at(checkpoint, i)).name != NULL; i++) {
         char shape[64];
-        printf("  %-4s %-60s %s\n", tensor.dtype, tensor.name,
+        printf("  %-4s ", tensor.dtype);
+        print_text(stdout, tensor.name);
+        printf("%*s %s\n", strlen(tensor.name) < 60 ? 60 - (int)strlen(tensor.name) : 0, "",
                shape_text(tensor.shape, shape, sizeof shape));
         numbers += (double)tensor.count;
     }
     gan_metadata meta;
     for (int i = 0; (meta = gan_checkpoint_text_at(checkpoint, i)).key != NULL; i++) {
-        printf("  %s: %s\n", meta.key, meta.value);
+        printf("  ");
+        print_text(stdout, meta.key);
+        printf(": ");
+        print_text(stdout, meta.value);
+        printf("\n");
     }
     printf("%d tensors, %.0f numbers\n", gan_checkpoint_count(checkpoint), numbers);
     gan_checkpoint_close(checkpoint);
     return OK;
+}
+
+/* Whether a training step has no more and no larger images than usual. A look at a file, which may
+ * come from anywhere, shall not take memory and time as for training on what it asks for. */
+static int is_moderate(const gan_checkpoint *checkpoint) {
+    static const char *const keys[] = {"height", "width", "batch"};
+    double pixels = 1.0;
+    for (int i = 0; i < 3; i++) {
+        const char *text = gan_checkpoint_text(checkpoint, keys[i]);
+        const double value = text ? strtod(text, NULL) : 1.0;
+        pixels *= i < 2 || value <= 1024.0 ? value : HUGE_VAL;
+    }
+    return pixels <= (double)(1 << 24);
 }
 
 /* gan info FILE: a model, or any file of tensors. */
@@ -1816,12 +2037,14 @@ static int info(gan_context *ctx, const char *path, const options *given) {
         return fail_with(USAGE, ctx);
     }
     const int ours = gan_checkpoint_text(checkpoint, "system") != NULL;
-    gan_checkpoint_close(checkpoint);
-    desc.disable_training = !ours;
+    const int plan_training = given->plan && strcmp(given->plan, "train") == 0;
+    desc.disable_training = !ours || !(plan_training || is_moderate(checkpoint));
     desc.options = given->set;
+    gan_checkpoint_close(checkpoint);
     const int loaded = gan_model_load(&model, ctx, path, &desc) == GAN_OK;
     if (!loaded && !ours) {
-        printf("%s\n", gan_context_error(ctx));
+        print_text(stdout, gan_context_error(ctx));
+        printf("\n");
         return print_tensors(ctx, path);
     }
     const int status = loaded ? print_info(ctx, model, given) : fail_with(USAGE, ctx);
@@ -1851,10 +2074,8 @@ static int command_model(int argc, char **argv, char command) {
     options given;
     memset(&given, 0, sizeof given);
     if (argc < named || strncmp(argv[2], "--", 2) == 0) {
-        printf("gan %s MODEL.safetensors %s[options]\n", argv[1],
-               command == TRANSLATE ? "IN OUT " : "");
-        print_options(command, NULL);
-        return argc < 3 || strcmp(argv[2], "--help") != 0 ? USAGE : OK;
+        return fail(USAGE, "gan %s MODEL %s[options] expected (try: gan %s --help)", argv[1],
+                    command == TRANSLATE ? "IN OUT " : "", argv[1]);
     }
     double number;
     int status = parse(&given, argc, argv, named, command, NULL);
@@ -1883,9 +2104,8 @@ static int command_convert(int argc, char **argv) {
     gan_checkpoint *file = NULL;
     memset(&given, 0, sizeof given);
     if (argc < 4 || strncmp(argv[2], "--", 2) == 0) {
-        printf("gan convert IN OUT.safetensors [options]\n");
-        print_options(CONVERT, NULL);
-        return argc < 3 || strcmp(argv[2], "--help") != 0 ? USAGE : OK;
+        return fail(USAGE, "gan convert IN OUT.safetensors [options] expected (try: gan convert "
+                           "--help)");
     }
     int status = parse(&given, argc, argv, 4, CONVERT, NULL);
     gan_context *ctx = status == OK ? open_context(&given) : NULL;
@@ -1913,25 +2133,85 @@ static int command_list(void) {
     return OK;
 }
 
-static int command_help(void) {
-    printf(
-        "gan list                         the systems, one line each\n"
-        "gan train SYSTEM [options]       trains one; gan train SYSTEM --help lists the options\n"
-        "gan sample MODEL --out grid.png  draws images from a checkpoint\n"
-        "gan translate MODEL IN OUT       turns an image, or all in a folder, into others\n"
-        "gan info MODEL [--plan]          what a checkpoint holds, memory, arithmetic, time\n"
-        "gan convert IN OUT.safetensors   a PyTorch checkpoint (.pth) written again\n"
-        "gan help                         this list\n\noptions of train:\n");
-    print_options(TRAIN, NULL);
-    printf("options of sample:\n");
-    print_options(SAMPLE, NULL);
-    printf("options of translate:\n");
-    print_options(TRANSLATE, NULL);
-    printf("options of info:\n");
-    print_options(INFO, NULL);
-    printf("options of convert:\n");
-    print_options(CONVERT, NULL);
+/* The commands, in the order of the help. */
+static const struct command_row {
+    const char *name, *arguments, *help;
+    char letter; /* 0: it has no options */
+} command_rows[] = {
+    {"list", "", "the systems, one line each", 0},
+    {"train", "SYSTEM [options]", "trains one; gan train SYSTEM --help has its own options", TRAIN},
+    {"sample", "MODEL --out grid.png", "draws images from a checkpoint", SAMPLE},
+    {"translate", "MODEL IN OUT", "turns an image, or all in a folder, into others", TRANSLATE},
+    {"info", "MODEL [--plan]", "what a checkpoint holds, memory, arithmetic, time", INFO},
+    {"convert", "IN OUT.safetensors", "a PyTorch checkpoint (.pth) written again", CONVERT},
+    {"help", "[COMMAND]", "this list, or the options of one command", 0},
+};
+enum { COMMAND_ROWS = sizeof command_rows / sizeof command_rows[0] };
+
+static const struct command_row *find_command(const char *name) {
+    for (int i = 0; i < COMMAND_ROWS; i++) {
+        if (strcmp(command_rows[i].name, name) == 0) {
+            return &command_rows[i];
+        }
+    }
+    return NULL;
+}
+
+static void print_command(const struct command_row *row) {
+    char text[64];
+    snprintf(text, sizeof text, "gan %s %s", row->name, row->arguments);
+    printf("%-32s %s\n", text, row->help);
+}
+
+/* Help on one command; system: of what to train, or NULL. */
+static int help_on(const struct command_row *row, const gan_system *system) {
+    if (system) {
+        printf("gan train %s [options]: %s (%s)\n", system->name, system->title, system->paper);
+        printf("images %d x %d x %d (channels, height, width), batch %d by default\n",
+               system->channels, system->height, system->width, system->batch);
+    } else {
+        print_command(row);
+    }
+    if (row->letter) {
+        print_options(row->letter, system);
+    }
     return OK;
+}
+
+static int command_help(void) {
+    for (int i = 0; i < COMMAND_ROWS; i++) {
+        print_command(&command_rows[i]);
+    }
+    for (int i = 0; i < COMMAND_ROWS; i++) {
+        if (command_rows[i].letter) {
+            printf("\n");
+            help_on(&command_rows[i], NULL);
+        }
+    }
+    return OK;
+}
+
+/* gan help, gan COMMAND ... --help, gan help COMMAND. */
+static int is_help(const char *text) {
+    return strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0 || strcmp(text, "help") == 0;
+}
+
+static int asks_for_help(int argc, char **argv) {
+    for (int i = 2; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            return 1;
+        }
+    }
+    return argc > 1 && is_help(argv[1]);
+}
+
+static int unknown_command(const char *name) {
+    guess near = guess_for(name, (int)strlen(name));
+    for (int i = 0; i < COMMAND_ROWS; i++) {
+        guess_try(&near, command_rows[i].name);
+    }
+    return fail(USAGE, "unknown command \"%s\" (see: gan help)%s", name,
+                guess_end(&near, "gan ").text);
 }
 
 /* OpenMP's threads burn a core while they wait for one another, which on a busy machine can cost
@@ -1948,26 +2228,38 @@ static void let_threads_sleep(char **argv) {
 }
 
 int main(int argc, char **argv) {
+    if (argc < 2) {
+        command_help();
+        return USAGE;
+    }
+    if (asks_for_help(argc, argv)) {
+        const int first = is_help(argv[1]) ? 2 : 1; /* what it is about */
+        const char *word = argc > first ? argv[first] : "help";
+        const char *name = argc > first + 1 ? argv[first + 1] : "-";
+        const struct command_row *row = is_help(word) ? NULL : find_command(word);
+        if (!row) {
+            return is_help(word) ? command_help() : unknown_command(word);
+        }
+        return row->letter == TRAIN && name[0] != '-' && !gan_system_find(name)
+                   ? no_system(name)
+                   : help_on(row, row->letter == TRAIN ? gan_system_find(name) : NULL);
+    }
     let_threads_sleep(argv);
-    const char *command = argc > 1 ? argv[1] : "";
-    if (strcmp(command, "list") == 0) {
-        return command_list();
+    const struct command_row *row = find_command(argv[1]);
+    if (!row) {
+        return unknown_command(argv[1]);
     }
-    if (strcmp(command, "train") == 0) {
+    switch (row->letter) {
+    case TRAIN:
         return command_train(argc, argv);
-    }
-    if (strcmp(command, "sample") == 0 || strcmp(command, "info") == 0) {
-        return command_model(argc, argv, command[0]);
-    }
-    if (strcmp(command, "translate") == 0) {
-        return command_model(argc, argv, TRANSLATE);
-    }
-    if (strcmp(command, "convert") == 0) {
+    case SAMPLE:
+    case TRANSLATE:
+    case INFO:
+        return command_model(argc, argv, row->letter);
+    case CONVERT:
         return command_convert(argc, argv);
+    default:
+        return argc > 2 ? fail(USAGE, "unexpected argument \"%s\" (try: gan help)", argv[2])
+                        : command_list();
     }
-    if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0) {
-        return command_help();
-    }
-    command_help();
-    return command[0] ? fail(USAGE, "unknown command \"%s\"", command) : USAGE;
 }

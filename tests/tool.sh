@@ -82,6 +82,19 @@ for system in $("$gan" list | cut -d' ' -f1); do # none has an option that is th
     "$gan" train "$system" --help | grep -o '^  --[a-z0-9-]*' | sort >names.txt
     check "options of $system" sh -c '[ -s names.txt ] && [ -z "$(uniq -d names.txt)" ]'
 done
+for command in list train sample translate info convert; do
+    check "help of $command" "$gan" "$command" --help
+    says "gan $command"
+    check "help on $command" "$gan" help "$command"
+    says "gan $command"
+done
+check "help beside a file" "$gan" sample nofile -h
+says "--columns N"
+refused "no such command" "did you mean gan sample?" "$gan" smaple
+refused "help on what is not" 'no system "dcgen"' "$gan" train dcgen --help
+refused "nothing to train" "gan train SYSTEM" "$gan" train
+refused "nothing to translate" "MODEL IN OUT" "$gan" translate a b
+refused "an argument too many" 'unexpected argument "x"' "$gan" list x
 
 # shellcheck disable=SC2086
 check train train dcgan $dcgan --steps 4 --out a
@@ -94,6 +107,30 @@ refused "a checkpoint is there" "--resume goes on" "$gan" train dcgan --steps 4 
 check "train in two parts" train dcgan $dcgan --steps 2 --out b
 check "go on" train dcgan --steps 4 --out b --resume
 check "the same bits" cmp a/model.safetensors b/model.safetensors
+check "the same log" cmp a/losses.csv b/losses.csv
+printf 'step,loss_d,loss_g,spread\n1,1,1,1\n-3,1,1,1\n1,2,2,2\n2,nan,1\n3,2,2,2' >b/losses.csv
+check "a damaged log" train dcgan --steps 5 --out b --resume
+check "its good rows" sh -c "cut -d, -f1 b/losses.csv | tr '\n' ' ' | grep -qx 'step 1 3 5 '"
+refused "nothing to go on from" "no e/model.safetensors" "$gan" train dcgan --out e --resume
+refused "two wishes" "no --overwrite" "$gan" train dcgan --out b --resume --overwrite
+refused "another system" "system lsgan expected" "$gan" train lsgan --out b --resume
+refused "a file for a folder" "cannot make the folder" train dcgan --size 16 --out odd.ppm
+printf 'count=none\n' >b/data.txt
+refused "damaged data.txt" "found \"none\"" "$gan" train dcgan --steps 6 --out b --resume
+
+# Interrupted once it has shown that it runs (after the second pictures), it saves and can go on.
+# shellcheck disable=SC2086
+"$gan" train dcgan $dcgan --steps 200000 --every 5 --out i --threads 1 >out.txt 2>&1 &
+running=$!
+tries=0
+while [ ! -e i/samples-000010.png ] && [ "$tries" -lt 100 ]; do
+    sleep 0.2
+    tries=$((tries + 1))
+done
+kill -INT "$running"
+wait "$running"
+check "status of an interrupted run" [ $? -eq 130 ]
+check "its checkpoint" "$gan" info i/model.safetensors
 check sample "$gan" sample a/model.safetensors --out s.png --n 3
 check walk "$gan" sample a/model.safetensors --out s.png --interpolate --columns 4
 check code "$gan" sample a/model.safetensors --out s.png --code z
@@ -102,6 +139,7 @@ refused "two kinds of rows" "one of them" \
 refused "a walk of one" "--columns 2" \
     "$gan" sample a/model.safetensors --out s.png --interpolate --columns 1
 refused "no such code" "has the inputs z" "$gan" sample a/model.safetensors --out s.png --code q
+refused "no such input" "it has: z walk" "$gan" sample a/model.safetensors --out s.png --colums 3
 refused "no frames" "at once" "$gan" sample a/model.safetensors --out s.png --frames
 refused "no translator" "does not translate" "$gan" translate a/model.safetensors odd.ppm o.png
 check info "$gan" info a/model.safetensors
@@ -177,6 +215,23 @@ check "nor this" kind many/1.y.png PNG
 head -c 3330 /dev/zero >frames.raw
 check frames sh -c "'$gan' translate q/model.safetensors - - --frame 37x15x3 <frames.raw >o.raw"
 check "as many bytes" bytes o.raw 3330
+head -c 3331 /dev/zero >frames.raw
+"$gan" translate q/model.safetensors - - --frame 37x15x3 <frames.raw 2>out.txt >o.raw
+status=$?
+says "ends within frame 3: 1 of 1665 bytes"
+check "half a frame" [ "$status" -eq 1 ]
+mkdir -p kinds/a kinds/b
+cp odd.ppm kinds/a/1.x.ppm
+cp odd.ppm kinds/a/1.y.ppm
+cp odd.ppm kinds/b/1.x.ppm
+check "subfolders, dots" "$gan" translate q/model.safetensors kinds turned --format ppm
+for result in a/1.x a/1.y b/1.x; do
+    check "each its own result" [ -s "turned/$result.ppm" ]
+done
+cp grey.pgm kinds/b/1.x.pgm
+refused "one name twice" "is called turned/b/1.x.ppm already" \
+    "$gan" translate q/model.safetensors kinds turned --format ppm
+refused "no sampler" "gan translate" "$gan" sample q/model.safetensors --out s.png
 refused "one way" "expected ab" "$gan" translate q/model.safetensors odd.ppm o.png --direction ba
 check "a frame cut off" sh -c \
     "head -c 3000 frames.raw | '$gan' translate q/model.safetensors - - --frame 37x15x3 >o.raw; [ \$? -eq 1 ]"
@@ -252,14 +307,27 @@ check "a generator for PyTorch" "$gan" convert q/model.safetensors g.safetensors
 check "its own translation" "$gan" translate q/model.safetensors odd.ppm o.ppm
 check "comes back" "$gan" translate g.safetensors odd.ppm again.ppm
 check "and does the same" cmp o.ppm again.ppm
+# header FILE TEXT: a safetensors file of nothing but a header.
+header() {
+    length=$(printf %s "$2" | wc -c)
+    # shellcheck disable=SC2059
+    printf "\\$(printf %03o $((length % 256)))\\$(printf %03o $((length / 256)))\\0\\0\\0\\0\\0\\0" >"$1"
+    printf %s "$2" >>"$1"
+}
+header escape.safetensors '{"\u001b[2J":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'
+check "letters that command a terminal" "$gan" info escape.safetensors
+says "?\[2J"
+header huge.safetensors '{"__metadata__":{"system":"pix2pix","height":"4096","width":"4096","channels":"4",
+"batch":"16","options":"net=resnet ngf=1 ndf=1 blocks=1","params.seed":"1","params.step":"0"}}'
+refused "a look at a file does not build its training" "does not fit" "$gan" info huge.safetensors
 refused "no checkpoint" "safetensors file expected" "$gan" convert odd.ppm g.safetensors
 refused "no such tensors" "no tensors whose names" \
     "$gan" convert "$weights/unet.pth" g.safetensors --prefix netG.
 
 refused "single images" "single images" "$gan" train dcgan --derive grey --out e
 refused "no such pairing" "--pairs: sides" "$gan" train pix2pix --pairs some --out e
-refused "no such option" "unknown option --nfg" "$gan" train dcgan --nfg 3
-refused "no such system" 'no system "dcgen"' "$gan" train dcgen
+refused "no such option" "unknown option --nfg.*did you mean --ngf?" "$gan" train dcgan --nfg 3
+refused "no such system" 'no system "dcgen".*did you mean dcgan?' "$gan" train dcgen
 
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
