@@ -120,17 +120,17 @@ refused "damaged data.txt" "found \"none\"" "$gan" train dcgan --steps 6 --out b
 
 # Interrupted once it has shown that it runs (after the second pictures), it saves and can go on.
 # shellcheck disable=SC2086
-"$gan" train dcgan $dcgan --steps 200000 --every 5 --out i --threads 1 >out.txt 2>&1 &
+"$gan" train dcgan $dcgan --steps 200000 --every 5 --out stopped --threads 1 >out.txt 2>&1 &
 running=$!
 tries=0
-while [ ! -e i/samples-000010.png ] && [ "$tries" -lt 100 ]; do
+while [ ! -e stopped/samples-000010.png ] && [ "$tries" -lt 100 ]; do
     sleep 0.2
     tries=$((tries + 1))
 done
 kill -INT "$running"
 wait "$running"
 check "status of an interrupted run" [ $? -eq 130 ]
-check "its checkpoint" "$gan" info i/model.safetensors
+check "its checkpoint" "$gan" info stopped/model.safetensors
 check sample "$gan" sample a/model.safetensors --out s.png --n 3
 check walk "$gan" sample a/model.safetensors --out s.png --interpolate --columns 4
 check code "$gan" sample a/model.safetensors --out s.png --code z
@@ -263,15 +263,15 @@ for i in 1 2; do
 done
 check "label maps" train pix2pixhd --data maps --data-b tall --data-instances instances --classes 3 \
     --instances on --features 2 --ngf 2 --ndf 2 --nef 2 --downs 2 --downs-e 1 --blocks 1 \
-    --layers 1 --steps 2 --out h
-check "a photo for a map" "$gan" translate h/model.safetensors maps/1.pgm o.ppm \
+    --layers 1 --steps 2 --out hd
+check "a photo for a map" "$gan" translate hd/model.safetensors maps/1.pgm o.ppm \
     --data-instances instances/1.pgm
-check "a folder of maps" "$gan" translate h/model.safetensors maps many --data-instances instances
-refused "instances are missing" "--data-instances" "$gan" translate h/model.safetensors maps/1.pgm o.ppm
+check "a folder of maps" "$gan" translate hd/model.safetensors maps many --data-instances instances
+refused "instances are missing" "--data-instances" "$gan" translate hd/model.safetensors maps/1.pgm o.ppm
 picture 16 16 P5 >dark.pgm
-refused "no such class" "dark.pgm: .*index 107" "$gan" translate h/model.safetensors dark.pgm o.ppm \
+refused "no such class" "dark.pgm: .*index 107" "$gan" translate hd/model.safetensors dark.pgm o.ppm \
     --data-instances instances/1.pgm
-refused "no map" "found 3 channels" "$gan" translate h/model.safetensors odd.ppm o.ppm \
+refused "no map" "found 3 channels" "$gan" translate hd/model.safetensors odd.ppm o.ppm \
     --data-instances instances/1.pgm
 check "label maps alone" train pix2pixhd --data maps --data-b tall --classes 3 --ngf 2 --ndf 2 \
     --downs 2 --blocks 1 --layers 1 --steps 2 --out k
@@ -279,7 +279,7 @@ check "by a file" "$gan" translate k/model.safetensors maps/1.pgm o.ppm
 check "by frames" sh -c "tail -c 256 maps/1.pgm | \
     '$gan' translate k/model.safetensors - - --frame 16x16x1 >o.raw && tail -c 768 o.ppm | cmp - o.raw"
 refused "weights for vgg" "--vgg-weights" train pix2pixhd --data maps --data-b tall --classes 3 \
-    --downs 2 --vgg 10 --out v
+    --downs 2 --vgg 10 --out vgg
 
 # shellcheck disable=SC2086
 check unpaired train cyclegan --data photos --size 16 $small --pool 2 --steps 3 --out c
