@@ -2972,13 +2972,16 @@ static void GANI_FN(gani_gemm_block)(const gani_block *s) {
     }
 }
 
-/* Lanes that are neighbours in groups: whole vectors, then fours, then single ones. */
+/* Lanes that are neighbours in groups: whole vectors, then fours, then single ones. Asks for
+ * `ahead` of the steps after k: in rows far apart no processor looks ahead by itself. */
 static void GANI_FN(gani_pack_runs)(float *out, int width, const float *base, const ptrdiff_t *lane,
-                                    int lanes, int group, const ptrdiff_t *step, int k) {
+                                    int lanes, int group, const ptrdiff_t *step, int k,
+                                    int ahead) {
     for (int p = 0; p < k; p++, out += width) {
-        const float *in = base + step[p];
+        const float *in = base + step[p], *const next = base + step[p < ahead ? p + k : p];
         int i = 0;
         for (; group == VW && i + VW <= lanes; i += VW) {
+            vf_ahead(next + lane[i]);
             vf_store(out + i, vf_load(in + lane[i]));
         }
         for (; group >= 4 && i + 4 <= lanes; i += 4) {
@@ -3055,11 +3058,12 @@ static void GANI_FN(gani_gemm_copy)(float *out, ptrdiff_t out_ld, const float *i
  * are the rows of a panel of a or the columns of a panel of b; group says which of them are
  * neighbours in memory, see gani_group. */
 static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, const ptrdiff_t *lane,
-                                    int lanes, const ptrdiff_t *step, int k, int group) {
+                                    int lanes, const ptrdiff_t *step, int k, int ahead,
+                                    int group) {
     if (group == 0) {
         GANI_FN(gani_pack_transposed)(out, width, base, lane, lanes, step, k);
     } else {
-        GANI_FN(gani_pack_runs)(out, width, base, lane, lanes, group, step, k);
+        GANI_FN(gani_pack_runs)(out, width, base, lane, lanes, group, step, k, ahead);
     }
 }
 
@@ -4685,7 +4689,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(gani_tile, gemm_panel, (int m))                                                          \
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
-       const ptrdiff_t *step, int k, int group))                                               \
+       const ptrdiff_t *step, int k, int ahead, int group))                                    \
     X(void, gemm_copy,                                                                         \
       (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,   \
        int n))                                                                                 \
@@ -4959,11 +4963,11 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  *
  * Blocking: a is packed once, into panels of a few rows, for a range of rows that fits the last
  * cache. Then the result is cut into blocks mc x nc, one task each. A task packs b a piece kc x nc
- * at a time, which stays in the second cache while one panel of a after the other, in the first,
- * passes over all of it. Every element is summed over k in order in pieces of kc, so the bits do
- * not depend on mc and nc; these may follow the number of threads, kc must not. If the result is
- * small and k long, k is cut into splits as well: each sums into its own copy of c, and the copies
- * are added in order. Splits follow from m, n and k alone.
+ * at a time, which stays in the second cache while panels of a pass over it; the longer kc, the
+ * fewer times is c read and written. Every element is summed over k in order in pieces of kc, so
+ * the bits do not depend on mc and nc; these may follow the number of threads, kc must not. If the
+ * result is small and k long, k is cut into splits as well: each sums into its own copy of c, and
+ * the copies are added in order. Splits follow from m, n and k alone.
  *
  * Columns of b that are neighbours in memory are packed by the first row of tiles that reads them,
  * unless k is short or their rows are pages apart. If k is short, a block asks for the columns that
@@ -5051,9 +5055,9 @@ typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + 
 
 enum {
     GANI_GEMM_A_FLOATS = 4 << 20, /* of a packed at a time: half of a last cache */
-    GANI_GEMM_NC = 336,         /* most columns of a block: with kc, most of the second cache */
-    GANI_GEMM_KC = 512,         /* most of k at a time: a panel of a fits half of the first cache */
-    GANI_GEMM_KC_LONG = 1024,   /* the same for dot products and rows of a that are read in place */
+    GANI_GEMM_B_FLOATS = 192 << 10, /* of b packed at a time: most of the second cache */
+    GANI_GEMM_NC = 336,         /* most columns of a block */
+    GANI_GEMM_KC = 1024,        /* most of k at a time: tiles of c begin and end seldom */
     GANI_GEMM_LONG_NC = 4096,   /* most columns if b is read in long rows */
     GANI_GEMM_FAR = 1 << 21,    /* so many elements of b come from memory */
     GANI_GEMM_NEAR = 4096,      /* rows of b that are farther apart are not packed by tiles: each */
@@ -5258,11 +5262,20 @@ static int gani_product_orient(gani_product *s) {
     return GANI_GEMM_DIRECT;
 }
 
+/* Most columns of a block. */
+static int gani_cut_columns(const gani_cut *cut) {
+    const int room = GANI_GEMM_B_FLOATS / cut->kc;
+    if (cut->mode == GANI_GEMM_LONG) {
+        return GANI_GEMM_LONG_NC;
+    }
+    return cut->mode == GANI_GEMM_DOTS || room > GANI_GEMM_NC ? GANI_GEMM_NC : room;
+}
+
 /* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be
  * worth it; as many for one thread as for another, if there is more than one each. */
 static void gani_cut_blocks(gani_cut *cut, int threads, int width, int m, int n) {
     const int wanted = threads > 1 ? 4 * threads : 1, min_m = 64, min_n = 96;
-    const int most = cut->mode == GANI_GEMM_LONG ? GANI_GEMM_LONG_NC : GANI_GEMM_NC;
+    const int most = gani_cut_columns(cut);
     int most_m = m, most_n = n < most ? n : most;
     for (;;) {
         cut->m_blocks = gani_ceil_div(m, gani_piece(m, most_m, cut->panel.rows));
@@ -5308,9 +5321,7 @@ static void gani_cut_k(gani_cut *cut, int m, int n, int k) {
         splits = splits < k / GANI_GEMM_MIN_SPLIT ? splits : k / GANI_GEMM_MIN_SPLIT;
     }
     const int split = gani_ceil_div(k > 0 ? k : 1, splits);
-    static const int most[GANI_GEMM_MODES] = {GANI_GEMM_KC, GANI_GEMM_KC, GANI_GEMM_KC_LONG,
-                                              GANI_GEMM_KC_LONG, GANI_GEMM_KC_LONG};
-    cut->kc = gani_piece(split, most[cut->mode], 16);
+    cut->kc = gani_piece(split, GANI_GEMM_KC, 16);
     if (cut->mode == GANI_GEMM_DOTS && cut->kc % 256 == 0) {
         cut->kc += 16; /* rows of a that are a power of two apart would evict each other */
     }
@@ -5465,13 +5476,15 @@ static void gani_pack_panels(const gani_kernels *kernels, const gani_packing *s)
     const int transposed = 3072 / s->width / 16 * 16; /* steps that fill half of the first cache */
     const int most = s->group[0] == 0 && transposed > 16 ? transposed : 16;
     for (int q = 0; q < s->k; q += most) {
-        const int steps = s->k - q < most ? s->k - q : most;
+        const int steps = s->k - q < most ? s->k - q : most, left = s->k - q - steps;
+        const int ahead = left < steps ? left : steps;
         for (int i = 0; i < s->lanes; i += s->width) {
             const int lanes = s->lanes - i < s->width ? s->lanes - i : s->width;
             const int width = s->padded ? s->width : lanes, group = s->group[i / s->width];
             if (group != GANI_PACK_IN_PLACE && group != GANI_PACK_BY_TILES) {
                 kernels->gemm_pack(s->out + (ptrdiff_t)i * s->k + (ptrdiff_t)q * width, width,
-                                   s->base, s->lane + i, lanes, s->step + q, steps, group);
+                                   s->base, s->lane + i, lanes, s->step + q, steps, ahead,
+                                   group);
             }
         }
     }
@@ -5531,7 +5544,7 @@ static void gani_product_pack_a(const gani_product_job *job, const gani_slot *sl
     gani_axis_fill(&s->a.col, p, k, slot->a_step);
     if (job->cut.mode == GANI_GEMM_DOTS) {
         const int by_4 = rows >= 4 && gani_neighbours_by(slot->a_lane, rows, 4);
-        kernels->gemm_pack(out, k, s->a.base, slot->a_step, k, slot->a_lane, rows,
+        kernels->gemm_pack(out, k, s->a.base, slot->a_step, k, slot->a_lane, rows, 0,
                            gani_group(slot->a_step, k, by_4, kernels->width));
     } else {
         const int by_4 = k >= 4 && gani_neighbours_by(slot->a_step, k, 4);
