@@ -3129,7 +3129,7 @@ GANI_DEFINE_DOTS(gani_dots_4xn, 4, GANI_DOT_N)
  * those are asked for, each row's share in turn: columns begin far from each other, and no
  * processor looks ahead that far by itself. */
 static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
-    const int asks = s->b_far || s->m > 8; /* else as fast as a cache delivers: no time for it */
+    const int asks = s->b_far || s->m > 8; /* fewer rows take b as fast as a cache delivers */
     for (int v = 0; v < s->n; v += GANI_DOT_COLS) {
         const int n = s->n - v < GANI_DOT_COLS ? s->n - v : GANI_DOT_COLS;
         GANI_FN(gani_gemm_load)(s, s->tile, GANI_DOT_COLS, 0, s->m, v, n);
@@ -4975,10 +4975,10 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  *
  * Few rows: packing b would cost as much as the product. It is read where it lies if its columns
  * are neighbours in memory: as in any product, or in long rows, some steps of all columns at a
- * time, which is how memory is read fastest: if it comes from there, if a single row meets it, or
- * if more rows do than tiles could read it for. If its rows are neighbours, it is multiplied by dot
- * products, or, with more than a few rows, it takes the place of a, which is then read where it
- * lies. Few columns: the same with a and b exchanged.
+ * time, which is how memory is read fastest (for a single row, for more than a tile has, and if b
+ * comes from beyond the caches). If its rows are neighbours, it is multiplied by dot products, or,
+ * with more than a few rows, it takes the place of a, which is then read where it lies. Few
+ * columns: the same with a and b exchanged.
  *
  * Holds:  offsets, blocking, scratch, the product.
  * Uses:   >>platform  >>instances        Knows nothing of: convolutions.
@@ -5055,7 +5055,7 @@ typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + 
 
 enum {
     GANI_GEMM_A_FLOATS = 4 << 20, /* of a packed at a time: half of a last cache */
-    GANI_GEMM_B_FLOATS = 192 << 10, /* of b packed at a time: most of the second cache */
+    GANI_GEMM_B_FLOATS = 192 << 10, /* of b packed at a time: three quarters of a second cache */
     GANI_GEMM_NC = 336,         /* most columns of a block */
     GANI_GEMM_KC = 1024,        /* most of k at a time: tiles of c begin and end seldom */
     GANI_GEMM_LONG_NC = 4096,   /* most columns if b is read in long rows */
@@ -5268,7 +5268,10 @@ static int gani_cut_columns(const gani_cut *cut) {
     if (cut->mode == GANI_GEMM_LONG) {
         return GANI_GEMM_LONG_NC;
     }
-    return cut->mode == GANI_GEMM_DOTS || room > GANI_GEMM_NC ? GANI_GEMM_NC : room;
+    if (cut->mode == GANI_GEMM_DOTS || room > GANI_GEMM_NC) {
+        return GANI_GEMM_NC;
+    }
+    return room;
 }
 
 /* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be
