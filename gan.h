@@ -2523,9 +2523,11 @@ typedef struct gani_block {
                                    * than panel.rows, what lies before row 0 is readable too */
     const ptrdiff_t *a_step;      /* then: [k] offsets that touch the rows of a panel by turns */
     const float *const *b;        /* [n/VW rounded up] first step of each vector of columns */
+    ptrdiff_t b_row;              /* for long rows: from step to step, */
+    int b_far;                    /* and whether b comes from beyond the caches */
     const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
     const unsigned char *group;   /* of each panel: how it was packed, or one of GANI_PACK_ */
-    float *packed;                /* panels [k][panel.cols], */
+    float *packed;                /* panels [k][panel.cols]; for long rows the sums */
     const ptrdiff_t *packed_step; /* and their steps */
     const float *const *soon;     /* [soon_count] vectors of columns that are packed next, */
     const ptrdiff_t *soon_step;   /* [k] and their steps */
@@ -2550,6 +2552,10 @@ enum { GANI_PACK_BY_TILES = 254, GANI_PACK_IN_PLACE = 255 };
  * other, nothing is asked for early, and b is packed before. */
 enum { GANI_SHORT_K = 128 };
 
+/* For long rows of b: rows of a panel of a, and a gap after each row of sums. Rows are often powers
+ * of two apart, and then sums written and elements of b that are read next should not be. */
+enum { GANI_LONG_ROWS = 4, GANI_LONG_GAP = 128 };
+
 /* What a tile needs; arrays have an entry for each of its vectors of columns. */
 typedef struct gani_strip {
     int k, add;                      /* add: out is added to */
@@ -2564,6 +2570,17 @@ typedef struct gani_strip {
     const float *ahead;              /* to be read soon, with steps of its own */
     const ptrdiff_t *ahead_step;     /* [k] */
 } gani_strip;
+
+/* What some steps of long rows need. */
+typedef struct gani_long {
+    int n, k;
+    const float *a, *b; /* [k][rows] [k][n], b_row apart */
+    ptrdiff_t b_row;
+    float *sum; /* [rows][n], ld apart */
+    ptrdiff_t ld;
+    const float *next; /* [ahead][n], b_row apart, is read soon */
+    int ahead;
+} gani_long;
 
 #endif
 
@@ -2955,13 +2972,16 @@ static void GANI_FN(gani_gemm_block)(const gani_block *s) {
     }
 }
 
-/* Lanes that are neighbours in groups: whole vectors, then fours, then single ones. */
+/* Lanes that are neighbours in groups: whole vectors, then fours, then single ones. Asks for
+ * `ahead` of the steps after k: in rows far apart no processor looks ahead by itself. */
 static void GANI_FN(gani_pack_runs)(float *out, int width, const float *base, const ptrdiff_t *lane,
-                                    int lanes, int group, const ptrdiff_t *step, int k) {
+                                    int lanes, int group, const ptrdiff_t *step, int k,
+                                    int ahead) {
     for (int p = 0; p < k; p++, out += width) {
-        const float *in = base + step[p];
+        const float *in = base + step[p], *const next = base + step[p < ahead ? p + k : p];
         int i = 0;
         for (; group == VW && i + VW <= lanes; i += VW) {
+            vf_ahead(next + lane[i]);
             vf_store(out + i, vf_load(in + lane[i]));
         }
         for (; group >= 4 && i + 4 <= lanes; i += 4) {
@@ -3038,11 +3058,12 @@ static void GANI_FN(gani_gemm_copy)(float *out, ptrdiff_t out_ld, const float *i
  * are the rows of a panel of a or the columns of a panel of b; group says which of them are
  * neighbours in memory, see gani_group. */
 static void GANI_FN(gani_gemm_pack)(float *out, int width, const float *base, const ptrdiff_t *lane,
-                                    int lanes, const ptrdiff_t *step, int k, int group) {
+                                    int lanes, const ptrdiff_t *step, int k, int ahead,
+                                    int group) {
     if (group == 0) {
         GANI_FN(gani_pack_transposed)(out, width, base, lane, lanes, step, k);
     } else {
-        GANI_FN(gani_pack_runs)(out, width, base, lane, lanes, group, step, k);
+        GANI_FN(gani_pack_runs)(out, width, base, lane, lanes, group, step, k, ahead);
     }
 }
 
@@ -3108,13 +3129,14 @@ GANI_DEFINE_DOTS(gani_dots_4xn, 4, GANI_DOT_N)
  * those are asked for, each row's share in turn: columns begin far from each other, and no
  * processor looks ahead that far by itself. */
 static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
+    const int asks = s->b_far || s->m > 8; /* fewer rows take b as fast as a cache delivers */
     for (int v = 0; v < s->n; v += GANI_DOT_COLS) {
         const int n = s->n - v < GANI_DOT_COLS ? s->n - v : GANI_DOT_COLS;
         GANI_FN(gani_gemm_load)(s, s->tile, GANI_DOT_COLS, 0, s->m, v, n);
         for (int j = v, cols; j < v + n; j += cols) {
             const float *const *b = s->b + j, *const *next;
             cols = v + n - j >= GANI_DOT_N ? GANI_DOT_N : 1;
-            const int left = s->n - j - cols, most = left < cols ? left : cols;
+            const int left = s->n - j - cols, most = !asks ? 0 : left < cols ? left : cols;
             next = b + cols;
             for (int i = 0, rows; i < s->m; i += rows) {
                 const float *a = s->a + (ptrdiff_t)i * s->k;
@@ -3133,6 +3155,103 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
         }
         GANI_FN(gani_gemm_store)(s, s->tile, GANI_DOT_COLS, 0, s->m, v, n);
     }
+}
+
+/* sum[i][j] += a[p][i] * b[p][j] for i < M, p < s->k and V vectors of columns from j on. */
+#define GANI_LONG_STRIP(M, V, LOAD)                                      \
+    do {                                                                 \
+        const float *a = s->a, *b = s->b + j, *next = s->next + j;       \
+        float *const sum = s->sum + j;                                   \
+        vf t[M][V];                                                      \
+        GANI_UNROLL                                                      \
+        for (int i = 0; i < M; i++) {                                    \
+            GANI_UNROLL                                                  \
+            for (int v = 0; v < V; v++) {                                \
+                t[i][v] = vf_load(sum + i * ld + v * VW);                \
+            }                                                            \
+        }                                                                \
+        for (int p = 0; p < s->ahead; p++, next += b_row) {              \
+            GANI_UNROLL                                                  \
+            for (int v = 0; v < V; v++) {                                \
+                vf_ahead(next + v * VW);                                 \
+            }                                                            \
+        }                                                                \
+        for (int p = 0; p < k; p++, a += M, b += b_row) {                \
+            vf row[V];                                                   \
+            GANI_UNROLL                                                  \
+            for (int v = 0; v < V; v++) {                                \
+                row[v] = LOAD(b + v * VW);                               \
+            }                                                            \
+            GANI_UNROLL                                                  \
+            for (int i = 0; i < M; i++) {                                \
+                const vf scale = vf_set1(a[i]);                          \
+                GANI_UNROLL                                              \
+                for (int v = 0; v < V; v++) {                            \
+                    t[i][v] = vf_fma(scale, row[v], t[i][v]);            \
+                }                                                        \
+            }                                                            \
+        }                                                                \
+        GANI_UNROLL                                                      \
+        for (int i = 0; i < M; i++) {                                    \
+            GANI_UNROLL                                                  \
+            for (int v = 0; v < V; v++) {                                \
+                vf_store(sum + i * ld + v * VW, t[i][v]);                \
+            }                                                            \
+        }                                                                \
+    } while (0)
+#define GANI_LONG_LOAD_LAST(at) vf_loadn((at), n - j)
+
+/* The same for all columns; meanwhile `ahead` steps from next are asked for. */
+#define GANI_DEFINE_LONG(M, V)                                    \
+    static void GANI_FN(gani_long_##M)(const gani_long *s) {      \
+        const ptrdiff_t b_row = s->b_row, ld = s->ld;             \
+        const int n = s->n, k = s->k;                             \
+        int j = 0;                                                \
+        for (; j + V * VW <= n; j += V * VW) {                    \
+            GANI_LONG_STRIP(M, V, vf_load);                       \
+        }                                                         \
+        for (; j + VW <= n; j += VW) {                            \
+            GANI_LONG_STRIP(M, 1, vf_load);                       \
+        }                                                         \
+        if (j < n) {                                              \
+            GANI_LONG_STRIP(M, 1, GANI_LONG_LOAD_LAST);           \
+        }                                                         \
+    }
+
+GANI_DEFINE_LONG(1, 4)
+GANI_DEFINE_LONG(2, 4)
+GANI_DEFINE_LONG(3, 2)
+GANI_DEFINE_LONG(4, 2)
+
+/* The same as gemm_block where rows of b are read in place, and few rows of a meet them: each step
+ * of b is read from end to end, side by side with as many as a processor can follow, and the sums
+ * stay in a near cache. If b comes from farther than it looks ahead, the next steps are asked for,
+ * each panel of a for its share. */
+static void GANI_FN(gani_gemm_long)(const gani_block *s) {
+    static void (*const kernels[])(const gani_long *s) = {
+        GANI_FN(gani_long_1), GANI_FN(gani_long_2), GANI_FN(gani_long_3), GANI_FN(gani_long_4)};
+    const int panels = (s->m + s->panel.rows - 1) / s->panel.rows, most = s->m > 2 ? 8 : 4;
+    gani_long strip;
+    strip.n = s->n;
+    strip.b_row = s->b_row;
+    strip.ld = (s->n + VW - 1) / VW * VW + GANI_LONG_GAP;
+    GANI_FN(gani_gemm_load)(s, s->packed, strip.ld, 0, s->m, 0, s->n);
+    for (int p = 0; p < s->k; p += strip.k) {
+        strip.k = s->k - p < most ? s->k - p : most;
+        const int left = s->k - p - strip.k, far = !s->b_far ? 0 : left < most ? left : most;
+        strip.b = s->b[0] + p * s->b_row;
+        strip.next = strip.b + strip.k * s->b_row;
+        for (int panel = 0; panel < panels; panel++) {
+            const int i = panel * s->panel.rows;
+            const int rows = s->m - i < s->panel.rows ? s->m - i : s->panel.rows;
+            strip.a = s->a + (ptrdiff_t)i * s->k + p * rows;
+            strip.sum = s->packed + i * strip.ld;
+            strip.ahead = far * (panel + 1) / panels - far * panel / panels;
+            kernels[rows - 1](&strip);
+            strip.next += strip.ahead * s->b_row;
+        }
+    }
+    GANI_FN(gani_gemm_store)(s, s->packed, strip.ld, 0, s->m, 0, s->n);
 }
 
 /* A strip of small product, `lanes` columns of b and c (at most V vectors) by M rows at a time;
@@ -3209,6 +3328,9 @@ static void GANI_FN(gani_gemm_small)(int m, int n, int k, const float *a, ptrdif
 #undef GANI_DOTS_STEP
 #undef GANI_DOTS_LOAD_LAST
 #undef GANI_DEFINE_DOTS
+#undef GANI_LONG_STRIP
+#undef GANI_LONG_LOAD_LAST
+#undef GANI_DEFINE_LONG
 #undef GANI_DEFINE_SMALL
 
 /* ============================================================================
@@ -4567,12 +4689,13 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(gani_tile, gemm_panel, (int m))                                                          \
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
-       const ptrdiff_t *step, int k, int group))                                               \
+       const ptrdiff_t *step, int k, int ahead, int group))                                    \
     X(void, gemm_copy,                                                                         \
       (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,   \
        int n))                                                                                 \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
+    X(void, gemm_long, (const gani_block *s))                                                  \
     X(void, gemm_small,                                                                        \
       (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b,  \
        float *c))                                                                              \
@@ -4840,20 +4963,22 @@ GAN_API int gan_context_threads(const gan_context *ctx) {
  *
  * Blocking: a is packed once, into panels of a few rows, for a range of rows that fits the last
  * cache. Then the result is cut into blocks mc x nc, one task each. A task packs b a piece kc x nc
- * at a time, which stays in the second cache while one panel of a after the other, in the first,
- * passes over all of it. Every element is summed over k in order in pieces of kc, so the bits do
- * not depend on mc and nc; these may follow the number of threads, kc must not. If the result is
- * small and k long, k is cut into splits as well: each sums into its own copy of c, and the copies
- * are added in order. Splits follow from m, n and k alone.
+ * at a time, which stays in the second cache while panels of a pass over it; the longer kc, the
+ * fewer times is c read and written. Every element is summed over k in order in pieces of kc, so
+ * the bits do not depend on mc and nc; these may follow the number of threads, kc must not. If the
+ * result is small and k long, k is cut into splits as well: each sums into its own copy of c, and
+ * the copies are added in order. Splits follow from m, n and k alone.
  *
  * Columns of b that are neighbours in memory are packed by the first row of tiles that reads them,
  * unless k is short or their rows are pages apart. If k is short, a block asks for the columns that
  * are packed after it.
  *
  * Few rows: packing b would cost as much as the product. It is read where it lies if its columns
- * are neighbours in memory (a large matrix that is read once in longer rows, fewer at a time). If
- * its rows are, it is multiplied by dot products, or, with more than a few rows, it takes the place
- * of a, which is then read where it lies. Few columns: the same with a and b exchanged.
+ * are neighbours in memory: as in any product, or in long rows, some steps of all columns at a
+ * time, which is how memory is read fastest (for a single row, for more than a tile has, and if b
+ * comes from beyond the caches). If its rows are neighbours, it is multiplied by dot products, or,
+ * with more than a few rows, it takes the place of a, which is then read where it lies. Few
+ * columns: the same with a and b exchanged.
  *
  * Holds:  offsets, blocking, scratch, the product.
  * Uses:   >>platform  >>instances        Knows nothing of: convolutions.
@@ -4909,7 +5034,8 @@ typedef struct gani_cut {
     int by_rows;                    /* 1: tasks go along rows of blocks, else along columns */
     int k_split;                    /* k of a split, a multiple of kc */
     int slots;                      /* threads that work, each with scratch */
-    size_t a_bytes, slot_bytes;     /* scratch for packed a, for a slot, */
+    size_t b_floats;                /* scratch for packed b, or for sums of long rows, */
+    size_t a_bytes, slot_bytes;     /* for packed a, for a slot, */
     size_t bytes;                   /* and for all with the copies of the splits */
 } gani_cut;
 
@@ -4929,12 +5055,11 @@ typedef struct gani_gemm { /* c[m,n] = act(alpha * a[m,k] * b[k,n] + beta * c + 
 
 enum {
     GANI_GEMM_A_FLOATS = 4 << 20, /* of a packed at a time: half of a last cache */
-    GANI_GEMM_NC = 336,         /* most columns of a block: with kc, most of the second cache */
-    GANI_GEMM_KC = 512,         /* most of k at a time: a panel of a fits half of the first cache */
-    GANI_GEMM_KC_LONG = 1024,   /* the same for dot products and rows of a that are read in place */
-    GANI_GEMM_LONG_LEAST = 1 << 21, /* so many elements of b come from memory: read it in few but */
-    GANI_GEMM_LONG_KC = 16,         /* long rows at a time, which the processor fetches ahead */
-    GANI_GEMM_LONG_NC = 4096,
+    GANI_GEMM_B_FLOATS = 192 << 10, /* of b packed at a time: three quarters of a second cache */
+    GANI_GEMM_NC = 336,         /* most columns of a block */
+    GANI_GEMM_KC = 1024,        /* most of k at a time: tiles of c begin and end seldom */
+    GANI_GEMM_LONG_NC = 4096,   /* most columns if b is read in long rows */
+    GANI_GEMM_FAR = 1 << 21,    /* so many elements of b come from memory */
     GANI_GEMM_NEAR = 4096,      /* rows of b that are farther apart are not packed by tiles: each */
                                 /* step would need another page's translation */
     GANI_GEMM_DOTS_MIN = 32,    /* shorter dot products would only be horizontal sums */
@@ -5102,6 +5227,11 @@ static int gani_product_by_rows(const gani_product *s) {
            gani_axis_is_unit(&s->a.col, s->k);
 }
 
+/* 1 if b comes from beyond the caches. */
+static int gani_product_is_far(const gani_product *s) {
+    return (int64_t)s->k * s->n_all >= GANI_GEMM_FAR;
+}
+
 /* Makes few columns few rows, or where it suits few rows few columns, and returns how a and b are
  * to be read. */
 static int gani_product_orient(gani_product *s) {
@@ -5121,19 +5251,34 @@ static int gani_product_orient(gani_product *s) {
         gani_axis_is_unit(&s->b.row, s->k)) {
         return GANI_GEMM_DOTS;
     }
+    const int few = s->m_all == 1 || s->m_all > GANI_GEMM_DIRECT_ROWS || gani_product_is_far(s);
+    if (few && s->m_all <= GANI_GEMM_FEW && gani_axis_is_plain(&s->b.row) &&
+        gani_axis_is_unit(&s->b.col, s->n)) {
+        return GANI_GEMM_LONG;
+    }
     if (s->m > GANI_GEMM_DIRECT_ROWS || !gani_axis_is_unit(&s->b.col, GANI_GEMM_DIRECT_UNIT)) {
         return GANI_GEMM_TILES;
     }
-    const int large = s->m_all <= GANI_GEMM_DIRECT_ROWS &&
-                      (int64_t)s->k * s->n_all >= GANI_GEMM_LONG_LEAST;
-    return large && gani_axis_is_plain(&s->b.row) ? GANI_GEMM_LONG : GANI_GEMM_DIRECT;
+    return GANI_GEMM_DIRECT;
+}
+
+/* Most columns of a block. */
+static int gani_cut_columns(const gani_cut *cut) {
+    const int room = GANI_GEMM_B_FLOATS / cut->kc;
+    if (cut->mode == GANI_GEMM_LONG) {
+        return GANI_GEMM_LONG_NC;
+    }
+    if (cut->mode == GANI_GEMM_DOTS || room > GANI_GEMM_NC) {
+        return GANI_GEMM_NC;
+    }
+    return room;
 }
 
 /* Cuts rows and columns into blocks, some for every thread, unless they would be too small to be
  * worth it; as many for one thread as for another, if there is more than one each. */
 static void gani_cut_blocks(gani_cut *cut, int threads, int width, int m, int n) {
     const int wanted = threads > 1 ? 4 * threads : 1, min_m = 64, min_n = 96;
-    const int most = cut->mode == GANI_GEMM_LONG ? GANI_GEMM_LONG_NC : GANI_GEMM_NC;
+    const int most = gani_cut_columns(cut);
     int most_m = m, most_n = n < most ? n : most;
     for (;;) {
         cut->m_blocks = gani_ceil_div(m, gani_piece(m, most_m, cut->panel.rows));
@@ -5179,9 +5324,7 @@ static void gani_cut_k(gani_cut *cut, int m, int n, int k) {
         splits = splits < k / GANI_GEMM_MIN_SPLIT ? splits : k / GANI_GEMM_MIN_SPLIT;
     }
     const int split = gani_ceil_div(k > 0 ? k : 1, splits);
-    static const int most[GANI_GEMM_MODES] = {GANI_GEMM_KC, GANI_GEMM_KC, GANI_GEMM_LONG_KC,
-                                              GANI_GEMM_KC_LONG, GANI_GEMM_KC_LONG};
-    cut->kc = gani_piece(split, most[cut->mode], 16);
+    cut->kc = gani_piece(split, GANI_GEMM_KC, 16);
     if (cut->mode == GANI_GEMM_DOTS && cut->kc % 256 == 0) {
         cut->kc += 16; /* rows of a that are a power of two apart would evict each other */
     }
@@ -5195,6 +5338,9 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s)
     gani_cut cut;
     cut.mode = mode;
     cut.panel = ctx->kernels->gemm_panel(m);
+    if (mode == GANI_GEMM_LONG) {
+        cut.panel.rows = GANI_LONG_ROWS;
+    }
     gani_cut_k(&cut, s->m_all, s->n_all, k);
     const int unit = cut.panel.rows, most = GANI_GEMM_A_FLOATS / (k > 0 ? k : 1) / unit * unit;
     cut.rows = gani_piece(m, most > unit ? most : unit, unit);
@@ -5212,7 +5358,9 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s)
     const size_t tile = (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut.panel.cols;
     /* lanes of a, b and c; steps of a, b and packed b */
     const size_t offsets = 2 * rows + 2 * nc + 3 * kc;
-    cut.slot_bytes = gani_sum(gani_mul(gani_mul(nc, kc), sizeof(float)),
+    cut.b_floats = mode == GANI_GEMM_LONG ? GANI_GEMM_FEW * (nc + GANI_LONG_GAP)
+                                          : gani_mul(nc, kc);
+    cut.slot_bytes = gani_sum(gani_mul(cut.b_floats, sizeof(float)),
                               (tile * sizeof(float) + offsets * sizeof(ptrdiff_t)) +
                                   nc * (3 * sizeof(void *) + 2) + rows + 16 * GANI_ALIGN);
     cut.slot_bytes = cut.slot_bytes / GANI_ALIGN * GANI_ALIGN;
@@ -5243,7 +5391,7 @@ typedef struct gani_slot {
 static gani_slot gani_slot_carve(const gani_cut *cut, unsigned char *scratch) {
     const size_t rows = (size_t)cut->rows, nc = (size_t)cut->nc, kc = (size_t)cut->kc;
     gani_slot slot;
-    slot.b = (float *)gani_carve(&scratch, nc * kc, sizeof(float));
+    slot.b = (float *)gani_carve(&scratch, cut->b_floats, sizeof(float));
     slot.tile = (float *)gani_carve(&scratch, (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut->panel.cols,
                                     sizeof(float));
     slot.a_lane = (ptrdiff_t *)gani_carve(&scratch, rows, sizeof(ptrdiff_t));
@@ -5331,13 +5479,15 @@ static void gani_pack_panels(const gani_kernels *kernels, const gani_packing *s)
     const int transposed = 3072 / s->width / 16 * 16; /* steps that fill half of the first cache */
     const int most = s->group[0] == 0 && transposed > 16 ? transposed : 16;
     for (int q = 0; q < s->k; q += most) {
-        const int steps = s->k - q < most ? s->k - q : most;
+        const int steps = s->k - q < most ? s->k - q : most, left = s->k - q - steps;
+        const int ahead = left < steps ? left : steps;
         for (int i = 0; i < s->lanes; i += s->width) {
             const int lanes = s->lanes - i < s->width ? s->lanes - i : s->width;
             const int width = s->padded ? s->width : lanes, group = s->group[i / s->width];
             if (group != GANI_PACK_IN_PLACE && group != GANI_PACK_BY_TILES) {
                 kernels->gemm_pack(s->out + (ptrdiff_t)i * s->k + (ptrdiff_t)q * width, width,
-                                   s->base, s->lane + i, lanes, s->step + q, steps, group);
+                                   s->base, s->lane + i, lanes, s->step + q, steps, ahead,
+                                   group);
             }
         }
     }
@@ -5397,7 +5547,7 @@ static void gani_product_pack_a(const gani_product_job *job, const gani_slot *sl
     gani_axis_fill(&s->a.col, p, k, slot->a_step);
     if (job->cut.mode == GANI_GEMM_DOTS) {
         const int by_4 = rows >= 4 && gani_neighbours_by(slot->a_lane, rows, 4);
-        kernels->gemm_pack(out, k, s->a.base, slot->a_step, k, slot->a_lane, rows,
+        kernels->gemm_pack(out, k, s->a.base, slot->a_step, k, slot->a_lane, rows, 0,
                            gani_group(slot->a_step, k, by_4, kernels->width));
     } else {
         const int by_4 = k >= 4 && gani_neighbours_by(slot->a_step, k, 4);
@@ -5447,8 +5597,7 @@ static int gani_block_place_panel(const gani_product_job *job, const gani_slot *
     const int lanes = block->n - j < cols ? block->n - j : cols;
     const ptrdiff_t *lane = slot->b_lane + j;
     const float *packed = slot->b + (ptrdiff_t)j * block->k;
-    const int once = job->cut.mode == GANI_GEMM_DIRECT || job->cut.mode == GANI_GEMM_LONG ||
-                     block->m <= block->panel.rows;
+    const int once = job->cut.mode == GANI_GEMM_DIRECT || block->m <= block->panel.rows;
     const int by_tiles = !once && block->k >= GANI_SHORT_K &&
                          slot->b_step[1] - slot->b_step[0] < GANI_GEMM_NEAR;
     const int direct =
@@ -5544,15 +5693,20 @@ static void gani_block_place_soon(const gani_product_job *job, const gani_slot *
     block->soon_step = slot->b_step;
 }
 
-/* Points to the columns of b for dot products. */
-static void gani_block_place_dots(const gani_product_job *job, const gani_slot *slot,
-                                  gani_block *block, int p) {
+/* Points to columns j ... of b for dot products, or to the first one of long rows. */
+static void gani_block_place_columns(const gani_product_job *job, const gani_slot *slot,
+                                     gani_block *block, int j, int count, int p) {
+    const gani_product *s = job->product;
     ptrdiff_t step;
-    gani_axis_fill(&job->product->b.row, p, 1, &step);
-    for (int j = 0; j < block->n; j++) {
-        slot->vectors[j] = job->product->b.base + slot->b_lane[j] + step;
+    gani_axis_fill(&s->b.row, p, 1, &step);
+    gani_axis_fill(&s->b.col, j, count, slot->b_lane);
+    for (int q = 0; q < count; q++) {
+        slot->vectors[q] = s->b.base + slot->b_lane[q] + step;
     }
     block->b = slot->vectors;
+    block->b_row = gani_axis_step(&s->b.row);
+    block->b_far = gani_product_is_far(s);
+    block->packed = slot->b;
 }
 
 /* One task: a block of c, or of the copy of one split. *packed: which columns and split the slot
@@ -5579,9 +5733,6 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
     block.tile = slot->tile;
     block.a_row = cut->mode == GANI_GEMM_ROWS ? gani_axis_step(&s->a.row) : 0;
     gani_block_target(&block, job, slot, job->first + i, j, split);
-    if (*packed != columns) {
-        gani_axis_fill(&s->b.col, j, block.n, slot->b_lane);
-    }
     int p = k_first;
     do { /* once also for k = 0, for beta, bias and activation */
         block.k = k_end - p < cut->kc ? k_end - p : cut->kc;
@@ -5598,11 +5749,15 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
         if (job->copies) {
             gani_block_bare(&block, p == k_first);
         }
-        if (cut->mode == GANI_GEMM_DOTS) {
-            gani_block_place_dots(job, slot, &block, p);
+        if (cut->mode == GANI_GEMM_LONG) {
+            gani_block_place_columns(job, slot, &block, j, 1, p);
+            job->ctx->kernels->gemm_long(&block);
+        } else if (cut->mode == GANI_GEMM_DOTS) {
+            gani_block_place_columns(job, slot, &block, j, block.n, p);
             job->ctx->kernels->gemm_dots(&block);
         } else {
             if (*packed != columns) {
+                gani_axis_fill(&s->b.col, j, block.n, slot->b_lane);
                 gani_block_pack_b(job, slot, &block, p);
             }
             gani_block_take_b(slot, &block);
