@@ -3274,7 +3274,7 @@ typedef struct gani_wino_ahead {
 } gani_wino_ahead;
 
 /* The next of them, NULL if there are no more. */
-static const float *gani_wino_ask(gani_wino_ahead *s) {
+static const float *gani_wino_asked(gani_wino_ahead *s) {
     if (s->count == 0) {
         return NULL;
     }
@@ -3579,7 +3579,7 @@ static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrd
             rows = (m - i + groups - 1) / groups;
             tiles[rows - 1][vectors - 1](k, a + i * a_row, a_row, a_col, b + j,
                                          out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add,
-                                         gani_wino_ask(ahead));
+                                         gani_wino_asked(ahead));
         }
     }
 }
@@ -3604,6 +3604,15 @@ static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int r
             for (int r = 0; r < height; r++) {
                 out[j * out_ld + r] = in[r * in_ld + j];
             }
+        }
+    }
+}
+
+/* Asks for the next rows at once. */
+static void GANI_FN(gani_wino_ask)(gani_wino_ahead *s, int rows) {
+    for (; rows > 0 && s->count > 0; rows--, s->count--, s->at += s->step) {
+        for (ptrdiff_t i = 0; i < s->width; i += 16) {
+            vf_ahead(s->at + i);
         }
     }
 }
@@ -4580,6 +4589,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
        float *out, int add, gani_wino_ahead *ahead))                                          \
     X(void, wino_transpose,                                                                   \
       (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))   \
+    X(void, wino_ask, (gani_wino_ahead * s, int rows))                                        \
     X(void, wino_bias, (float *x, int count, const float *bias))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
@@ -7227,42 +7237,6 @@ static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_sid
     gani_wino_stage_edge(side, out, end, side->cols);
 }
 
-/* Transforms 16 channels of a line, from `source` to tiles at, at+1, ... of points. */
-static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *side,
-                             const gani_wino_slot *slot, const float *source, float *points,
-                             int line, int block) {
-    const gani_wino *s = job->s;
-    const int image = line / s->th, channel = block * GANI_WINO_LANES;
-    const int left = side->channels - channel,
-              channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
-    const int top = line % s->th * s->tile * side->stride, rows = side->reach * side->stride;
-    const ptrdiff_t plane = (ptrdiff_t)side->h * side->w,
-                    row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
-    const ptrdiff_t at = (ptrdiff_t)(line - job->first + job->lead) * s->tw;
-    source += ((ptrdiff_t)image * side->channels + channel) * plane;
-    for (int r = 0; r < rows; r++) {
-        const int row = gani_stage_index(top + r, side->pad_h, side->h, side->reflect);
-        gani_wino_stage_row(job->kernels, side, row >= 0 ? source + (ptrdiff_t)row * side->w : NULL,
-                            channels, slot->stage + r * row_floats);
-    }
-    for (int phase = 0; phase < side->phases; phase++) {
-        const int column = side->phases > 1 ? gani_wino_phase_column(phase) : channel % side->group;
-        gani_wino_move move;
-        move.in = slot->stage + phase / side->stride * row_floats +
-                  phase % side->stride * GANI_WINO_LANES;
-        move.in_row = side->stride * row_floats;
-        move.in_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
-        move.in_step = s->tile * move.in_col;
-        move.out = points + (ptrdiff_t)(channel / side->group) * s->points * s->pitch_in +
-                   at * GANI_WINO_CHUNK + column;
-        move.out_col = s->pitch_in;
-        move.out_row = gani_wino_across(s) * s->pitch_in;
-        move.out_step = GANI_WINO_CHUNK;
-        move.count = s->tw;
-        gani_wino_transform(job->kernels, s, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP, &move);
-    }
-}
-
 /* One side of the lines at hand to points. Its items go along lines, so that a thread has some, or
  * by_chunks: a thread has all lines of some channels. */
 typedef struct gani_wino_gathering {
@@ -7274,14 +7248,90 @@ typedef struct gani_wino_gathering {
     int by_chunks;
 } gani_wino_gathering;
 
+/* An item: 16 channels of a line, in some planes of an image. */
+typedef struct gani_wino_item {
+    int line, channel, channels;
+    int top; /* row of the padded image where the tiles begin */
+    const float *planes;
+} gani_wino_item;
+
+static gani_wino_item gani_wino_item_make(const gani_wino_gathering *g, int index) {
+    const gani_wino_side *side = g->side;
+    const int th = g->job->s->th;
+    gani_wino_item item;
+    item.line = g->job->first - g->job->lead +
+                (g->by_chunks ? index % g->lines : index / g->blocks);
+    item.channel = (g->by_chunks ? index / g->lines : index % g->blocks) * GANI_WINO_LANES;
+    item.channels = side->channels - item.channel < GANI_WINO_LANES ? side->channels - item.channel
+                                                                     : GANI_WINO_LANES;
+    item.top = item.line % th * g->job->s->tile * side->stride;
+    item.planes = g->source + ((ptrdiff_t)(item.line / th) * side->channels + item.channel) *
+                                  side->h * side->w;
+    return item;
+}
+
+/* Its rows in the image, of all its channels. */
+static gani_wino_ahead gani_wino_item_ahead(const gani_wino_side *side,
+                                            const gani_wino_item *item) {
+    const int top = item->top - side->pad_h, end = top + side->reach * side->stride;
+    const int first = top > 0 ? top : 0, rows = (end < side->h ? end : side->h) - first;
+    gani_wino_ahead ahead;
+    ahead.at = item->planes + (ptrdiff_t)first * side->w;
+    ahead.width = (ptrdiff_t)rows * side->w;
+    ahead.step = (ptrdiff_t)side->h * side->w;
+    ahead.count = item->channels;
+    ahead.done = 0;
+    return ahead;
+}
+
+/* Transforms an item. Its planes lie far apart, in rows too short for the processor to guess what
+ * comes next: so some channels of the next item are asked for with each phase. */
+static void gani_wino_gather(const gani_wino_gathering *g, const gani_wino_slot *slot,
+                             const gani_wino_item *item, gani_wino_ahead *next) {
+    const gani_wino *s = g->job->s;
+    const gani_wino_side *side = g->side;
+    const gani_kernels *kernels = g->job->kernels;
+    const int rows = side->reach * side->stride;
+    const ptrdiff_t row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
+    const ptrdiff_t at = (ptrdiff_t)(item->line - g->job->first + g->job->lead) * s->tw;
+    for (int r = 0; r < rows; r++) {
+        const int row = gani_stage_index(item->top + r, side->pad_h, side->h, side->reflect);
+        gani_wino_stage_row(kernels, side,
+                            row >= 0 ? item->planes + (ptrdiff_t)row * side->w : NULL,
+                            item->channels, slot->stage + r * row_floats);
+    }
+    for (int phase = 0; phase < side->phases; phase++) {
+        const int column =
+            side->phases > 1 ? gani_wino_phase_column(phase) : item->channel % side->group;
+        gani_wino_move move;
+        move.in = slot->stage + phase / side->stride * row_floats +
+                  phase % side->stride * GANI_WINO_LANES;
+        move.in_row = side->stride * row_floats;
+        move.in_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
+        move.in_step = s->tile * move.in_col;
+        move.out = g->points + (ptrdiff_t)(item->channel / side->group) * s->points * s->pitch_in +
+                   at * GANI_WINO_CHUNK + column;
+        move.out_col = s->pitch_in;
+        move.out_row = gani_wino_across(s) * s->pitch_in;
+        move.out_step = GANI_WINO_CHUNK;
+        move.count = s->tw;
+        kernels->wino_ask(next, GANI_WINO_LANES / side->phases);
+        gani_wino_transform(kernels, s, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP, &move);
+    }
+}
+
 static void gani_wino_gather_worker(void *arg, gani_worker *worker) {
     const gani_wino_gathering *g = (const gani_wino_gathering *)arg;
     const gani_wino_slot slot = gani_wino_slot_make(g->job, worker);
-    const int first = g->job->first - g->job->lead;
-    for (int item; (item = gani_next(worker)) >= 0;) {
-        const int line = g->by_chunks ? item % g->lines : item / g->blocks;
-        const int block = g->by_chunks ? item / g->lines : item % g->blocks;
-        gani_wino_gather(g->job, g->side, &slot, g->source, g->points, first + line, block);
+    for (int index; (index = gani_next(worker)) >= 0;) {
+        const gani_wino_item item = gani_wino_item_make(g, index);
+        gani_wino_ahead ahead;
+        memset(&ahead, 0, sizeof ahead);
+        if (index + 1 < g->lines * g->blocks) {
+            const gani_wino_item next = gani_wino_item_make(g, index + 1);
+            ahead = gani_wino_item_ahead(g->side, &next);
+        }
+        gani_wino_gather(g, &slot, &item, &ahead);
     }
 }
 
