@@ -4054,22 +4054,6 @@ static double GANI_FN(gani_sum)(const float *x, size_t n) {
     return sum;
 }
 
-/* Sums down the columns of a matrix: sum0 and sum1, for the vector of columns at j, take what
- * `step` adds to part0 and part1 at each row. Blocks of 128 rows are summed in float and added up,
- * which bounds the error by 128 + rows/128 roundings. */
-#define GANI_COLUMN_LOOP(rows, stride, step)                           \
-    vf sum0 = vf_zero(), sum1 = vf_zero();                             \
-    for (size_t top = 0; top < (rows); top += 128) {                   \
-        const size_t bottom = (rows) - top < 128 ? (rows) : top + 128; \
-        vf part0 = vf_zero(), part1 = vf_zero();                       \
-        for (size_t r = top; r < bottom; r++) {                        \
-            const size_t at = r * (stride) + j;                        \
-            step;                                                      \
-        }                                                              \
-        sum0 = vf_add(sum0, part0);                                    \
-        sum1 = vf_add(sum1, part1);                                    \
-    }
-
 /* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
 static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
                                    size_t n) {
@@ -4121,19 +4105,6 @@ static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int e
         vf_store_upto(to + low, high, vf_zip_high(sum_even, sum_odd));
     }
 }
-
-/* out[j] = sum of column j of x [rows,cols] */
-static void GANI_FN(gani_columns)(const float *x, size_t rows, size_t stride, size_t cols,
-                                  float *out) {
-    for (size_t j = 0; j < cols; j += VW) {
-        const int m = GANI_LANES(j, cols);
-        GANI_COLUMN_LOOP(rows, stride, part0 = vf_add(part0, vf_load_upto(x + at, m)))
-        (void)sum1;
-        vf_store_upto(out + j, m, sum0);
-    }
-}
-
-/* --- statistics of norms ------------------------------------------------- */
 
 /* g where z = d*scale + shift is positive, else slope*g: the gradient of a leaky ReLU of z. */
 #define vf_leaky_grad(g, d, scale, shift, slope) \
@@ -4229,27 +4200,69 @@ static void GANI_FN(gani_pair_sums)(const gani_norm_span *s, double *out) {
     }
 }
 
-/* The same for parts of one element: sum, dot [parts]. */
+/* The same for parts of one element, which are columns: sum, dot [parts]; without means of x itself.
+ * Blocks of 128 rows are summed in float and added up, which bounds the error by 128 + rows/128
+ * roundings. Rows are far apart: some vectors of a row are read together. */
 static void GANI_FN(gani_pair_columns)(const gani_norm_span *s, float *sum, float *dot) {
-    const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s));
-    for (size_t j = 0; j < s->parts; j += VW) {
-        const int m = GANI_LANES(j, s->parts);
-        const vf mean = vf_load_upto(s->mean + j, m);
-        const vf scale = s->g ? vf_load_upto(s->scale + j, m) : vf_zero();
-        const vf shift = s->g ? vf_load_upto(s->shift + j, m) : vf_zero();
-        GANI_COLUMN_LOOP(s->rows, s->stride, {
-            const vf d = vf_sub(vf_load_upto(s->x + at, m), mean);
-            vf z = d;
-            if (s->g) {
-                z = vf_load_upto(s->g + at, m);
-                z = vf_leaky_grad(z, d, scale, shift, slope);
+    enum { COUNT = 4 };
+    const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s)), zero = vf_zero();
+    for (size_t j = 0; j < s->parts; j += COUNT * VW) {
+        size_t at[COUNT];
+        int m[COUNT];
+        vf mean[COUNT], scale[COUNT], shift[COUNT], sum0[COUNT], sum1[COUNT];
+        GANI_UNROLL
+        for (int v = 0; v < COUNT; v++) {
+            const size_t k = j + (size_t)v * VW;
+            at[v] = k < s->parts ? k : j; /* past the end there are no lanes, and it is not read */
+            m[v] = k < s->parts ? GANI_LANES(k, s->parts) : 0;
+            mean[v] = s->mean ? vf_load_upto(s->mean + at[v], m[v]) : zero;
+            scale[v] = s->g ? vf_load_upto(s->scale + at[v], m[v]) : zero;
+            shift[v] = s->g ? vf_load_upto(s->shift + at[v], m[v]) : zero;
+            sum0[v] = sum1[v] = zero;
+        }
+        for (size_t top = 0; top < s->rows; top += 128) {
+            const size_t bottom = s->rows - top < 128 ? s->rows : top + 128;
+            vf part0[COUNT] = {zero, zero, zero, zero}, part1[COUNT] = {zero, zero, zero, zero};
+            for (size_t r = top * s->stride; r < bottom * s->stride; r += s->stride) {
+                GANI_UNROLL
+                for (int v = 0; v < COUNT; v++) {
+                    const vf d = vf_sub(vf_load_upto(s->x + r + at[v], m[v]), mean[v]);
+                    vf z = d;
+                    if (s->g) {
+                        z = vf_load_upto(s->g + r + at[v], m[v]);
+                        z = vf_leaky_grad(z, d, scale[v], shift[v], slope);
+                    }
+                    part0[v] = vf_add(part0[v], z);
+                    part1[v] = vf_fma(z, d, part1[v]);
+                }
             }
-            part0 = vf_add(part0, z);
-            part1 = vf_fma(z, d, part1);
-        })
-        vf_store_upto(sum + j, m, sum0);
-        vf_store_upto(dot + j, m, sum1);
+            GANI_UNROLL
+            for (int v = 0; v < COUNT; v++) {
+                sum0[v] = vf_add(sum0[v], part0[v]);
+                sum1[v] = vf_add(sum1[v], part1[v]);
+            }
+        }
+        GANI_UNROLL
+        for (int v = 0; v < COUNT; v++) {
+            vf_store_upto(sum + at[v], m[v], sum0[v]);
+            if (dot) {
+                vf_store_upto(dot + at[v], m[v], sum1[v]);
+            }
+        }
     }
+}
+
+/* out[j] = sum of column j of x [rows,cols] */
+static void GANI_FN(gani_columns)(const float *x, size_t rows, size_t stride, size_t cols,
+                                  float *out) {
+    gani_norm_span span;
+    memset(&span, 0, sizeof span);
+    span.x = x;
+    span.rows = rows;
+    span.stride = stride;
+    span.parts = cols;
+    span.n = 1;
+    GANI_FN(gani_pair_columns)(&span, out, NULL);
 }
 
 /* Mean and variance of each part. Parts of one element: the mean first. Others are read once, from
@@ -4476,7 +4489,6 @@ static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m,
 #undef GANI_LOOP2
 #undef GANI_SUM_BLOCK
 #undef vf_leaky_grad
-#undef GANI_COLUMN_LOOP
 #undef GANI_COEFFICIENT
 #undef GANI_PART_LOOP
 
@@ -11820,9 +11832,15 @@ static gani_norm_span gani_norm_parts(const gani_norm_job *job, size_t first, si
     const float share = 1.0f / (float)job->count, *sums = job->sums;
     float *mean = job->k, *scale = mean + job->parts, *shift = scale + job->parts;
     float *b = shift + job->parts, *c = b + job->parts;
-    for (size_t part = first; part < last; part++) {
-        const size_t group = part / group_parts, channel = part % job->c;
-        const float rstd = gani_group_rstd(job, group);
+    size_t group = first / group_parts, left = group_parts - first % group_parts;
+    size_t channel = first % job->c;
+    float rstd = gani_group_rstd(job, group);
+    for (size_t part = first; part < last; part++, left--, channel++) {
+        if (left == 0) {
+            rstd = gani_group_rstd(job, ++group);
+            left = group_parts;
+        }
+        channel = channel < job->c ? channel : 0;
         mean[part] = job->moments[group];
         scale[part] = rstd * (job->scale ? job->scale[channel] : 1.0f);
         shift[part] = job->shift ? job->shift[channel] : 0.0f;
