@@ -3715,9 +3715,20 @@ static inline vf GANI_FN(gani_v_abs)(vf x) {
     return vi_asf(vi_and(vf_asi(x), vi_set1(0x7fffffff)));
 }
 
+/* a*2^n, -252 <= n <= 254. 2^n is two factors, so that results near overflow and denormal ones come
+ * out right. */
+static inline vf GANI_FN(gani_v_scale)(vf a, vi n) {
+#if defined(GANI_ISA_AVX512)
+    return _mm512_scalef_ps(a, vi_tof(n));
+#else
+    const vi half = vi_sar(n, 1), rest = vi_sub(n, half);
+    const vf scale = vi_asf(vi_shl(vi_add(half, vi_set1(127)), 23));
+    return vf_mul(vf_mul(a, scale), vi_asf(vi_shl(vi_add(rest, vi_set1(127)), 23)));
+#endif
+}
+
 /* exp(x) = 2^n exp(r), x = n*log(2) + r with |r| <= log(2)/2; log(2) in two parts, so that n times
- * the first is exact. 2^n is two factors, so that results near overflow and denormal ones come out
- * right. Polynomial: Cephes expf (Moshier), error 2^-25. */
+ * the first is exact. Polynomial: Cephes expf (Moshier), error 2^-25. */
 static inline vf GANI_FN(gani_v_exp)(vf x) {
     x = vf_max(vf_set1(-105.0f), vf_min(vf_set1(89.0f), x)); /* NaN stays */
     const vi n = vf_toint(vf_mul(x, vf_set1(1.44269504f)));
@@ -3730,10 +3741,7 @@ static inline vf GANI_FN(gani_v_exp)(vf x) {
     p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
     p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
     p = vf_add(vf_fma(p, vf_mul(r, r), r), vf_set1(1.0f));
-    const vi half = vi_sar(n, 1), rest = vi_sub(n, half);
-    const vf scale = vi_asf(vi_shl(vi_add(half, vi_set1(127)), 23));
-    p = vf_mul(vf_mul(p, scale), vi_asf(vi_shl(vi_add(rest, vi_set1(127)), 23)));
-    return vf_select(vf_isnan(x), x, p);
+    return vf_select(vf_isnan(x), x, GANI_FN(gani_v_scale)(p, n));
 }
 
 /* log(x) = e*log(2) + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)). Polynomial: Cephes logf. */
