@@ -4114,6 +4114,8 @@ static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int e
     }
 }
 
+/* --- statistics of norms ------------------------------------------------- */
+
 /* g where z = d*scale + shift is positive, else slope*g: the gradient of a leaky ReLU of z. */
 #define vf_leaky_grad(g, d, scale, shift, slope) \
     vf_select(vf_gt(vf_fma((d), (scale), (shift)), vf_zero()), (g), vf_mul((slope), (g)))
@@ -4208,9 +4210,9 @@ static void GANI_FN(gani_pair_sums)(const gani_norm_span *s, double *out) {
     }
 }
 
-/* The same for parts of one element, which are columns: sum, dot [parts]; without means of x itself.
- * Blocks of 128 rows are summed in float and added up, which bounds the error by 128 + rows/128
- * roundings. Rows are far apart: some vectors of a row are read together. */
+/* The same for parts of one element, which are columns: sum, dot [parts]. Without means: of x
+ * itself; dot may be NULL. Blocks of 128 rows are summed in float and added up, which bounds the
+ * error by 128 + rows/128 roundings. Rows are far apart: some vectors of one are read together. */
 static void GANI_FN(gani_pair_columns)(const gani_norm_span *s, float *sum, float *dot) {
     enum { COUNT = 4 };
     const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s)), zero = vf_zero();
