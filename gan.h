@@ -3404,7 +3404,7 @@ typedef struct gani_wino_ahead {
 } gani_wino_ahead;
 
 /* The next of them, NULL if there are no more. */
-static const float *gani_wino_ask(gani_wino_ahead *s) {
+static const float *gani_wino_asked(gani_wino_ahead *s) {
     if (s->count == 0) {
         return NULL;
     }
@@ -3709,7 +3709,7 @@ static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrd
             rows = (m - i + groups - 1) / groups;
             tiles[rows - 1][vectors - 1](k, a + i * a_row, a_row, a_col, b + j,
                                          out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add,
-                                         gani_wino_ask(ahead));
+                                         gani_wino_asked(ahead));
         }
     }
 }
@@ -3734,6 +3734,15 @@ static void GANI_FN(gani_wino_transpose)(const float *in, ptrdiff_t in_ld, int r
             for (int r = 0; r < height; r++) {
                 out[j * out_ld + r] = in[r * in_ld + j];
             }
+        }
+    }
+}
+
+/* Asks for the next rows at once. */
+static void GANI_FN(gani_wino_ask)(gani_wino_ahead *s, int rows) {
+    for (; rows > 0 && s->count > 0; rows--, s->count--, s->at += s->step) {
+        for (ptrdiff_t i = 0; i < s->width; i += 16) {
+            vf_ahead(s->at + i);
         }
     }
 }
@@ -3836,9 +3845,20 @@ static inline vf GANI_FN(gani_v_abs)(vf x) {
     return vi_asf(vi_and(vf_asi(x), vi_set1(0x7fffffff)));
 }
 
+/* a*2^n, -252 <= n <= 254. 2^n is two factors, so that results near overflow and denormal ones come
+ * out right. */
+static inline vf GANI_FN(gani_v_scale)(vf a, vi n) {
+#if defined(GANI_ISA_AVX512)
+    return _mm512_scalef_ps(a, vi_tof(n));
+#else
+    const vi half = vi_sar(n, 1), rest = vi_sub(n, half);
+    const vf scale = vi_asf(vi_shl(vi_add(half, vi_set1(127)), 23));
+    return vf_mul(vf_mul(a, scale), vi_asf(vi_shl(vi_add(rest, vi_set1(127)), 23)));
+#endif
+}
+
 /* exp(x) = 2^n exp(r), x = n*log(2) + r with |r| <= log(2)/2; log(2) in two parts, so that n times
- * the first is exact. 2^n is two factors, so that results near overflow and denormal ones come out
- * right. Polynomial: Cephes expf (Moshier), error 2^-25. */
+ * the first is exact. Polynomial: Cephes expf (Moshier), error 2^-25. */
 static inline vf GANI_FN(gani_v_exp)(vf x) {
     x = vf_max(vf_set1(-105.0f), vf_min(vf_set1(89.0f), x)); /* NaN stays */
     const vi n = vf_toint(vf_mul(x, vf_set1(1.44269504f)));
@@ -3851,10 +3871,7 @@ static inline vf GANI_FN(gani_v_exp)(vf x) {
     p = vf_fma(p, r, vf_set1(1.6666665459e-1f));
     p = vf_fma(p, r, vf_set1(5.0000001201e-1f));
     p = vf_add(vf_fma(p, vf_mul(r, r), r), vf_set1(1.0f));
-    const vi half = vi_sar(n, 1), rest = vi_sub(n, half);
-    const vf scale = vi_asf(vi_shl(vi_add(half, vi_set1(127)), 23));
-    p = vf_mul(vf_mul(p, scale), vi_asf(vi_shl(vi_add(rest, vi_set1(127)), 23)));
-    return vf_select(vf_isnan(x), x, p);
+    return vf_select(vf_isnan(x), x, GANI_FN(gani_v_scale)(p, n));
 }
 
 /* log(x) = e*log(2) + log(1 + f), 1 + f in [sqrt(1/2), sqrt(2)). Polynomial: Cephes logf. */
@@ -4175,22 +4192,6 @@ static double GANI_FN(gani_sum)(const float *x, size_t n) {
     return sum;
 }
 
-/* Sums down the columns of a matrix: sum0 and sum1, for the vector of columns at j, take what
- * `step` adds to part0 and part1 at each row. Blocks of 128 rows are summed in float and added up,
- * which bounds the error by 128 + rows/128 roundings. */
-#define GANI_COLUMN_LOOP(rows, stride, step)                           \
-    vf sum0 = vf_zero(), sum1 = vf_zero();                             \
-    for (size_t top = 0; top < (rows); top += 128) {                   \
-        const size_t bottom = (rows) - top < 128 ? (rows) : top + 128; \
-        vf part0 = vf_zero(), part1 = vf_zero();                       \
-        for (size_t r = top; r < bottom; r++) {                        \
-            const size_t at = r * (stride) + j;                        \
-            step;                                                      \
-        }                                                              \
-        sum0 = vf_add(sum0, part0);                                    \
-        sum1 = vf_add(sum1, part1);                                    \
-    }
-
 /* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
 static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
                                    size_t n) {
@@ -4240,17 +4241,6 @@ static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int e
         }
         vf_store_upto(to, low, vf_zip_low(sum_even, sum_odd));
         vf_store_upto(to + low, high, vf_zip_high(sum_even, sum_odd));
-    }
-}
-
-/* out[j] = sum of column j of x [rows,cols] */
-static void GANI_FN(gani_columns)(const float *x, size_t rows, size_t stride, size_t cols,
-                                  float *out) {
-    for (size_t j = 0; j < cols; j += VW) {
-        const int m = GANI_LANES(j, cols);
-        GANI_COLUMN_LOOP(rows, stride, part0 = vf_add(part0, vf_load_upto(x + at, m)))
-        (void)sum1;
-        vf_store_upto(out + j, m, sum0);
     }
 }
 
@@ -4350,27 +4340,69 @@ static void GANI_FN(gani_pair_sums)(const gani_norm_span *s, double *out) {
     }
 }
 
-/* The same for parts of one element: sum, dot [parts]. */
+/* The same for parts of one element, which are columns: sum, dot [parts]. Without means: of x
+ * itself; dot may be NULL. Blocks of 128 rows are summed in float and added up, which bounds the
+ * error by 128 + rows/128 roundings. Rows are far apart: some vectors of one are read together. */
 static void GANI_FN(gani_pair_columns)(const gani_norm_span *s, float *sum, float *dot) {
-    const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s));
-    for (size_t j = 0; j < s->parts; j += VW) {
-        const int m = GANI_LANES(j, s->parts);
-        const vf mean = vf_load_upto(s->mean + j, m);
-        const vf scale = s->g ? vf_load_upto(s->scale + j, m) : vf_zero();
-        const vf shift = s->g ? vf_load_upto(s->shift + j, m) : vf_zero();
-        GANI_COLUMN_LOOP(s->rows, s->stride, {
-            const vf d = vf_sub(vf_load_upto(s->x + at, m), mean);
-            vf z = d;
-            if (s->g) {
-                z = vf_load_upto(s->g + at, m);
-                z = vf_leaky_grad(z, d, scale, shift, slope);
+    enum { COUNT = 4 };
+    const vf slope = vf_set1(GANI_FN(gani_norm_slope)(s)), zero = vf_zero();
+    for (size_t j = 0; j < s->parts; j += COUNT * VW) {
+        size_t at[COUNT];
+        int m[COUNT];
+        vf mean[COUNT], scale[COUNT], shift[COUNT], sum0[COUNT], sum1[COUNT];
+        GANI_UNROLL
+        for (int v = 0; v < COUNT; v++) {
+            const size_t k = j + (size_t)v * VW;
+            at[v] = k < s->parts ? k : j; /* past the end there are no lanes, and it is not read */
+            m[v] = k < s->parts ? GANI_LANES(k, s->parts) : 0;
+            mean[v] = s->mean ? vf_load_upto(s->mean + at[v], m[v]) : zero;
+            scale[v] = s->g ? vf_load_upto(s->scale + at[v], m[v]) : zero;
+            shift[v] = s->g ? vf_load_upto(s->shift + at[v], m[v]) : zero;
+            sum0[v] = sum1[v] = zero;
+        }
+        for (size_t top = 0; top < s->rows; top += 128) {
+            const size_t bottom = s->rows - top < 128 ? s->rows : top + 128;
+            vf part0[COUNT] = {zero, zero, zero, zero}, part1[COUNT] = {zero, zero, zero, zero};
+            for (size_t r = top * s->stride; r < bottom * s->stride; r += s->stride) {
+                GANI_UNROLL
+                for (int v = 0; v < COUNT; v++) {
+                    const vf d = vf_sub(vf_load_upto(s->x + r + at[v], m[v]), mean[v]);
+                    vf z = d;
+                    if (s->g) {
+                        z = vf_load_upto(s->g + r + at[v], m[v]);
+                        z = vf_leaky_grad(z, d, scale[v], shift[v], slope);
+                    }
+                    part0[v] = vf_add(part0[v], z);
+                    part1[v] = vf_fma(z, d, part1[v]);
+                }
             }
-            part0 = vf_add(part0, z);
-            part1 = vf_fma(z, d, part1);
-        })
-        vf_store_upto(sum + j, m, sum0);
-        vf_store_upto(dot + j, m, sum1);
+            GANI_UNROLL
+            for (int v = 0; v < COUNT; v++) {
+                sum0[v] = vf_add(sum0[v], part0[v]);
+                sum1[v] = vf_add(sum1[v], part1[v]);
+            }
+        }
+        GANI_UNROLL
+        for (int v = 0; v < COUNT; v++) {
+            vf_store_upto(sum + at[v], m[v], sum0[v]);
+            if (dot) {
+                vf_store_upto(dot + at[v], m[v], sum1[v]);
+            }
+        }
     }
+}
+
+/* out[j] = sum of column j of x [rows,cols] */
+static void GANI_FN(gani_columns)(const float *x, size_t rows, size_t stride, size_t cols,
+                                  float *out) {
+    gani_norm_span span;
+    memset(&span, 0, sizeof span);
+    span.x = x;
+    span.rows = rows;
+    span.stride = stride;
+    span.parts = cols;
+    span.n = 1;
+    GANI_FN(gani_pair_columns)(&span, out, NULL);
 }
 
 /* Mean and variance of each part. Parts of one element: the mean first. Others are read once, from
@@ -4597,7 +4629,6 @@ static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m,
 #undef GANI_LOOP2
 #undef GANI_SUM_BLOCK
 #undef vf_leaky_grad
-#undef GANI_COLUMN_LOOP
 #undef GANI_COEFFICIENT
 #undef GANI_PART_LOOP
 
@@ -4711,6 +4742,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
        float *out, int add, gani_wino_ahead *ahead))                                          \
     X(void, wino_transpose,                                                                   \
       (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))   \
+    X(void, wino_ask, (gani_wino_ahead * s, int rows))                                        \
     X(void, wino_bias, (float *x, int count, const float *bias))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
@@ -7390,42 +7422,6 @@ static void gani_wino_stage_row(const gani_kernels *kernels, const gani_wino_sid
     gani_wino_stage_edge(side, out, end, side->cols);
 }
 
-/* Transforms 16 channels of a line, from `source` to tiles at, at+1, ... of points. */
-static void gani_wino_gather(const gani_wino_job *job, const gani_wino_side *side,
-                             const gani_wino_slot *slot, const float *source, float *points,
-                             int line, int block) {
-    const gani_wino *s = job->s;
-    const int image = line / s->th, channel = block * GANI_WINO_LANES;
-    const int left = side->channels - channel,
-              channels = left < GANI_WINO_LANES ? left : GANI_WINO_LANES;
-    const int top = line % s->th * s->tile * side->stride, rows = side->reach * side->stride;
-    const ptrdiff_t plane = (ptrdiff_t)side->h * side->w,
-                    row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
-    const ptrdiff_t at = (ptrdiff_t)(line - job->first + job->lead) * s->tw;
-    source += ((ptrdiff_t)image * side->channels + channel) * plane;
-    for (int r = 0; r < rows; r++) {
-        const int row = gani_stage_index(top + r, side->pad_h, side->h, side->reflect);
-        gani_wino_stage_row(job->kernels, side, row >= 0 ? source + (ptrdiff_t)row * side->w : NULL,
-                            channels, slot->stage + r * row_floats);
-    }
-    for (int phase = 0; phase < side->phases; phase++) {
-        const int column = side->phases > 1 ? gani_wino_phase_column(phase) : channel % side->group;
-        gani_wino_move move;
-        move.in = slot->stage + phase / side->stride * row_floats +
-                  phase % side->stride * GANI_WINO_LANES;
-        move.in_row = side->stride * row_floats;
-        move.in_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
-        move.in_step = s->tile * move.in_col;
-        move.out = points + (ptrdiff_t)(channel / side->group) * s->points * s->pitch_in +
-                   at * GANI_WINO_CHUNK + column;
-        move.out_col = s->pitch_in;
-        move.out_row = gani_wino_across(s) * s->pitch_in;
-        move.out_step = GANI_WINO_CHUNK;
-        move.count = s->tw;
-        gani_wino_transform(job->kernels, s, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP, &move);
-    }
-}
-
 /* One side of the lines at hand to points. Its items go along lines, so that a thread has some, or
  * by_chunks: a thread has all lines of some channels. */
 typedef struct gani_wino_gathering {
@@ -7437,14 +7433,90 @@ typedef struct gani_wino_gathering {
     int by_chunks;
 } gani_wino_gathering;
 
+/* An item: 16 channels of a line, in some planes of an image. */
+typedef struct gani_wino_item {
+    int line, channel, channels;
+    int top; /* row of the padded image where the tiles begin */
+    const float *planes;
+} gani_wino_item;
+
+static gani_wino_item gani_wino_item_make(const gani_wino_gathering *g, int index) {
+    const gani_wino_side *side = g->side;
+    const int th = g->job->s->th;
+    gani_wino_item item;
+    item.line = g->job->first - g->job->lead +
+                (g->by_chunks ? index % g->lines : index / g->blocks);
+    item.channel = (g->by_chunks ? index / g->lines : index % g->blocks) * GANI_WINO_LANES;
+    item.channels = side->channels - item.channel < GANI_WINO_LANES ? side->channels - item.channel
+                                                                     : GANI_WINO_LANES;
+    item.top = item.line % th * g->job->s->tile * side->stride;
+    item.planes = g->source + ((ptrdiff_t)(item.line / th) * side->channels + item.channel) *
+                                  side->h * side->w;
+    return item;
+}
+
+/* Its rows in the image, of all its channels. */
+static gani_wino_ahead gani_wino_item_ahead(const gani_wino_side *side,
+                                            const gani_wino_item *item) {
+    const int top = item->top - side->pad_h, end = top + side->reach * side->stride;
+    const int first = top > 0 ? top : 0, rows = (end < side->h ? end : side->h) - first;
+    gani_wino_ahead ahead;
+    ahead.at = item->planes + (ptrdiff_t)first * side->w;
+    ahead.width = (ptrdiff_t)rows * side->w;
+    ahead.step = (ptrdiff_t)side->h * side->w;
+    ahead.count = item->channels;
+    ahead.done = 0;
+    return ahead;
+}
+
+/* Transforms an item. Its planes lie far apart, in rows too short for the processor to guess what
+ * comes next: so some channels of the next item are asked for with each phase. */
+static void gani_wino_gather(const gani_wino_gathering *g, const gani_wino_slot *slot,
+                             const gani_wino_item *item, gani_wino_ahead *next) {
+    const gani_wino *s = g->job->s;
+    const gani_wino_side *side = g->side;
+    const gani_kernels *kernels = g->job->kernels;
+    const int rows = side->reach * side->stride;
+    const ptrdiff_t row_floats = (ptrdiff_t)side->cols * GANI_WINO_LANES;
+    const ptrdiff_t at = (ptrdiff_t)(item->line - g->job->first + g->job->lead) * s->tw;
+    for (int r = 0; r < rows; r++) {
+        const int row = gani_stage_index(item->top + r, side->pad_h, side->h, side->reflect);
+        gani_wino_stage_row(kernels, side,
+                            row >= 0 ? item->planes + (ptrdiff_t)row * side->w : NULL,
+                            item->channels, slot->stage + r * row_floats);
+    }
+    for (int phase = 0; phase < side->phases; phase++) {
+        const int column =
+            side->phases > 1 ? gani_wino_phase_column(phase) : item->channel % side->group;
+        gani_wino_move move;
+        move.in = slot->stage + phase / side->stride * row_floats +
+                  phase % side->stride * GANI_WINO_LANES;
+        move.in_row = side->stride * row_floats;
+        move.in_col = (ptrdiff_t)side->stride * GANI_WINO_LANES;
+        move.in_step = s->tile * move.in_col;
+        move.out = g->points + (ptrdiff_t)(item->channel / side->group) * s->points * s->pitch_in +
+                   at * GANI_WINO_CHUNK + column;
+        move.out_col = s->pitch_in;
+        move.out_row = gani_wino_across(s) * s->pitch_in;
+        move.out_step = GANI_WINO_CHUNK;
+        move.count = s->tw;
+        kernels->wino_ask(next, GANI_WINO_LANES / side->phases);
+        gani_wino_transform(kernels, s, side == &s->x ? GANI_WINO_DATA : GANI_WINO_MAP, &move);
+    }
+}
+
 static void gani_wino_gather_worker(void *arg, gani_worker *worker) {
     const gani_wino_gathering *g = (const gani_wino_gathering *)arg;
     const gani_wino_slot slot = gani_wino_slot_make(g->job, worker);
-    const int first = g->job->first - g->job->lead;
-    for (int item; (item = gani_next(worker)) >= 0;) {
-        const int line = g->by_chunks ? item % g->lines : item / g->blocks;
-        const int block = g->by_chunks ? item / g->lines : item % g->blocks;
-        gani_wino_gather(g->job, g->side, &slot, g->source, g->points, first + line, block);
+    for (int index; (index = gani_next(worker)) >= 0;) {
+        const gani_wino_item item = gani_wino_item_make(g, index);
+        gani_wino_ahead ahead;
+        memset(&ahead, 0, sizeof ahead);
+        if (index + 1 < g->lines * g->blocks) {
+            const gani_wino_item next = gani_wino_item_make(g, index + 1);
+            ahead = gani_wino_item_ahead(g->side, &next);
+        }
+        gani_wino_gather(g, &slot, &item, &ahead);
     }
 }
 
@@ -11933,9 +12005,15 @@ static gani_norm_span gani_norm_parts(const gani_norm_job *job, size_t first, si
     const float share = 1.0f / (float)job->count, *sums = job->sums;
     float *mean = job->k, *scale = mean + job->parts, *shift = scale + job->parts;
     float *b = shift + job->parts, *c = b + job->parts;
-    for (size_t part = first; part < last; part++) {
-        const size_t group = part / group_parts, channel = part % job->c;
-        const float rstd = gani_group_rstd(job, group);
+    size_t group = first / group_parts, left = group_parts - first % group_parts;
+    size_t channel = first % job->c;
+    float rstd = gani_group_rstd(job, group);
+    for (size_t part = first; part < last; part++, left--, channel++) {
+        if (left == 0) {
+            rstd = gani_group_rstd(job, ++group);
+            left = group_parts;
+        }
+        channel = channel < job->c ? channel : 0;
         mean[part] = job->moments[group];
         scale[part] = rstd * (job->scale ? job->scale[channel] : 1.0f);
         shift[part] = job->shift ? job->shift[channel] : 0.0f;
