@@ -81,12 +81,14 @@
  *   3.1   >>simd          the vector macros of each instruction set
  *   3.2   >>kernels-gemm  register-tiled matrix kernels and packing
  *   3.3   >>kernels-winograd  tile transforms of the Winograd convolutions
- *   3.4   >>kernels-vec   vector maths, elementwise, reductions, norms, random, optimisers
- *   3.5   >>instances     the three sections above, compiled once for each instruction set
+ *   3.4   >>kernels-conv  sums and products of small convolutions
+ *   3.5   >>kernels-vec   vector maths, elementwise, reductions, norms, random, optimisers
+ *   3.6   >>instances     the four sections above, compiled once for each instruction set
  *   4.1   >>gemm          matrix product: blocking, threads
  *   4.2   >>conv          the three convolutions, directly
- *   4.3   >>winograd      the same with fewer multiplications
- *   4.4   >>conv-run      which algorithm; the drivers
+ *   4.3   >>conv-small    the same for few pixels, and for few channels
+ *   4.4   >>winograd      the same with fewer multiplications
+ *   4.5   >>conv-run      which algorithm; the drivers
  *   5.1   >>nodes         what a graph is made of; parameters
  *   5.2   >>ops           the list; elementwise, reductions, moving: shape, gradient, builder
  *   5.3   >>ops-net       products, LSTM, convolutions, pooling: the same
@@ -2048,6 +2050,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf, vi, vm          vectors of VW floats, of VW 32-bit integers; masks (result of a comparison)
  *   vf_load vf_store    unaligned;  vf_loadn vf_storen  the first n lanes, 0 <= n <= VW, others
  *                       load as 0, memory beyond is neither read nor written
+ *   vf_load_upto, vf_store_upto   the same with fewer masks, where n is seldom less than VW
+ *   vf_stream(p,a)      past the caches, p a multiple of the vector; vf_stream_end() behind them
  *   vf_fma(a,b,c)       a*b + c, rounded once (scalar: twice);  vf_fnma(a,b,c)  c - a*b
  *   vf_max(a,b)         as maxps: b if either is NaN;  vf_min likewise
  *   vf_select(m,a,b)    m ? a : b, lane by lane
@@ -2090,6 +2094,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vm __mmask16
 #define vf_load(p) _mm512_loadu_ps(p)
 #define vf_store(p, a) _mm512_storeu_ps((p), (a))
+#define vf_stream(p, a) _mm512_stream_ps((p), (a))
+#define vf_stream_end() _mm_sfence()
 #define vf_lanes(n) ((__mmask16)((1u << (n)) - 1u))
 #define vf_loadn(p, n) _mm512_maskz_loadu_ps(vf_lanes(n), (p))
 #define vf_storen(p, n, a) _mm512_mask_storeu_ps((p), vf_lanes(n), (a))
@@ -2150,6 +2156,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vm __m256
 #define vf_load(p) _mm256_loadu_ps(p)
 #define vf_store(p, a) _mm256_storeu_ps((p), (a))
+#define vf_stream(p, a) _mm256_stream_ps((p), (a))
+#define vf_stream_end() _mm_sfence()
 #define vf_lanes(n) \
     _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 #define vf_loadn(p, n) _mm256_maskload_ps((p), vf_lanes(n))
@@ -2209,6 +2217,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vm uint32x4_t
 #define vf_load(p) vld1q_f32(p)
 #define vf_store(p, a) vst1q_f32((p), (a))
+#define vf_stream(p, a) vf_store((p), (a))
+#define vf_stream_end() ((void)0)
 #define vf_loadn(p, n) gani_loadn_neon((p), (n))
 #define vf_storen(p, n, a) gani_storen_neon((p), (n), (a))
 #define vf_set1(x) vdupq_n_f32(x)
@@ -2273,6 +2283,8 @@ static void gani_storen_neon(float *p, int n, vf a) {
 #define vm int
 #define vf_load(p) (*(p))
 #define vf_store(p, a) (*(p) = (a))
+#define vf_stream(p, a) vf_store((p), (a))
+#define vf_stream_end() ((void)0)
 #define vf_loadn(p, n) ((n) > 0 ? *(p) : 0.0f)
 #define vf_storen(p, n, a)  \
     do {                    \
@@ -2339,6 +2351,21 @@ static vi GANI_FN(gani_mulhi)(vi a, vi b) {
         vcombine_u32(vshrn_n_u64(low, 32), vshrn_n_u64(high, 32)));
 }
 #endif
+
+/* A vector, or its first m lanes at the end of an array; masked access is slow on some
+ * processors. */
+#define vf_load_upto(p, m) ((m) == VW ? vf_load(p) : vf_loadn((p), (m)))
+#define vf_store_upto(p, m, a)        \
+    do {                              \
+        if ((m) == VW) {              \
+            vf_store((p), (a));       \
+        } else {                      \
+            vf_storen((p), (m), (a)); \
+        }                             \
+    } while (0)
+
+/* How many elements are left from i to n, up to a vector. */
+#define GANI_LANES(i, n) ((n) - (i) < VW ? (int)((n) - (i)) : VW)
 
 /* Halves added pairwise: a fixed order, and a small error. */
 static float GANI_FN(gani_hsum)(vf a) {
@@ -3659,7 +3686,234 @@ static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
 #undef GANI_WINO_MR_LIST
 
 /* ============================================================================
- * >>kernels-vec  3.4  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, RANDOM, OPTIMISERS
+ * >>kernels-conv  3.4  SUMS AND PRODUCTS OF SMALL CONVOLUTIONS
+ *
+ * Where weights are large and pixels are few, the time goes to memory: into reading the weights
+ * once, or writing their gradient once. A product for that keeps b in order,
+ *
+ *     c[i][j] = sum over p  a[p][i] * b[p][j],   few rows i, long rows b[p] of memory, or
+ *                                                few steps p, long rows c[i] of memory.
+ *
+ * Some rows of b at a time are walked from end to end while the sums pass through the caches: as
+ * many as processors follow, or as repay loading and storing the sums. What comes next in each row
+ * is asked for early.
+ *
+ * Holds:  that product; sums of rows.
+ * Uses:   >>simd        Knows nothing of: shapes, padding, threads.
+ * ========================================================================= */
+#endif /* GANI_INSTANCE */
+
+#if !defined(GANI_INSTANCE) && !defined(GANI_CONV_TYPES)
+#define GANI_CONV_TYPES
+
+/* c[i*c_row + j] = sum over p of a[p*a_row + i] * b[p*b_row + j], i < m, j < n, p < k. */
+typedef struct gani_stream {
+    int m, n, k;
+    const float *a, *b;
+    float *c;
+    ptrdiff_t a_row, b_row, c_row;
+    int once; /* 1: c is large and not read soon */
+} gani_stream;
+
+enum {
+    GANI_STREAM_ROWS = 8,   /* of a tile */
+    GANI_STREAM_STEPS = 64, /* most rows of b at a time, and so many for each row of c: */
+    GANI_STREAM_EACH = 8,   /* sums are loaded and stored once for that many multiplications */
+    GANI_STREAM_STRIP = 64, /* columns that all rows meet before the next: few, */
+    GANI_STREAM_AHEAD = 192 /* floats of a row of b from what is read to what is asked for */
+};
+
+#endif
+
+#ifdef GANI_INSTANCE
+
+#if defined(GANI_ISA_AVX512) || defined(GANI_ISA_NEON)
+#define GANI_STREAM_LIST(X) X(8, 2) X(4, 4) X(2, 4) X(1, 4)
+#else
+#define GANI_STREAM_LIST(X) X(8, 1) X(4, 2) X(2, 4) X(1, 4)
+#endif
+
+/* Rows of b and columns of c at work: steps p ..., columns j ... end-1. */
+typedef struct GANI_FN(gani_stream_part) {
+    int p, steps, j, end;
+    ptrdiff_t ahead; /* where to ask, from what is read on */
+    int past;        /* past the caches */
+} GANI_FN(gani_stream_part);
+
+/* M rows, the first of them i, by V vectors of columns at a time, which LOAD and STORE move. */
+#define GANI_DEFINE_STREAM(NAME, M, V, LANES, LOAD, STORE)                                            \
+    static void GANI_FN(NAME##_##M)(const gani_stream *s, int i,                                \
+                                    GANI_FN(gani_stream_part) *part) {                          \
+        const ptrdiff_t a_row = s->a_row, b_row = s->b_row, c_row = s->c_row;                   \
+        const int p = part->p, steps = part->steps, end = part->end, past = part->past;         \
+        const ptrdiff_t ahead = part->ahead;                                                    \
+        const float *const first = s->a + p * a_row + i, *from = s->b + p * b_row;              \
+        float *const to = s->c + i * c_row;                                                     \
+        int j = part->j;                                                                        \
+        for (int lanes; (lanes = LANES(j, end, V)) > 0; j += V * VW) {                      \
+            const float *a = first, *b = from + j;                                              \
+            float *c = to + j;                                                                  \
+            vf sum[M][V];                                                                       \
+            GANI_UNROLL                                                                         \
+            for (int r = 0; r < M; r++) {                                                       \
+                GANI_UNROLL                                                                     \
+                for (int v = 0; v < V; v++) {                                                   \
+                    sum[r][v] = p > 0 ? LOAD(c + r * c_row + v * VW, lanes) : vf_zero();        \
+                }                                                                               \
+            }                                                                                   \
+            for (int q = 0; q < steps; q++, a += a_row, b += b_row) {                           \
+                vf row[V];                                                                      \
+                GANI_UNROLL                                                                     \
+                for (int v = 0; v < V; v++) {                                                   \
+                    row[v] = LOAD(b + v * VW, lanes);                                           \
+                    vf_ahead(b + v * VW + ahead);                                               \
+                }                                                                               \
+                GANI_UNROLL                                                                     \
+                for (int r = 0; r < M; r++) {                                                   \
+                    const vf scale = vf_set1(a[r]);                                             \
+                    GANI_UNROLL                                                                 \
+                    for (int v = 0; v < V; v++) {                                               \
+                        sum[r][v] = vf_fma(scale, row[v], sum[r][v]);                           \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+            GANI_UNROLL                                                                         \
+            for (int r = 0; r < M; r++, c += c_row) {                                           \
+                GANI_UNROLL                                                                     \
+                for (int v = 0; v < V; v++) {                                                   \
+                    if (past) {                                                                 \
+                        vf_stream(c + v * VW, sum[r][v]);                                       \
+                    } else {                                                                    \
+                        STORE(c + v * VW, lanes, sum[r][v]);                                    \
+                    }                                                                           \
+                }                                                                               \
+            }                                                                                   \
+        }                                                                                       \
+        part->j = j;                                                                            \
+    }
+#define GANI_STREAM_WHOLE(j, end, V)        ((end) - (j) >= (V)*VW ? VW : 0)
+#define GANI_STREAM_LOAD(at, lanes)         vf_load(at)
+#define GANI_STREAM_STORE(at, lanes, value) vf_store((at), (value))
+#define GANI_STREAM_REST(j, end, V)         GANI_LANES((j), (end))
+#define GANI_DEFINE_STREAMS(M, V)                                                            \
+    GANI_DEFINE_STREAM(gani_stream, M, V, GANI_STREAM_WHOLE, GANI_STREAM_LOAD, GANI_STREAM_STORE) \
+    GANI_DEFINE_STREAM(gani_stream_rest, M, 1, GANI_STREAM_REST, vf_loadn, vf_storen)
+#define GANI_STREAM_ENTRY(M, V) {GANI_FN(gani_stream_##M), GANI_FN(gani_stream_rest_##M)},
+
+GANI_STREAM_LIST(GANI_DEFINE_STREAMS)
+
+/* For 8, 4, 2, 1 rows: whole vectors, and what is left. */
+static void (*const GANI_FN(gani_stream_tiles)[][2])(const gani_stream *s, int i,
+                                                     GANI_FN(gani_stream_part) *part) = {
+    GANI_STREAM_LIST(GANI_STREAM_ENTRY)};
+
+/* Rows first ... end-1 by the same columns. */
+static void GANI_FN(gani_stream_rows)(const gani_stream *s, int first, int end,
+                                      const GANI_FN(gani_stream_part) *all) {
+    for (int i = first, size = 0, rows; i < end; i += rows) {
+        GANI_FN(gani_stream_part) part = *all;
+        while ((rows = GANI_STREAM_ROWS >> size) > end - i) {
+            size++;
+        }
+        GANI_FN(gani_stream_tiles)[size][0](s, i, &part);
+        part.past = 0;
+        GANI_FN(gani_stream_tiles)[size][1](s, i, &part);
+    }
+}
+
+static void GANI_FN(gani_stream)(const gani_stream *s) {
+    const int wanted = s->m * GANI_STREAM_EACH;
+    const int most = wanted < GANI_STREAM_STEPS ? wanted : GANI_STREAM_STEPS;
+    const int rows = s->k < s->m ? GANI_STREAM_ROWS : s->m; /* c or b in order, the larger one */
+    const int strip = rows > GANI_STREAM_ROWS ? GANI_STREAM_STRIP : s->n;
+    const int near = s->n > GANI_STREAM_AHEAD ? s->n - GANI_STREAM_AHEAD : 0;
+    GANI_FN(gani_stream_part) part;
+    part.past = s->once && s->k <= most && (uintptr_t)s->c % (VW * sizeof(float)) == 0 &&
+                s->c_row % VW == 0;
+    for (part.p = 0; part.p < s->k; part.p += part.steps) {
+        part.steps = s->k - part.p < most ? s->k - part.p : most;
+        const int more = part.p + 2 * part.steps <= s->k;
+        for (int i = 0; i < s->m; i += rows) {
+            for (part.j = 0; part.j < s->n; part.j = part.end) {
+                const int end = part.j < near ? near : s->n;
+                part.end = end - part.j > strip ? part.j + strip : end;
+                part.ahead = part.j < near ? GANI_STREAM_AHEAD /* in the same rows, or the next */
+                             : more        ? GANI_STREAM_AHEAD + part.steps * s->b_row - s->n
+                                           : 0;
+                GANI_FN(gani_stream_rows)(s, i, s->m - i < rows ? s->m : i + rows, &part);
+            }
+        }
+    }
+    if (part.past) {
+        vf_stream_end();
+    }
+}
+
+#undef GANI_STREAM_LIST
+#undef GANI_DEFINE_STREAM
+#undef GANI_STREAM_WHOLE
+#undef GANI_STREAM_LOAD
+#undef GANI_STREAM_STORE
+#undef GANI_STREAM_REST
+#undef GANI_DEFINE_STREAMS
+#undef GANI_STREAM_ENTRY
+
+/* --- sums of rows ---------------------------------------------------------- */
+
+/* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
+static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
+                                   size_t n) {
+    size_t i = 0;
+    for (; i + 4 * VW <= n; i += 4 * VW) {
+        vf sum[4];
+        GANI_UNROLL
+        for (int v = 0; v < 4; v++) {
+            sum[v] = vf_load(y + i + v * VW);
+        }
+        for (int r = 0; r < rows; r++) {
+            const float *in = x + row[r] + i;
+            GANI_UNROLL
+            for (int v = 0; v < 4; v++) {
+                sum[v] = vf_add(sum[v], vf_load(in + v * VW));
+            }
+        }
+        GANI_UNROLL
+        for (int v = 0; v < 4; v++) {
+            vf_store(y + i + v * VW, sum[v]);
+        }
+    }
+    for (; i < n; i += VW) {
+        const int lanes = GANI_LANES(i, n);
+        vf sum = vf_load_upto(y + i, lanes);
+        for (int r = 0; r < rows; r++) {
+            sum = vf_add(sum, vf_load_upto(x + row[r] + i, lanes));
+        }
+        vf_store_upto(y + i, lanes, sum);
+    }
+}
+
+/* y[2i] += x[even[r] + i] and y[2i+1] += x[odd[r] + i], each in order of r. */
+static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int evens,
+                                    const ptrdiff_t *odd, int odds, float *y, size_t n) {
+    for (size_t i = 0; i < n; i += VW) {
+        const int lanes = GANI_LANES(i, n);
+        const int low = 2 * lanes < VW ? 2 * lanes : VW, high = 2 * lanes - low;
+        float *to = y + 2 * i;
+        const vf a = vf_load_upto(to, low), b = vf_load_upto(to + low, high);
+        vf sum_even = vf_even(a, b), sum_odd = vf_odd(a, b);
+        for (int r = 0; r < evens; r++) {
+            sum_even = vf_add(sum_even, vf_load_upto(x + even[r] + i, lanes));
+        }
+        for (int r = 0; r < odds; r++) {
+            sum_odd = vf_add(sum_odd, vf_load_upto(x + odd[r] + i, lanes));
+        }
+        vf_store_upto(to, low, vf_zip_low(sum_even, sum_odd));
+        vf_store_upto(to + low, high, vf_zip_high(sum_even, sum_odd));
+    }
+}
+
+/* ============================================================================
+ * >>kernels-vec  3.5  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, RANDOM, OPTIMISERS
  *
  * Loops over plain arrays, on the calling thread; drivers cut large arrays into blocks of fixed
  * size. Results may depend on the instruction set in the last bits, never on how arrays are cut,
@@ -3786,21 +4040,6 @@ static inline vf GANI_FN(gani_v_softplus_tail)(vf x) {
 /* max(x, 0) that keeps NaN; c, the larger or smaller of a and b, that keeps NaN on either side. */
 #define vf_positive(a) vf_max(vf_zero(), (a))
 #define vf_keep_nan(a, b, c) vf_select(vf_isnan(a), (a), vf_select(vf_isnan(b), (b), (c)))
-
-/* A vector, or its first m lanes at the end of an array; masked access is slow on some
- * processors. */
-#define vf_load_upto(p, m) ((m) == VW ? vf_load(p) : vf_loadn((p), (m)))
-#define vf_store_upto(p, m, a)        \
-    do {                              \
-        if ((m) == VW) {              \
-            vf_store((p), (a));       \
-        } else {                      \
-            vf_storen((p), (m), (a)); \
-        }                             \
-    } while (0)
-
-/* How many elements are left from i to n, up to a vector. */
-#define GANI_LANES(i, n) ((n) - (i) < VW ? (int)((n) - (i)) : VW)
 
 /* --- elementwise --------------------------------------------------------- */
 
@@ -4060,58 +4299,6 @@ static double GANI_FN(gani_sum)(const float *x, size_t n) {
         sum0 = vf_add(sum0, part0);                                    \
         sum1 = vf_add(sum1, part1);                                    \
     }
-
-/* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
-static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
-                                   size_t n) {
-    size_t i = 0;
-    for (; i + 4 * VW <= n; i += 4 * VW) {
-        vf sum[4];
-        GANI_UNROLL
-        for (int v = 0; v < 4; v++) {
-            sum[v] = vf_load(y + i + v * VW);
-        }
-        for (int r = 0; r < rows; r++) {
-            const float *in = x + row[r] + i;
-            GANI_UNROLL
-            for (int v = 0; v < 4; v++) {
-                sum[v] = vf_add(sum[v], vf_load(in + v * VW));
-            }
-        }
-        GANI_UNROLL
-        for (int v = 0; v < 4; v++) {
-            vf_store(y + i + v * VW, sum[v]);
-        }
-    }
-    for (; i < n; i += VW) {
-        const int lanes = GANI_LANES(i, n);
-        vf sum = vf_load_upto(y + i, lanes);
-        for (int r = 0; r < rows; r++) {
-            sum = vf_add(sum, vf_load_upto(x + row[r] + i, lanes));
-        }
-        vf_store_upto(y + i, lanes, sum);
-    }
-}
-
-/* y[2i] += x[even[r] + i] and y[2i+1] += x[odd[r] + i], each in order of r. */
-static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int evens,
-                                    const ptrdiff_t *odd, int odds, float *y, size_t n) {
-    for (size_t i = 0; i < n; i += VW) {
-        const int lanes = GANI_LANES(i, n);
-        const int low = 2 * lanes < VW ? 2 * lanes : VW, high = 2 * lanes - low;
-        float *to = y + 2 * i;
-        const vf a = vf_load_upto(to, low), b = vf_load_upto(to + low, high);
-        vf sum_even = vf_even(a, b), sum_odd = vf_odd(a, b);
-        for (int r = 0; r < evens; r++) {
-            sum_even = vf_add(sum_even, vf_load_upto(x + even[r] + i, lanes));
-        }
-        for (int r = 0; r < odds; r++) {
-            sum_odd = vf_add(sum_odd, vf_load_upto(x + odd[r] + i, lanes));
-        }
-        vf_store_upto(to, low, vf_zip_low(sum_even, sum_odd));
-        vf_store_upto(to + low, high, vf_zip_high(sum_even, sum_odd));
-    }
-}
 
 /* out[j] = sum of column j of x [rows,cols] */
 static void GANI_FN(gani_columns)(const float *x, size_t rows, size_t stride, size_t cols,
@@ -4460,9 +4647,6 @@ static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m,
 
 #undef vf_positive
 #undef vf_keep_nan
-#undef vf_load_upto
-#undef vf_store_upto
-#undef GANI_LANES
 #undef GANI_LOOP1
 #undef GANI_LOOP2
 #undef GANI_SUM_BLOCK
@@ -4478,6 +4662,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #define GANI_KERNEL_ENTRY(ret, name, args) GANI_FN(gani_##name),
     GANI_GEMM_KERNELS(GANI_KERNEL_ENTRY)
     GANI_WINO_KERNELS(GANI_KERNEL_ENTRY)
+    GANI_CONV_KERNELS(GANI_KERNEL_ENTRY)
     GANI_VEC_KERNELS(GANI_KERNEL_ENTRY)
 #undef GANI_KERNEL_ENTRY
 };
@@ -4491,6 +4676,10 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_load
 #undef vf_store
 #undef vf_lanes
+#undef vf_load_upto
+#undef vf_store_upto
+#undef vf_stream
+#undef vf_stream_end
 #undef vf_loadn
 #undef vf_storen
 #undef vf_ahead
@@ -4535,6 +4724,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_zip_high
 #undef vf_hsum
 #undef vf_hmax
+#undef GANI_LANES
 #undef GANI_PASTE2
 #undef GANI_PASTE
 #undef GANI_FN
@@ -4545,14 +4735,15 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #define GANI_IMPLEMENTED_UPPER
 
 /* ============================================================================
- * >>instances  3.5  THE KERNEL SECTIONS, COMPILED ONCE FOR EACH INSTRUCTION SET
+ * >>instances  3.6  THE KERNEL SECTIONS, COMPILED ONCE FOR EACH INSTRUCTION SET
  *
  * Two lists hold the kernels' names and types; from them come the table type and each instance's
  * table. To add a kernel: a row in a list and a function GANI_FN(gani_name) in the kernel section.
  *
  * Holds:  the kernel lists, the choice at run time, the context.
- * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-winograd  >>kernels-vec        Knows
- * nothing of: tensors. ========================================================================= */
+ * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-winograd  >>kernels-conv  >>kernels-vec
+ * Knows nothing of: tensors.
+ * ========================================================================= */
 
 /* X(return type, name, (arguments)) */
 #define GANI_GEMM_KERNELS(X)                                                                   \
@@ -4581,6 +4772,14 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, wino_transpose,                                                                   \
       (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))   \
     X(void, wino_bias, (float *x, int count, const float *bias))
+
+#define GANI_CONV_KERNELS(X)                                                                  \
+    X(void, stream, (const gani_stream *s))                                                   \
+    X(void, add_rows,                                                                         \
+      (const float *x, const ptrdiff_t *row, int rows, float *y, size_t n))                   \
+    X(void, add_pairs,                                                                        \
+      (const float *x, const ptrdiff_t *even, int evens, const ptrdiff_t *odd, int odds,      \
+       float *y, size_t n))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
  * binary ones up to prelu_slope and the unary ones in the order of their ops (see GANI_OP_LIST). */
@@ -4629,9 +4828,6 @@ enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OP
     X(void, moments, (const gani_norm_span *s, float *mean, float *var))                          \
     X(void, norm_sums, (const gani_norm_span *s, float *sum, float *dot))                         \
     X(void, columns, (const float *x, size_t rows, size_t stride, size_t cols, float *out))       \
-    X(void, add_rows, (const float *x, const ptrdiff_t *row, int rows, float *y, size_t n))       \
-    X(void, add_pairs, (const float *x, const ptrdiff_t *even, int evens, const ptrdiff_t *odd,   \
-                        int odds, float *y, size_t n))                                            \
     X(void, normalize, (const gani_norm_span *s))                                                 \
     X(void, norm_dx, (const gani_norm_span *s))                                                   \
     X(void, softmax, (const float *x, float *y, size_t n, int logarithm))                         \
@@ -4651,6 +4847,7 @@ struct gani_kernels {
 #define GANI_KERNEL_FIELD(ret, name, args) ret(*name) args;
     GANI_GEMM_KERNELS(GANI_KERNEL_FIELD)
     GANI_WINO_KERNELS(GANI_KERNEL_FIELD)
+    GANI_CONV_KERNELS(GANI_KERNEL_FIELD)
     GANI_VEC_KERNELS(GANI_KERNEL_FIELD)
 #undef GANI_KERNEL_FIELD
 };
@@ -5795,9 +5992,7 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
  *
  * Input grad is decomposed by phase: the pixels with the same (i+pad) % s meet the same taps,
  * those with u*d % s the same; for them it is a convolution of stride 1, and nothing is multiplied
- * by inserted zeros. On small maps reading the weights is the cost: there one product makes every
- * tap's contribution, [pixel of dy][p,u,v], reading the weights once in order, and a second pass
- * adds them up. So it is, in another order, where the result has few channels, also forward.
+ * by inserted zeros.
  *
  * Holds:  geometry, staging, direct algorithms.
  * Uses:   >>gemm        Knows nothing of: tensors, graphs.
@@ -5816,11 +6011,6 @@ enum { GANI_CONV_STAGE_LEAST = 768 << 10, GANI_CONV_STAGE_MOST = 8 << 20 };
 
 enum {
     GANI_CONV_STRIDE_MOST = 1024, /* phases are walked one by one */
-    GANI_CONV_FOLD_PIXELS = 64, /* input grad: for so few pixels of dy weights are read in order */
-    GANI_THIN_TAPS = 64,    /* thin results: at most so many taps, and at least so many columns */
-    GANI_THIN_COLUMNS = 16, /* of the source and channels that are summed: with fewer, adding */
-    GANI_THIN_SUM = 16,     /* parts costs too much; */
-    GANI_THIN_FLOATS = 1 << 17, /* so many floats of parts at a time, of each thread */
     GANI_MIRROR_LEAST = 96, /* weight grad with dy's windows: least places, */
     GANI_MIRROR_BAND = 16   /* and rows of a band by those that are read twice */
 };
@@ -6428,34 +6618,11 @@ static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const 
     }
 }
 
-/* parts[(b,i,j), (p,u,v)] = dy[(b,i,j), q] * w[q, (p,u,v)] for every group; rows of parts are
- * `row` floats apart. */
-static void gani_walk_parts(gani_pass *pass, const gani_conv_call *call, int first, int images,
-                            float *parts) {
-    const gani_conv *s = &call->s;
-    const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
-    const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    for (int g = 0; g < s->groups; g++) {
-        gani_product p;
-        gani_product_clear(&p);
-        p.m = p.m_all = images * (int)map;
-        p.n = p.n_all = taps;
-        p.k = o;
-        p.a.base = gani_at(call->in, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
-        p.a.row = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
-        p.a.col = gani_axis_plain(map);
-        p.b = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
-        p.c = gani_at_out(parts, (ptrdiff_t)g * taps);
-        p.c_row = gani_axis_plain((ptrdiff_t)s->groups * taps);
-        p.c_col = gani_axis_plain(1);
-        gani_pass_product(pass, &p);
-    }
-}
-
 typedef struct gani_fold_job {
     const gani_kernels *kernels;
     const gani_conv_call *call;
-    const float *from; /* parts; or padded images */
+    const float *from; /* parts, in rows of `row` floats; or padded images */
+    ptrdiff_t row;
     float *to;
 } gani_fold_job;
 
@@ -6469,32 +6636,6 @@ static void gani_finish_plane(const gani_fold_job *job, int channel, float *x, p
     if (call->act.kind != GAN_ACT_NONE) {
         job->kernels->act_inplace(x, (size_t)size, call->act.kind, call->act.slope);
     }
-}
-
-/* Adds the parts of one channel of one image where their taps meet the image. */
-static void gani_fold_parts(const void *arg, int plane) {
-    const gani_fold_job *job = (const gani_fold_job *)arg;
-    const gani_conv *s = &job->call->s;
-    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, area = (ptrdiff_t)s->kh * s->kw,
-                    row = s->c * area;
-    const float *parts =
-        job->from + plane / s->c * (ptrdiff_t)s->oh * s->ow * row + plane % s->c * area;
-    float *dx = job->to + plane * size;
-    memset(dx, 0, (size_t)size * sizeof *dx);
-    for (int i = 0; i < s->oh; i++) {
-        for (int j = 0; j < s->ow; j++, parts += row) {
-            for (int u = 0; u < s->kh; u++) {
-                const int y = i * s->stride_h + u * s->dilation_h - s->pad_h;
-                for (int v = 0; v < s->kw && y >= 0 && y < s->h; v++) {
-                    const int x = j * s->stride_w + v * s->dilation_w - s->pad_w;
-                    if (x >= 0 && x < s->w) {
-                        dx[(ptrdiff_t)y * s->w + x] += parts[u * s->kw + v];
-                    }
-                }
-            }
-        }
-    }
-    gani_finish_plane(job, plane % s->c, dx, size);
 }
 
 /* Adds a padded row to the row that it shows. */
@@ -6544,38 +6685,279 @@ static void gani_pass_planes(gani_pass *pass, const gani_conv_call *call, int im
     }
 }
 
-/* One window that is the whole image: dx[b, (p,u,v)] is the product of parts itself. */
-static int gani_conv_is_dense(const gani_conv *s) {
-    return s->oh == 1 && s->ow == 1 && s->h == s->kh && s->w == s->kw && s->pad_h == 0 &&
-           s->pad_w == 0 && (s->kh == 1 || s->dilation_h == 1) &&
-           (s->kw == 1 || s->dilation_w == 1);
-}
-
 /* Zero padding (or none). */
 static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
-    if (gani_conv_is_dense(s)) {
-        gani_walk_parts(pass, call, 0, s->n, call->out);
-        if (call->bias || call->act.kind != GAN_ACT_NONE) {
-            gani_pass_planes(pass, call, s->n, NULL, call->out, gani_finish_task);
-        }
-        return;
-    }
-    if ((int64_t)s->n * s->oh * s->ow <= GANI_CONV_FOLD_PIXELS) {
-        size_t bytes = gani_mul((size_t)s->n * (size_t)s->oh * (size_t)s->ow, (size_t)s->c);
-        bytes = gani_mul(bytes, gani_mul((size_t)s->kh * (size_t)s->kw, sizeof(float)));
-        pass->overflow |= bytes == 0;
-        float *parts = (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
-        gani_walk_parts(pass, call, 0, s->n, parts);
-        gani_pass_planes(pass, call, s->n, parts, call->out, gani_fold_parts);
-        return;
-    }
     const gani_stage stage = gani_stage_dy(s, pass->ctx->threads);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
     while (gani_set_next(&set, &stage, s->n)) {
         gani_walk_phases(pass, call, &stage, &set,
                          gani_pass_staged(pass, &stage, call->in, &set, scratch));
+    }
+}
+
+/* ============================================================================
+ * >>conv-small  4.3  CONVOLUTIONS OF FEW PIXELS, OR OF FEW CHANNELS
+ *
+ * Few pixels of y, of all images together: what takes time is reading the weights, or writing their
+ * gradient. Both are done once and in order, by kernels->stream:
+ *
+ *   input grad   part[(b,i,j), (p,u,v)] = sum over q  dy[(b,i,j), q] * w[q, (p,u,v)]
+ *   weight grad  dw[q, (p,u,v)] = sum over (b,i,j)  dy[(b,i,j), q] * windows[(b,i,j), (p,u,v)]
+ *
+ * Every tap's part of dx is made, and added where the taps meet. So it is, in another order, where
+ * the result has few channels, forward and input grad.
+ *
+ * Holds:  these algorithms.
+ * Uses:   >>kernels-conv  >>gemm  >>conv        Knows nothing of: tensors, graphs.
+ * ========================================================================= */
+
+enum {
+    GANI_FEW_PIXELS = 64,      /* so many are few; */
+    GANI_FEW_DENSE = 16,       /* of images that are one window each, so many */
+    GANI_FEW_FLOATS = 1 << 17, /* of parts or of windows at a time: half of a second cache */
+    GANI_FEW_ROWS = 8,         /* of dw at a time */
+    GANI_FEW_SPARE = 16,       /* floats behind a row: rows a power of two apart evict each other */
+    GANI_FEW_ONCE = 1 << 20,   /* more floats of dw leave the caches before they are read */
+    GANI_THIN_TAPS = 64,       /* thin results: at most so many taps, and at least so many */
+    GANI_THIN_COLUMNS = 16,    /* columns of the source and channels that are summed: with fewer, */
+    GANI_THIN_SUM = 16,        /* adding parts costs too much; */
+    GANI_THIN_FLOATS = 1 << 17 /* so many floats of parts at a time, of each thread */
+};
+
+/* --- few pixels -------------------------------------------------------------- */
+
+typedef struct gani_few {
+    const gani_kernels *kernels;
+    const gani_conv_call *call;
+    int pixels;      /* of dy, all images */
+    const float *dy; /* [o][pixels]; of weight grad [pixels][o] */
+    float *rows;     /* parts, or windows: [pixels][pitch] */
+    ptrdiff_t pitch;
+    int count, tasks;      /* channels of dx, or columns of dw, of a task; tasks of a group */
+    const float *staged;   /* what windows are made of, and how: */
+    const ptrdiff_t *taps; /* [c*kh*kw] offsets */
+    gani_axis places;
+    int first, group; /* the first pixel of a set; how taps are neighbours */
+} gani_few;
+
+static int gani_conv_is_few(const gani_conv *s) {
+    return (int64_t)s->n * s->oh * s->ow <= GANI_FEW_PIXELS;
+}
+
+/* One window that is the whole image: parts are dx itself, windows are x. */
+static int gani_conv_is_dense(const gani_conv *s) {
+    return s->oh == 1 && s->ow == 1 && s->h == s->kh && s->w == s->kw && s->pad_h == 0 &&
+           s->pad_w == 0 && (s->kh == 1 || s->dilation_h == 1) &&
+           (s->kw == 1 || s->dilation_w == 1);
+}
+
+/* dy [n][o][map] as [o][n*map], or turned as [n*map][o]. */
+static void gani_few_dy(const gani_conv *s, const float *dy, int turned, float *out) {
+    const int map = s->oh * s->ow;
+    const ptrdiff_t pixel = turned ? s->o : 1, channel = turned ? 1 : (ptrdiff_t)s->n * map;
+    for (int b = 0; b < s->n; b++) {
+        for (int q = 0; q < s->o; q++) {
+            for (int i = 0; i < map; i++) {
+                out[((ptrdiff_t)b * map + i) * pixel + q * channel] = *dy++;
+            }
+        }
+    }
+}
+
+/* Takes scratch for dy turned or not and for rows of a float for each tap of each channel, unless
+ * they are `dense`. */
+static gani_few gani_few_make(gani_pass *pass, const gani_conv_call *call, int turned,
+                              float *dense) {
+    const gani_conv *s = &call->s;
+    gani_few f;
+    memset(&f, 0, sizeof f);
+    f.kernels = pass->ctx->kernels;
+    f.call = call;
+    f.pixels = s->n * s->oh * s->ow;
+    f.pitch = (ptrdiff_t)s->c * s->kh * s->kw;
+    f.rows = dense;
+    const size_t count = (size_t)f.pixels * (size_t)s->o;
+    const size_t bytes = gani_round_up(gani_mul(count, sizeof(float)), GANI_ALIGN);
+    float *dy = (float *)(void *)gani_pass_take(pass, bytes);
+    pass->overflow |= bytes == 0;
+    if (!gani_conv_is_dense(s)) {
+        f.pitch += GANI_FEW_SPARE;
+        const size_t rows = gani_mul(gani_mul((size_t)f.pixels, (size_t)f.pitch), sizeof(float));
+        pass->overflow |= rows == 0;
+        f.rows = (float *)(void *)gani_pass_take(pass, gani_round_up(rows, GANI_ALIGN));
+    }
+    if (pass->scratch) {
+        gani_few_dy(s, turned ? call->with : call->in, turned, dy);
+    }
+    f.dy = dy;
+    return f;
+}
+
+/* Cuts the channels or columns of each group. */
+static void gani_few_cut(gani_few *f, int threads, int size, int floats, int unit) {
+    const int fit = GANI_FEW_FLOATS / f->pixels / floats, share = gani_ceil_div(size, 2 * threads);
+    const int most = threads > 1 && share < fit ? share : fit;
+    f->count = gani_piece(size, most > unit ? most : unit, unit);
+    f->tasks = gani_ceil_div(size, f->count);
+}
+
+/* Adds the parts of one channel of one image where their taps meet the image. */
+static void gani_fold_parts(const void *arg, int plane) {
+    const gani_fold_job *job = (const gani_fold_job *)arg;
+    const gani_conv *s = &job->call->s;
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, area = (ptrdiff_t)s->kh * s->kw;
+    const float *parts =
+        job->from + plane / s->c * (ptrdiff_t)s->oh * s->ow * job->row + plane % s->c * area;
+    float *dx = job->to + plane * size;
+    memset(dx, 0, (size_t)size * sizeof *dx);
+    for (int i = 0; i < s->oh; i++) {
+        for (int j = 0; j < s->ow; j++, parts += job->row) {
+            for (int u = 0; u < s->kh; u++) {
+                const int y = i * s->stride_h + u * s->dilation_h - s->pad_h;
+                for (int v = 0; v < s->kw && y >= 0 && y < s->h; v++) {
+                    const int x = j * s->stride_w + v * s->dilation_w - s->pad_w;
+                    if (x >= 0 && x < s->w) {
+                        dx[(ptrdiff_t)y * s->w + x] += parts[u * s->kw + v];
+                    }
+                }
+            }
+        }
+    }
+    gani_finish_plane(job, plane % s->c, dx, size);
+}
+
+/* Some channels of dx. */
+static void gani_few_input_task(void *arg, int index) {
+    const gani_few *f = (const gani_few *)arg;
+    const gani_conv *s = &f->call->s;
+    const int c = s->c / s->groups, o = s->o / s->groups, area = s->kh * s->kw;
+    const int g = index / f->tasks, first = index % f->tasks * f->count;
+    const int count = c - first < f->count ? c - first : f->count;
+    gani_stream t;
+    t.m = f->pixels;
+    t.n = count * area;
+    t.k = o;
+    t.a = f->dy + (ptrdiff_t)g * o * f->pixels;
+    t.a_row = f->pixels;
+    t.b_row = (ptrdiff_t)c * area;
+    t.b = f->call->with + g * o * t.b_row + first * area;
+    t.c = f->rows + ((ptrdiff_t)g * c + first) * area;
+    t.c_row = f->pitch;
+    t.once = 0;
+    f->kernels->stream(&t);
+    gani_fold_job fold;
+    fold.kernels = f->kernels;
+    fold.call = f->call;
+    fold.from = f->rows;
+    fold.row = f->pitch;
+    fold.to = f->call->out;
+    for (int b = 0; b < s->n; b++) {
+        for (int p = g * c + first; p < g * c + first + count; p++) {
+            (f->rows == f->call->out ? gani_finish_task : gani_fold_parts)(&fold, b * s->c + p);
+        }
+    }
+}
+
+static void gani_walk_few_input_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    gani_few f = gani_few_make(pass, call, 0, call->out);
+    gani_few_cut(&f, pass->ctx->threads, s->c / s->groups, s->kh * s->kw, 1);
+    if (pass->scratch) {
+        gani_parallel(pass->ctx, s->groups * f.tasks, gani_few_input_task, &f);
+    }
+}
+
+/* The window of one pixel of a set. */
+static void gani_few_window(void *arg, int index) {
+    const gani_few *f = (const gani_few *)arg;
+    const gani_conv *s = &f->call->s;
+    const int taps = s->c * s->kh * s->kw;
+    ptrdiff_t place;
+    gani_axis_fill(&f->places, index, 1, &place);
+    f->kernels->gemm_pack(f->rows + (f->first + index) * f->pitch, taps, f->staged, f->taps, taps,
+                          &place, 1, f->group);
+}
+
+/* Makes the windows, one set of staged pixels after the other. */
+static void gani_few_windows(gani_pass *pass, gani_few *f) {
+    const gani_conv *s = &f->call->s;
+    const gani_stage stage = gani_stage_x(s, 1, 0);
+    const size_t taps = (size_t)s->c * (size_t)s->kh * (size_t)s->kw;
+    unsigned char *scratch = gani_pass_stage(pass, &stage);
+    const size_t bytes = gani_round_up(gani_mul(taps, sizeof(ptrdiff_t)), GANI_ALIGN);
+    ptrdiff_t *offsets = (ptrdiff_t *)(void *)gani_pass_take(pass, bytes);
+    gani_set set = {0, 0, 0, 0};
+    pass->overflow |= bytes == 0;
+    if (pass->scratch) {
+        const gani_axis axis = gani_axis_taps(&stage, s);
+        gani_axis_fill(&axis, 0, (int)taps, offsets);
+        f->group = gani_group(offsets, (int)taps, 0, f->kernels->width);
+        f->taps = offsets;
+    }
+    while (pass->scratch && gani_set_next(&set, &stage, s->n)) {
+        f->staged = gani_stage_run(pass->ctx, &stage, f->call->in, &set, scratch);
+        f->first = (set.first * s->oh + set.top) * s->ow;
+        f->places = gani_axis_places(s->c * gani_stage_plane_size(&stage), set.rows, stage.wq,
+                                     s->ow, 1);
+        gani_parallel(pass->ctx, set.images * set.rows * s->ow, gani_few_window, f);
+    }
+}
+
+/* Some columns of some rows of dw. */
+static void gani_few_weight_task(void *arg, int index) {
+    const gani_few *f = (const gani_few *)arg;
+    const gani_conv *s = &f->call->s;
+    const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
+    const int pieces = gani_ceil_div(o, GANI_FEW_ROWS), row = index % pieces * GANI_FEW_ROWS;
+    const int column = index / pieces % f->tasks * f->count, g = index / pieces / f->tasks;
+    gani_stream t;
+    t.m = o - row < GANI_FEW_ROWS ? o - row : GANI_FEW_ROWS;
+    t.n = taps - column < f->count ? taps - column : f->count;
+    t.k = f->pixels;
+    t.a = f->dy + (ptrdiff_t)g * o + row;
+    t.a_row = s->o;
+    t.b = f->rows + (ptrdiff_t)g * taps + column;
+    t.b_row = f->pitch;
+    t.c = f->call->out + ((ptrdiff_t)g * o + row) * taps + column;
+    t.c_row = taps;
+    t.once = (ptrdiff_t)s->o * taps > GANI_FEW_ONCE;
+    f->kernels->stream(&t);
+}
+
+static void gani_walk_few_weight_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    gani_few f = gani_few_make(pass, call, 1, (float *)(uintptr_t)call->in);
+    if (!gani_conv_is_dense(s)) {
+        gani_few_windows(pass, &f);
+    }
+    gani_few_cut(&f, 1, s->c / s->groups * s->kh * s->kw, 1, GANI_FEW_SPARE);
+    if (pass->scratch) {
+        gani_parallel(pass->ctx, s->groups * f.tasks * gani_ceil_div(s->o / s->groups, GANI_FEW_ROWS),
+                      gani_few_weight_task, &f);
+    }
+}
+
+/* Many images of one window each: dx[b, (p,u,v)] = sum over q  dy[b, q] * w[q, (p,u,v)]. */
+static void gani_walk_dense_input_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
+    for (int g = 0; g < s->groups; g++) {
+        gani_product p;
+        gani_product_clear(&p);
+        p.m = p.m_all = s->n;
+        p.n = p.n_all = taps;
+        p.k = o;
+        p.a = gani_operand_plain(gani_at(call->in, (ptrdiff_t)g * o), s->o, 1);
+        p.b = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
+        p.c = gani_at_out(call->out, (ptrdiff_t)g * taps);
+        p.c_row = gani_axis_plain((ptrdiff_t)s->groups * taps);
+        p.c_col = gani_axis_plain(1);
+        gani_pass_product(pass, &p);
+    }
+    if (call->bias || call->act.kind != GAN_ACT_NONE) {
+        gani_pass_planes(pass, call, s->n, NULL, call->out, gani_finish_task);
     }
 }
 
@@ -6891,7 +7273,7 @@ static void gani_walk_thin_input_grad(gani_pass *pass, const gani_conv_call *cal
 }
 
 /* ============================================================================
- * >>winograd  4.3  CONVOLUTIONS WITH FEWER MULTIPLICATIONS
+ * >>winograd  4.4  CONVOLUTIONS WITH FEWER MULTIPLICATIONS
  *
  * A convolution of stride s with a kernel of r*s taps is the sum of s*s convolutions of stride 1
  * with r taps, one for each phase (pixels with the same row and column modulo s). Each is computed
@@ -7689,14 +8071,14 @@ static void gani_walk_wino_weight_grad(gani_pass *pass, const gani_conv_call *ca
 }
 
 /* ============================================================================
- * >>conv-run  4.4  WHICH ALGORITHM; THE DRIVERS
+ * >>conv-run  4.5  WHICH ALGORITHM; THE DRIVERS
  *
  * A layer for which >>winograd has a row is computed there, unless the context says otherwise; all
- * others by >>conv. Programs and the public functions call the drivers, which ask for scratch, and
+ * others by >>conv or >>conv-small. Programs and the public functions call the drivers, which ask for scratch, and
  * run.
  *
  * Holds:  the choice, reflecting padding of input grad, the drivers, public functions.
- * Uses:   >>conv  >>winograd        Knows nothing of: tensors, graphs.
+ * Uses:   >>conv  >>conv-small  >>winograd        Knows nothing of: tensors, graphs.
  * ========================================================================= */
 
 typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
@@ -7704,6 +8086,8 @@ typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
 /* Input grad with zero padding or none. */
 static gani_conv_walk gani_choose_input_grad_zero(const gan_context *ctx, const gani_conv *s) {
     return gani_wino_find(ctx, s)      ? gani_walk_wino_input_grad
+           : gani_conv_is_dense(s) && s->n > GANI_FEW_DENSE ? gani_walk_dense_input_grad
+           : gani_conv_is_few(s)     ? gani_walk_few_input_grad
            : gani_conv_is_thin(s, 1) ? gani_walk_thin_input_grad
                                      : gani_walk_input_grad_zero;
 }
@@ -7762,6 +8146,7 @@ static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *
                                          : gani_walk_forward;
     }
     return wino                   ? gani_walk_wino_weight_grad
+           : gani_conv_is_few(s)  ? gani_walk_few_weight_grad
            : gani_conv_mirrors(s) ? gani_walk_weight_grad_mirrored
                                   : gani_walk_weight_grad;
 }
