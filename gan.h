@@ -3291,28 +3291,39 @@ typedef struct gani_wino_move {
 } gani_wino_move;
 
 /* What is needed next, rows [count][width] that are `step` apart: it is asked for while points are
- * multiplied, when memory has nothing else to do, some floats with every tile. */
-enum { GANI_WINO_ASKED = 4 * GANI_WINO_CHUNK };
+ * multiplied, when memory has nothing else to do, some runs of floats with every tile. */
+enum {
+    GANI_WINO_ASKS = 4,                    /* runs with every tile, of so many floats: */
+    GANI_WINO_ASKED = GANI_WINO_CHUNK,     /* so that it lasts, */
+    GANI_WINO_HURRY = 4 * GANI_WINO_CHUNK /* or so that few tiles ask for all */
+};
 
 typedef struct gani_wino_ahead {
     const float *at;
     ptrdiff_t width, step, done; /* done: of the first row */
-    int count;
+    int count, run;
 } gani_wino_ahead;
 
-/* The next of them, NULL if there are no more. */
-static const float *gani_wino_ask(gani_wino_ahead *s) {
-    if (s->count == 0) {
-        return NULL;
+/* What a tile asks for: of each run a float every `step`. */
+typedef struct gani_wino_asked {
+    const float *run[GANI_WINO_ASKS];
+    ptrdiff_t step;
+} gani_wino_asked;
+
+/* For the k steps of a tile; if there are no more runs, what is at hand. */
+static gani_wino_asked gani_wino_ask(gani_wino_ahead *s, int k, const float *at_hand) {
+    gani_wino_asked asked;
+    asked.step = s->count > 0 ? s->run * GANI_WINO_ASKS / k : 0;
+    for (int i = 0; i < GANI_WINO_ASKS; i++) {
+        asked.run[i] = s->count > 0 ? s->at + s->done : at_hand;
+        s->done += s->run;
+        if (s->done >= s->width && s->count > 0) {
+            s->done = 0;
+            s->at += s->step;
+            s->count--;
+        }
     }
-    const float *at = s->at + s->done;
-    s->done += GANI_WINO_ASKED;
-    if (s->done >= s->width) {
-        s->done = 0;
-        s->at += s->step;
-        s->count--;
-    }
-    return at;
+    return asked;
 }
 
 #endif
@@ -3524,16 +3535,14 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
 
 /* out[i][v] += (add) or = sum over p of a[i*a_row + p*a_col] * b[p][v], for V vectors; rows of b
  * and out are a chunk apart. Meanwhile the next M rows of a are asked for, if they are rows of
- * points and not columns: those of a map lie in the last cache, one behind the other; and what is
- * at `ask`, if not NULL. */
+ * points and not columns: those of a map lie in the last cache, one behind the other; and what
+ * `ask` says. */
 #define GANI_DEFINE_WINO_TILE(M, V)                                                                \
     static void GANI_FN(gani_wino_tile_##M##x##V)(int k, const float *a, ptrdiff_t a_row,          \
                                                   ptrdiff_t a_col, const float *b, float *out,     \
-                                                  int add, const float *ask) {                     \
+                                                  int add, const gani_wino_asked *ask) {           \
         const ptrdiff_t ahead = a_row > 1 ? M : 0;                                                 \
         const float *next = a + M * a_row;                                                         \
-        const ptrdiff_t ask_step = ask ? GANI_WINO_ASKED / k : 0;                                  \
-        ask = ask ? ask : b;                                                                       \
         vf sum[M][V];                                                                              \
         GANI_UNROLL                                                                                \
         for (int i = 0; i < M; i++) {                                                              \
@@ -3545,7 +3554,7 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
         for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK) {                            \
             vf row[V];                                                                             \
             vf_ahead(next + p * ahead);                                                            \
-            vf_ahead(ask + p * ask_step);                                                          \
+            vf_ahead(ask->run[p % GANI_WINO_ASKS] + p / GANI_WINO_ASKS * ask->step);               \
             GANI_UNROLL                                                                            \
             for (int v = 0; v < V; v++) {                                                          \
                 row[v] = vf_load(b + v * VW);                                                      \
@@ -3570,7 +3579,8 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
     }
 
 typedef void (*GANI_FN(gani_wino_tile_fn))(int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
-                                           const float *b, float *out, int add, const float *ask);
+                                           const float *b, float *out, int add,
+                                           const gani_wino_asked *ask);
 
 #define GANI_WINO_TILE_NAME(M, V) GANI_FN(gani_wino_tile_##M##x##V)
 #if defined(GANI_ISA_AVX512)
@@ -3599,14 +3609,19 @@ static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrd
                                        gani_wino_ahead *ahead) {
     static const GANI_FN(gani_wino_tile_fn)
         tiles[GANI_WINO_MR][GANI_WINO_NV] = {GANI_WINO_MR_LIST(GANI_WINO_TILE_ROW)};
+    gani_wino_asked ask;
+    int asking = 1; /* until there is nothing more */
     for (int j = 0, vectors; j < n; j += vectors * VW) {
         vectors = (n - j) / VW < GANI_WINO_NV ? (n - j) / VW : GANI_WINO_NV;
         for (int i = 0, rows; i < m; i += rows) {
             const int groups = (m - i + GANI_WINO_MR - 1) / GANI_WINO_MR; /* of nearly equal size */
             rows = (m - i + groups - 1) / groups;
+            if (asking) {
+                asking = ahead->count > 0;
+                ask = gani_wino_ask(ahead, k, b);
+            }
             tiles[rows - 1][vectors - 1](k, a + i * a_row, a_row, a_col, b + j,
-                                         out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add,
-                                         gani_wino_ask(ahead));
+                                         out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add, &ask);
         }
     }
 }
@@ -7549,7 +7564,7 @@ typedef struct gani_wino_job {
 static size_t gani_wino_stage_floats(const gani_wino *s) {
     const size_t line =
         (size_t)(s->x.reach + 1) * (size_t)s->stride * (size_t)s->x.cols * GANI_WINO_LANES;
-    const size_t weights = (size_t)(s->kernel * s->kernel) * (size_t)s->x.group * GANI_WINO_CHUNK;
+    const size_t weights = (size_t)(s->kernel * s->kernel) * GANI_WINO_LANES * GANI_WINO_LANES;
     return line > weights ? line : weights;
 }
 
@@ -7687,8 +7702,8 @@ static void gani_wino_gather_side(gan_context *ctx, const gani_wino_job *job,
  * [row][tap][lane], its points are [point][row][lane]; rows are the side that is summed, lanes the
  * other one. */
 typedef struct gani_wino_panel {
+    int row, lane;   /* the first channels, of a chunk's */
     int rows, lanes; /* channels there are */
-    int width;       /* of a staged row, lanes rounded up */
     ptrdiff_t at, row_step, lane_step;
     int rows_are_x;
 } gani_wino_panel;
@@ -7700,9 +7715,9 @@ static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int
     const int cs = s->s.c - c < s->x.group ? s->s.c - c : s->x.group;
     const int os = s->s.o - o < s->y.group ? s->s.o - o : s->y.group;
     gani_wino_panel p;
+    p.row = p.lane = 0;
     p.rows = rows_are_x ? cs : os;
     p.lanes = rows_are_x ? os : cs;
-    p.width = gani_ceil_div(p.lanes, GANI_WINO_LANES) * GANI_WINO_LANES;
     p.at = ((ptrdiff_t)o * s->s.c + c) * area;
     p.row_step = rows_are_x ? area : s->s.c * area;
     p.lane_step = rows_are_x ? s->s.c * area : area;
@@ -7710,29 +7725,42 @@ static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int
     return p;
 }
 
-/* Staged weights to points or, for the inverse, points to staged weights. */
+/* The next block of 16 rows by 16 lanes of a panel, the first if it has no rows; 0 if there is
+ * none. Blocks are staged one by one, so that the first cache keeps them. */
+static int gani_wino_panel_next(const gani_wino_panel *all, gani_wino_panel *block) {
+    int row = 0, lane = 0;
+    if (block->rows > 0) {
+        row = block->row;
+        lane = block->lane + GANI_WINO_LANES;
+    }
+    if (lane >= all->lanes) {
+        row += GANI_WINO_LANES;
+        lane = 0;
+    }
+    *block = *all;
+    block->row = row;
+    block->lane = lane;
+    block->rows = all->rows - row < GANI_WINO_LANES ? all->rows - row : GANI_WINO_LANES;
+    block->lanes = all->lanes - lane < GANI_WINO_LANES ? all->lanes - lane : GANI_WINO_LANES;
+    block->at += row * all->row_step + lane * all->lane_step;
+    return row < all->rows;
+}
+
+/* A block of staged weights to points or, for the inverse, points to staged weights. */
 static void gani_wino_weights_transform(const gani_wino_job *job, const gani_wino_slot *slot,
                                         const gani_wino_panel *p, int inverse) {
     const gani_wino *s = job->s;
-    const int area = s->kernel * s->kernel, phases = s->x.phases;
-    const int row_blocks = gani_ceil_div(p->rows, GANI_WINO_LANES),
-              lane_blocks = p->width / GANI_WINO_LANES;
-    for (int i = 0; i < row_blocks * lane_blocks * phases; i++) {
-        const int phase = i % phases, lane_block = i / phases % lane_blocks,
-                  row_block = i / phases / lane_blocks;
-        const int column = phases > 1 ? gani_wino_phase_column(phase) : 0; /* then one block */
-        const int row =
-            p->rows_are_x ? row_block * GANI_WINO_LANES + column : row_block * GANI_WINO_LANES;
-        const int lane = lane_block * GANI_WINO_LANES + (p->rows_are_x ? 0 : column);
+    for (int phase = 0; phase < s->x.phases; phase++) {
+        const int column = s->x.phases > 1 ? gani_wino_phase_column(phase) : 0;
+        const int row = p->row + (p->rows_are_x ? column : 0),
+                  lane = p->lane + (p->rows_are_x ? 0 : column);
         const int tap = phase / s->stride * s->kernel + phase % s->stride;
-        float *staged = slot->stage +
-                        ((ptrdiff_t)row_block * GANI_WINO_LANES * area + tap) * p->width +
-                        lane_block * GANI_WINO_LANES;
+        float *staged = slot->stage + tap * GANI_WINO_LANES;
         float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_CHUNK + lane;
         gani_wino_move move;
-        move.in_col = (ptrdiff_t)s->stride * p->width;
+        move.in_col = (ptrdiff_t)s->stride * GANI_WINO_LANES;
         move.in_row = s->kernel * move.in_col;
-        move.in_step = (ptrdiff_t)area * p->width;
+        move.in_step = (ptrdiff_t)s->kernel * s->kernel * GANI_WINO_LANES;
         move.out_col = GANI_WINO_PITCH;
         move.out_row = (ptrdiff_t)gani_wino_across(s) * GANI_WINO_PITCH;
         move.out_step = GANI_WINO_CHUNK;
@@ -7757,17 +7785,16 @@ static void gani_wino_weights_transform(const gani_wino_job *job, const gani_win
 
 /* Staged rows of a kernel with kh x kw taps to those with kernel x kernel, the others 0; or, for
  * the inverse, back. In place, in the order in which nothing is overwritten before it is read. */
-static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *slot,
-                                     const gani_wino_panel *p, int inverse) {
-    const int rows = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
-    const int area = s->kernel * s->kernel, count = s->s.kh == s->kernel ? 0 : rows * area;
-    const size_t bytes = (size_t)p->width * sizeof(float);
+static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *slot, int inverse) {
+    const int area = s->kernel * s->kernel,
+              count = s->s.kh == s->kernel ? 0 : GANI_WINO_LANES * area;
+    const size_t bytes = GANI_WINO_LANES * sizeof(float);
     for (int i = 0; i < count; i++) {
         const int at = inverse ? i : count - 1 - i;
         const int u = at % area / s->kernel, v = at % s->kernel;
-        float *wide = slot->stage + (ptrdiff_t)at * p->width;
-        float *narrow =
-            slot->stage + (((ptrdiff_t)(at / area) * s->s.kh + u) * s->s.kw + v) * p->width;
+        float *wide = slot->stage + (ptrdiff_t)at * GANI_WINO_LANES;
+        float *narrow = slot->stage +
+                        (((ptrdiff_t)(at / area) * s->s.kh + u) * s->s.kw + v) * GANI_WINO_LANES;
         if (u < s->s.kh && v < s->s.kw) {
             memmove(inverse ? narrow : wide, inverse ? wide : narrow, bytes);
         } else if (!inverse) {
@@ -7776,25 +7803,37 @@ static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *s
     }
 }
 
-/* Stages a panel of w; zeros where there are no channels, and with w NULL everywhere. */
+/* Stages a block of w; zeros where there are no channels, and with w NULL everywhere. */
 static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_slot *slot,
                                     const gani_wino_panel *p, const float *w) {
     const int area = job->s->s.kh * job->s->s.kw, rows = w ? p->rows : 0;
-    const int padded = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
-    const ptrdiff_t row = (ptrdiff_t)area * p->width;
-    const int clear = p->lanes < p->width ? 0 : rows; /* rows from here on */
-    memset(slot->stage + clear * row, 0, (size_t)(padded - clear) * (size_t)row * sizeof(float));
+    const ptrdiff_t row = (ptrdiff_t)area * GANI_WINO_LANES;
+    const int clear = p->lanes < GANI_WINO_LANES ? 0 : rows; /* rows from here on */
+    memset(slot->stage + clear * row, 0,
+           (size_t)(GANI_WINO_LANES - clear) * (size_t)row * sizeof(float));
     if (!w) {
         return;
     }
     if (p->rows_are_x) { /* the taps of its rows are neighbours */
         job->kernels->wino_transpose(w + p->at, p->lane_step, p->lanes, rows * area, slot->stage,
-                                     p->width);
+                                     GANI_WINO_LANES);
         return;
     }
     for (int i = 0; i < rows; i++) {
         job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area,
-                                     slot->stage + i * row, p->width);
+                                     slot->stage + i * row, GANI_WINO_LANES);
+    }
+}
+
+/* Makes the points of a panel of w. */
+static void gani_wino_weights_points(const gani_wino_job *job, const gani_wino_slot *slot,
+                                     const gani_wino_panel *panel) {
+    gani_wino_panel block;
+    block.rows = 0;
+    while (gani_wino_panel_next(panel, &block)) {
+        gani_wino_weights_stage(job, slot, &block, job->call->with);
+        gani_wino_weights_spread(job->s, slot, 0);
+        gani_wino_weights_transform(job, slot, &block, 0);
     }
 }
 
@@ -7896,6 +7935,7 @@ static gani_wino_ahead gani_wino_weights_ahead(const gani_wino_job *job, int k, 
     ahead.step = p.rows_are_x ? p.lane_step : p.row_step;
     ahead.count = p.rows_are_x ? p.lanes : p.rows;
     ahead.done = 0;
+    ahead.run = 0; /* is set later */
     return ahead;
 }
 
@@ -7914,6 +7954,7 @@ static gani_wino_ahead gani_wino_result_ahead(const gani_wino_job *job, int firs
     ahead.step = lines < th ? plane : side->channels * plane;
     ahead.count = lines < th ? channels : lines / th;
     ahead.done = 0;
+    ahead.run = 0; /* is set later */
     return ahead;
 }
 
@@ -7931,9 +7972,10 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
         gani_wino_ahead ahead = k + 1 < job->from->chunks
                                     ? gani_wino_weights_ahead(job, k + 1, chunk)
                                     : gani_wino_result_ahead(job, first, lines, chunk);
-        gani_wino_weights_stage(job, slot, &panel, job->call->with);
-        gani_wino_weights_spread(s, slot, &panel, 0);
-        gani_wino_weights_transform(job, slot, &panel, 0);
+        const ptrdiff_t asks = (ptrdiff_t)s->points * gani_ceil_div(tiles, 8) * GANI_WINO_ASKS;
+        ahead.run = asks * GANI_WINO_ASKED < ahead.count * ahead.width ? GANI_WINO_HURRY
+                                                                       : GANI_WINO_ASKED;
+        gani_wino_weights_points(job, slot, &panel);
         for (int e = 0; e < s->points; e++) {
             gani_span sum = {0, gani_wino_width(job->from, k)};
             gani_span out = {0, gani_wino_width(job->to, chunk)};
@@ -7974,7 +8016,6 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     const gani_wino_panel panel = gani_wino_panel_make(s, x_chunk, y_chunk, 1);
     const float *x = job->from_points + (ptrdiff_t)x_chunk * s->points * s->pitch_in;
     const float *y = job->to_points + (ptrdiff_t)y_chunk * s->points * s->pitch_in;
-    float *dw = job->call->out + panel.at;
     gani_wino_ahead none;
     memset(&none, 0, sizeof none);
     for (int e = 0; e < s->points; e++) { /* where x does not matter neither do the points */
@@ -7985,16 +8026,15 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
             slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH + used.first * GANI_WINO_CHUNK, 0,
             &none);
     }
-    gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
-    gani_wino_weights_spread(s, slot, &panel, 0);
-    gani_wino_weights_transform(job, slot, &panel, 1);
-    gani_wino_weights_spread(s, slot, &panel, 1);
-    for (int lane = 0; lane < panel.lanes;
-         lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
-        job->kernels->wino_transpose(slot->stage + lane, panel.width,
-                                     panel.rows * s->s.kh * s->s.kw,
-                                     panel.lanes - lane < 8 ? panel.lanes - lane : 8,
-                                     dw + lane * panel.lane_step, panel.lane_step);
+    gani_wino_panel block;
+    block.rows = 0;
+    while (gani_wino_panel_next(&panel, &block)) {
+        gani_wino_weights_stage(job, slot, &block, job->first > 0 ? job->call->out : NULL);
+        gani_wino_weights_spread(s, slot, 0);
+        gani_wino_weights_transform(job, slot, &block, 1);
+        gani_wino_weights_spread(s, slot, 1);
+        job->kernels->wino_transpose(slot->stage, GANI_WINO_LANES, block.rows * s->s.kh * s->s.kw,
+                                     block.lanes, job->call->out + block.at, block.lane_step);
     }
 }
 
