@@ -3293,15 +3293,15 @@ typedef struct gani_wino_move {
 /* What is needed next, rows [count][width] that are `step` apart: it is asked for while points are
  * multiplied, when memory has nothing else to do, some runs of floats with every tile. */
 enum {
-    GANI_WINO_ASKS = 4,                    /* runs with every tile, of so many floats: */
-    GANI_WINO_ASKED = GANI_WINO_CHUNK,     /* so that it lasts, */
-    GANI_WINO_HURRY = 4 * GANI_WINO_CHUNK /* or so that few tiles ask for all */
+    GANI_WINO_ASKS = 4, /* runs with every tile; of so many floats for each of its steps: */
+    GANI_WINO_CALM = 1, /* so that it lasts, */
+    GANI_WINO_HURRY = 4 /* or so that few tiles ask for all */
 };
 
 typedef struct gani_wino_ahead {
     const float *at;
     ptrdiff_t width, step, done; /* done: of the first row */
-    int count, run;
+    int count, pace;
 } gani_wino_ahead;
 
 /* What a tile asks for: of each run a float every `step`. */
@@ -3313,10 +3313,10 @@ typedef struct gani_wino_asked {
 /* For the k steps of a tile; if there are no more runs, what is at hand. */
 static gani_wino_asked gani_wino_ask(gani_wino_ahead *s, int k, const float *at_hand) {
     gani_wino_asked asked;
-    asked.step = s->count > 0 ? s->run * GANI_WINO_ASKS / k : 0;
+    asked.step = s->count > 0 ? s->pace * GANI_WINO_ASKS : 0;
     for (int i = 0; i < GANI_WINO_ASKS; i++) {
         asked.run[i] = s->count > 0 ? s->at + s->done : at_hand;
-        s->done += s->run;
+        s->done += s->pace * k;
         if (s->done >= s->width && s->count > 0) {
             s->done = 0;
             s->at += s->step;
@@ -7920,23 +7920,25 @@ static int gani_wino_piece_line(const gani_wino_job *job, int piece) {
     return job->first + job->lines / unit * piece / gani_wino_pieces(job) * unit;
 }
 
+/* Asks for a panel of weights, while `tiles` tiles have a chunk of steps each. */
+static gani_wino_ahead gani_wino_panel_ahead(const gani_wino_job *job, const gani_wino_panel *p,
+                                             int tiles) {
+    const ptrdiff_t area = (ptrdiff_t)job->s->s.kh * job->s->s.kw;
+    gani_wino_ahead ahead;
+    ahead.at = job->call->with + p->at;
+    ahead.width = (p->rows_are_x ? p->rows : p->lanes) * area;
+    ahead.step = p->rows_are_x ? p->lane_step : p->row_step;
+    ahead.count = p->rows_are_x ? p->lanes : p->rows;
+    ahead.done = 0;
+    const ptrdiff_t calm = (ptrdiff_t)tiles * GANI_WINO_CHUNK * GANI_WINO_ASKS * GANI_WINO_CALM;
+    ahead.pace = calm < ahead.count * ahead.width ? GANI_WINO_HURRY : GANI_WINO_CALM;
+    return ahead;
+}
+
 /* The weights from chunk k to a chunk of the result. */
 static gani_wino_panel gani_wino_map_panel(const gani_wino_job *job, int k, int chunk) {
     return job->direction == 0 ? gani_wino_panel_make(job->s, k, chunk, 1)
                                : gani_wino_panel_make(job->s, chunk, k, 0);
-}
-
-static gani_wino_ahead gani_wino_weights_ahead(const gani_wino_job *job, int k, int chunk) {
-    const gani_wino_panel p = gani_wino_map_panel(job, k, chunk);
-    const ptrdiff_t area = (ptrdiff_t)job->s->s.kh * job->s->s.kw;
-    gani_wino_ahead ahead;
-    ahead.at = job->call->with + p.at;
-    ahead.width = (p.rows_are_x ? p.rows : p.lanes) * area;
-    ahead.step = p.rows_are_x ? p.lane_step : p.row_step;
-    ahead.count = p.rows_are_x ? p.lanes : p.rows;
-    ahead.done = 0;
-    ahead.run = 0; /* is set later */
-    return ahead;
 }
 
 /* The pixels of a chunk of the result, some lines of it. */
@@ -7954,7 +7956,7 @@ static gani_wino_ahead gani_wino_result_ahead(const gani_wino_job *job, int firs
     ahead.step = lines < th ? plane : side->channels * plane;
     ahead.count = lines < th ? channels : lines / th;
     ahead.done = 0;
-    ahead.run = 0; /* is set later */
+    ahead.pace = GANI_WINO_CALM;
     return ahead;
 }
 
@@ -7966,15 +7968,15 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
     const int tiles = (lines + lead) * s->tw;
     const ptrdiff_t at =
         (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
+    const int products = s->points * gani_ceil_div(tiles, 8); /* by tiles of the kernel, or more */
     for (int k = 0; k < job->from->chunks; k++) {
         const float *in = job->from_points + (ptrdiff_t)k * s->points * s->pitch_in + at;
         const gani_wino_panel panel = gani_wino_map_panel(job, k, chunk);
-        gani_wino_ahead ahead = k + 1 < job->from->chunks
-                                    ? gani_wino_weights_ahead(job, k + 1, chunk)
-                                    : gani_wino_result_ahead(job, first, lines, chunk);
-        const ptrdiff_t asks = (ptrdiff_t)s->points * gani_ceil_div(tiles, 8) * GANI_WINO_ASKS;
-        ahead.run = asks * GANI_WINO_ASKED < ahead.count * ahead.width ? GANI_WINO_HURRY
-                                                                       : GANI_WINO_ASKED;
+        gani_wino_ahead ahead = gani_wino_result_ahead(job, first, lines, chunk);
+        if (k + 1 < job->from->chunks) {
+            const gani_wino_panel next = gani_wino_map_panel(job, k + 1, chunk);
+            ahead = gani_wino_panel_ahead(job, &next, products);
+        }
         gani_wino_weights_points(job, slot, &panel);
         for (int e = 0; e < s->points; e++) {
             gani_span sum = {0, gani_wino_width(job->from, k)};
