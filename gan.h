@@ -3727,14 +3727,16 @@ typedef struct gani_stream {
     const float *a, *b;
     float *c;
     ptrdiff_t a_row, b_row, c_row;
-    int once; /* 1: c is large and not read soon */
+    int once;       /* 1: c is large and not read soon */
+    ptrdiff_t next; /* how far behind b a product's b lies that follows; 0: there is none */
 } gani_stream;
 
 enum {
     GANI_STREAM_ROWS = 8,   /* of a tile */
     GANI_STREAM_STEPS = 64, /* most rows of b at a time, and so many for each row of c: */
     GANI_STREAM_EACH = 8,   /* sums are loaded and stored once for that many multiplications */
-    GANI_STREAM_STRIP = 64, /* columns that all rows meet before the next: few, */
+    GANI_STREAM_STRIP = 64, /* columns that all rows meet before the next: few; */
+    GANI_STREAM_COPY = 24,  /* so many rows repay copying them */
     GANI_STREAM_AHEAD = 192 /* floats of a row of b from what is read to what is asked for */
 };
 
@@ -3751,6 +3753,8 @@ enum {
 /* Rows of b and columns of c at work: steps p ..., columns j ... end-1. */
 typedef struct GANI_FN(gani_stream_part) {
     int p, steps, j, end;
+    const float *b; /* step p, column 0 */
+    ptrdiff_t b_row;
     ptrdiff_t ahead; /* where to ask, from what is read on */
     int past;        /* past the caches */
 } GANI_FN(gani_stream_part);
@@ -3759,10 +3763,10 @@ typedef struct GANI_FN(gani_stream_part) {
 #define GANI_DEFINE_STREAM(NAME, M, V, LANES, LOAD, STORE)                                            \
     static void GANI_FN(NAME##_##M)(const gani_stream *s, int i,                                \
                                     GANI_FN(gani_stream_part) *part) {                          \
-        const ptrdiff_t a_row = s->a_row, b_row = s->b_row, c_row = s->c_row;                   \
+        const ptrdiff_t a_row = s->a_row, b_row = part->b_row, c_row = s->c_row;                \
         const int p = part->p, steps = part->steps, end = part->end, past = part->past;         \
         const ptrdiff_t ahead = part->ahead;                                                    \
-        const float *const first = s->a + p * a_row + i, *from = s->b + p * b_row;              \
+        const float *const first = s->a + p * a_row + i, *const from = part->b;                 \
         float *const to = s->c + i * c_row;                                                     \
         int j = part->j;                                                                        \
         for (int lanes; (lanes = LANES(j, end, V)) > 0; j += V * VW) {                      \
@@ -3836,27 +3840,60 @@ static void GANI_FN(gani_stream_rows)(const gani_stream *s, int first, int end,
     }
 }
 
+/* Copies columns j ... end-1 of the steps at work to where they lie side by side: many rows meet
+ * them, and steps a power of two apart evict each other. */
+static void GANI_FN(gani_stream_near)(const GANI_FN(gani_stream_part) *part, float *near) {
+    for (int q = 0; q < part->steps; q++, near += GANI_STREAM_STRIP) {
+        const float *b = part->b + q * part->b_row;
+        for (int j = part->j; j < part->end; j += VW) {
+            const int lanes = GANI_LANES(j, part->end);
+            vf_ahead(b + j + part->ahead);
+            vf_store_upto(near + j - part->j, lanes, vf_load_upto(b + j, lanes));
+        }
+    }
+}
+
+/* Rows first ... end-1 by all columns. */
+static void GANI_FN(gani_stream_group)(const gani_stream *s, int first, int end,
+                                       GANI_FN(gani_stream_part) part) {
+    const int near = s->n > GANI_STREAM_AHEAD ? s->n - GANI_STREAM_AHEAD : 0;
+    const int strip = end - first > GANI_STREAM_ROWS ? GANI_STREAM_STRIP : s->n;
+    const int more = part.p + 2 * part.steps <= s->k;
+    const ptrdiff_t next = more ? part.steps * s->b_row : s->next - part.p * s->b_row;
+    const ptrdiff_t wrap = more || s->next ? next + GANI_STREAM_AHEAD - s->n : 0;
+    float space[GANI_STREAM_STEPS * GANI_STREAM_STRIP + GANI_ALIGN / sizeof(float)];
+    float *const copy = space + (0 - (uintptr_t)space) % GANI_ALIGN / sizeof(float);
+    for (part.j = 0; part.j < s->n; part.j = part.end) {
+        const int most = part.j < near ? near : s->n;
+        part.end = most - part.j > strip ? part.j + strip : most;
+        part.ahead = part.j < near ? GANI_STREAM_AHEAD : wrap; /* in the same rows, or the next */
+        if (end - first < GANI_STREAM_COPY) {
+            GANI_FN(gani_stream_rows)(s, first, end, &part);
+            continue;
+        }
+        GANI_FN(gani_stream_part) copied = part;
+        GANI_FN(gani_stream_near)(&part, copy);
+        copied.b = copy - part.j;
+        copied.b_row = GANI_STREAM_STRIP;
+        copied.ahead = 0;
+        GANI_FN(gani_stream_rows)(s, first, end, &copied);
+    }
+}
+
 static void GANI_FN(gani_stream)(const gani_stream *s) {
     const int wanted = s->m * GANI_STREAM_EACH;
     const int most = wanted < GANI_STREAM_STEPS ? wanted : GANI_STREAM_STEPS;
-    const int rows = s->k < s->m ? GANI_STREAM_ROWS : s->m; /* c or b in order, the larger one */
-    const int strip = rows > GANI_STREAM_ROWS ? GANI_STREAM_STRIP : s->n;
-    const int near = s->n > GANI_STREAM_AHEAD ? s->n - GANI_STREAM_AHEAD : 0;
+    const int rows = 4 * s->k < s->m ? GANI_STREAM_ROWS : s->m; /* b is small: c in order */
     GANI_FN(gani_stream_part) part;
+    memset(&part, 0, sizeof part);
+    part.b_row = s->b_row;
     part.past = s->once && s->k <= most && (uintptr_t)s->c % (VW * sizeof(float)) == 0 &&
                 s->c_row % VW == 0;
     for (part.p = 0; part.p < s->k; part.p += part.steps) {
         part.steps = s->k - part.p < most ? s->k - part.p : most;
-        const int more = part.p + 2 * part.steps <= s->k;
+        part.b = s->b + part.p * s->b_row;
         for (int i = 0; i < s->m; i += rows) {
-            for (part.j = 0; part.j < s->n; part.j = part.end) {
-                const int end = part.j < near ? near : s->n;
-                part.end = end - part.j > strip ? part.j + strip : end;
-                part.ahead = part.j < near ? GANI_STREAM_AHEAD /* in the same rows, or the next */
-                             : more        ? GANI_STREAM_AHEAD + part.steps * s->b_row - s->n
-                                           : 0;
-                GANI_FN(gani_stream_rows)(s, i, s->m - i < rows ? s->m : i + rows, &part);
-            }
+            GANI_FN(gani_stream_group)(s, i, s->m - i < rows ? s->m : i + rows, part);
         }
     }
     if (part.past) {
@@ -6861,6 +6898,7 @@ static void gani_few_input_task(void *arg, int index) {
     t.c = f->rows + ((ptrdiff_t)g * c + first) * area;
     t.c_row = f->pitch;
     t.once = 0;
+    t.next = 0;
     f->kernels->stream(&t);
     gani_fold_job fold;
     fold.kernels = f->kernels;
@@ -6938,6 +6976,7 @@ static void gani_few_weight_task(void *arg, int index) {
     t.c = f->call->out + ((ptrdiff_t)g * o + row) * taps + column;
     t.c_row = taps;
     t.once = (ptrdiff_t)s->o * taps > GANI_FEW_ONCE;
+    t.next = 0;
     f->kernels->stream(&t);
 }
 
@@ -6990,7 +7029,7 @@ static void gani_walk_dense_input_grad(gani_pass *pass, const gani_conv_call *ca
  * source near the end of a share are multiplied once more for the next. Parts are added in order of
  * i and v, so results do not depend on how rows are shared and how many are made at a time. */
 typedef struct gani_thin {
-    gan_context lone; /* of one thread, for products of a thread's own */
+    const gani_kernels *kernels;
     const gani_conv_call *call;
     int channels, h, w;        /* of the result */
     int others, size, columns; /* channels, rows and columns of the source */
@@ -7000,13 +7039,14 @@ typedef struct gani_thin {
     int phase[GANI_THIN_TAPS], shift[GANI_THIN_TAPS];
     gani_span inside;             /* places i that miss no column in any phase */
     ptrdiff_t w_channel, w_other; /* distances of channels in the weights */
+    const float *weights;         /* [others][channels][u][v], in place or packed */
     int bands;                    /* an item is a band of rows of the result, or all if there is */
     int image, images;            /* one band, of images */
     gani_span to, rows;           /* rows of the result; rows of the source that are at hand */
     int most_rows;                /* of these */
     float *parts;                 /* [image][p][u][v][pitch], pitch: rows of `columns` */
     ptrdiff_t pitch;
-    size_t parts_bytes, slot_bytes; /* a thread's parts, and the scratch of products behind them */
+    size_t parts_bytes; /* a thread's */
     unsigned char *scratch;
 } gani_thin;
 
@@ -7045,8 +7085,7 @@ static gani_thin gani_thin_make(const gan_context *ctx, const gani_conv_call *ca
     const int forward = direction == 0;
     gani_thin t;
     memset(&t, 0, sizeof t);
-    t.lone = *ctx;
-    t.lone.threads = 1;
+    t.kernels = ctx->kernels;
     t.call = call;
     t.channels = forward ? s->o : s->c;
     t.h = forward ? s->oh : s->h;
@@ -7156,9 +7195,9 @@ static void gani_thin_add(const gani_thin *t, const gani_thin_meeting *meet, con
     const int first = t->inside.first * t->step, end = t->inside.end * t->step;
     const size_t n = (size_t)(t->inside.end - t->inside.first);
     if (t->step == 1) {
-        t->lone.kernels->add_rows(parts, meet->part[0], meet->count[0], out + first, n);
+        t->kernels->add_rows(parts, meet->part[0], meet->count[0], out + first, n);
     } else {
-        t->lone.kernels->add_pairs(parts, meet->part[0], meet->count[0], meet->part[1],
+        t->kernels->add_pairs(parts, meet->part[0], meet->count[0], meet->part[1],
                                    meet->count[1], out + first, n);
     }
     gani_thin_edge(t, meet, parts, 0, first, out);
@@ -7168,7 +7207,7 @@ static void gani_thin_add(const gani_thin *t, const gani_thin_meeting *meet, con
 /* What is at hand of a row of all channels, of an image of the item. */
 static void gani_thin_row(const gani_thin *t, int image, int y) {
     const gani_conv_call *call = t->call;
-    const gani_kernels *kernels = t->lone.kernels;
+    const gani_kernels *kernels = t->kernels;
     gani_thin_meeting meet;
     gani_thin_meet(t, y, &meet);
     if (meet.rows == 0 && (meet.before || meet.after)) {
@@ -7193,37 +7232,27 @@ static void gani_thin_row(const gani_thin *t, int image, int y) {
 }
 
 /* Makes the parts of rows t->rows. */
-static gani_product gani_thin_product(const gani_thin *t) {
+static void gani_thin_parts(const gani_thin *t) {
     const gani_conv_call *call = t->call;
-    const int area = call->s.kh * call->s.kw, places = (t->rows.end - t->rows.first) * t->columns;
     const ptrdiff_t plane = (ptrdiff_t)t->size * t->columns;
-    gani_product p;
-    gani_product_clear(&p);
-    p.m = p.m_all = t->channels * area;
-    p.n = t->images * places;
-    p.n_all = INT_MAX / 2; /* enough to never split k */
-    p.k = t->others;
-    p.a.base = call->with;
-    p.a.row = gani_axis_make(gani_level_make(1, 0), gani_level_make(t->channels, t->w_channel),
-                             gani_level_make(area, 1));
-    p.a.col = gani_axis_plain(t->w_other);
-    p.b.base = gani_at(call->in, t->image * t->others * plane + t->rows.first * t->columns);
-    p.b.row = gani_axis_plain(plane);
-    p.b.col = gani_axis_places(t->others * plane, 1, 0, places, 1);
-    p.c = t->parts;
-    p.c_row = gani_axis_plain(t->pitch);
-    p.c_col = gani_axis_places(p.m * t->pitch, 1, 0, places, 1);
-    return p;
-}
-
-/* Bytes of scratch of any product; 0 on overflow. With fewer columns blocks may be longer. */
-static size_t gani_thin_product_bytes(gani_thin *t) {
-    t->rows.end = t->most_rows;
-    gani_product p = gani_thin_product(t);
-    const size_t all = gani_product_bytes(&t->lone, &p);
-    p.n = p.n < GANI_GEMM_NC ? p.n : GANI_GEMM_NC;
-    const size_t block = gani_product_bytes(&t->lone, &p);
-    return all == 0 ? 0 : all > block ? all : block;
+    gani_stream s;
+    s.m = t->channels * call->s.kh * call->s.kw;
+    s.n = (t->rows.end - t->rows.first) * t->columns;
+    s.k = t->others;
+    s.a = t->weights;
+    s.a_row = s.m;
+    s.b_row = plane;
+    s.c_row = t->pitch;
+    s.once = 0;
+    for (int b = 0; b < t->images; b++) {
+        s.b = call->in + (ptrdiff_t)(t->image + b) * t->others * plane +
+              (ptrdiff_t)t->rows.first * t->columns;
+        s.c = t->parts + b * s.m * t->pitch;
+        s.next = t->rows.end < t->size            ? s.n
+                 : t->image + b + 1 < call->s.n ? t->others * plane
+                                                  : 0;
+        t->kernels->stream(&s);
+    }
 }
 
 static void gani_thin_item(gani_thin t, int item, unsigned char *scratch) {
@@ -7237,18 +7266,32 @@ static void gani_thin_item(gani_thin t, int item, unsigned char *scratch) {
     for (t.rows.first = from.first; t.rows.first < from.end; t.rows.first = t.rows.end) {
         const int left = from.end - t.rows.first;
         t.rows.end = t.rows.first + (left < t.most_rows ? left : t.most_rows);
-        const gani_product p = gani_thin_product(&t);
-        gani_product_run(&t.lone, &p, scratch + t.parts_bytes);
+        gani_thin_parts(&t);
         for (int i = 0; i < t.images * (t.to.end - t.to.first); i++) {
             gani_thin_row(&t, i % t.images, t.to.first + i / t.images);
         }
     }
 }
 
+/* The weights as a product wants them, those of a channel of the source side by side. */
+static const float *gani_thin_weights(const gani_thin *t, float *packed) {
+    const int area = t->call->s.kh * t->call->s.kw;
+    if (t->w_channel == area) {
+        return t->call->with;
+    }
+    for (int q = 0; q < t->others; q++) {
+        for (int p = 0; p < t->channels; p++, packed += area) {
+            memcpy(packed, t->call->with + q * t->w_other + p * t->w_channel,
+                   (size_t)area * sizeof *packed);
+        }
+    }
+    return packed - (ptrdiff_t)t->others * t->channels * area;
+}
+
 static void gani_thin_worker(void *arg, gani_worker *worker) {
     const gani_thin *t = (const gani_thin *)arg;
     for (int item; (item = gani_next(worker)) >= 0;) {
-        gani_thin_item(*t, item, t->scratch + (size_t)worker->slot * t->slot_bytes);
+        gani_thin_item(*t, item, t->scratch + (size_t)worker->slot * t->parts_bytes);
     }
 }
 
@@ -7267,14 +7310,15 @@ static void gani_walk_thin(gani_pass *pass, const gani_conv_call *call, int dire
     t.parts_bytes = gani_round_up(
         gani_mul(gani_mul((size_t)t.images, taps), gani_mul((size_t)t.pitch, sizeof(float))),
         GANI_ALIGN);
-    const size_t product_bytes = gani_thin_product_bytes(&t);
-    t.slot_bytes = gani_round_up(gani_sum(t.parts_bytes, product_bytes), GANI_ALIGN);
     const int items = gani_ceil_div(n, t.images) * t.bands;
     const int slots = items < threads ? items : threads;
-    const size_t bytes = gani_mul(t.slot_bytes, (size_t)slots);
-    pass->overflow |= t.parts_bytes == 0 || product_bytes == 0 || bytes == 0;
+    const size_t bytes = gani_mul(t.parts_bytes, (size_t)slots);
+    const size_t weights = gani_mul(gani_mul(taps, (size_t)t.others), sizeof(float));
+    float *packed = (float *)(void *)gani_pass_take(pass, gani_round_up(weights, GANI_ALIGN));
+    pass->overflow |= t.parts_bytes == 0 || bytes == 0 || weights == 0;
     t.scratch = gani_pass_take(pass, bytes);
     if (pass->scratch) {
+        t.weights = gani_thin_weights(&t, packed);
         gani_workers(pass->ctx, slots, items, gani_thin_worker, &t);
     }
 }
@@ -7377,6 +7421,16 @@ typedef struct gani_wino {
     ptrdiff_t pitch_out;   /* and of a task's result */
 } gani_wino;
 
+static int64_t gani_wino_tiles(const gani_wino_row *row, const gani_conv *s) {
+    return (int64_t)s->n * gani_ceil_div(s->oh, row->tile) * gani_ceil_div(s->ow, row->tile);
+}
+
+/* 1 if at most `most` of `of` products are left. */
+static int gani_wino_saves(const gani_wino_row *row, const gani_conv *s, int most, int of) {
+    const int64_t direct = (int64_t)s->n * s->oh * s->ow * row->kernel * row->kernel;
+    return of * gani_wino_tiles(row, s) * row->products <= most * direct;
+}
+
 /* The row for a layer, NULL if it is not one for these algorithms. */
 static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_conv *s) {
     const int plain = s->groups == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
@@ -7387,11 +7441,8 @@ static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_co
     }
     for (size_t i = 0; i < sizeof gani_wino_rows / sizeof gani_wino_rows[0]; i++) {
         const gani_wino_row *row = &gani_wino_rows[i];
-        const int64_t tiles =
-            (int64_t)s->n * gani_ceil_div(s->oh, row->tile) * gani_ceil_div(s->ow, row->tile);
-        const int64_t direct = (int64_t)s->n * s->oh * s->ow * row->kernel * row->kernel;
-        if (s->stride_h == row->stride && s->kh == row->kernel && tiles >= row->tiles_least &&
-            4 * tiles * row->products <= 3 * direct) {
+        if (s->stride_h == row->stride && s->kh == row->kernel &&
+            gani_wino_tiles(row, s) >= row->tiles_least && gani_wino_saves(row, s, 3, 4)) {
             return row;
         }
     }
@@ -8178,7 +8229,7 @@ static const char *gani_conv_algorithm(const gan_context *ctx, const gani_conv *
 
 /* By direction: 0 forward, 1 input grad, 2 weight grad. */
 static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *s, int direction) {
-    const int wino = gani_wino_find(ctx, s) != NULL;
+    const gani_wino_row *wino = gani_wino_find(ctx, s);
     if (direction == 1) {
         return gani_walk_input_grad;
     }
@@ -8186,6 +8237,9 @@ static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *
         return wino                      ? gani_walk_wino_forward
                : gani_conv_is_thin(s, 0) ? gani_walk_thin_forward
                                          : gani_walk_forward;
+    }
+    if (wino && gani_conv_is_few(s) && !gani_wino_saves(wino, s, 1, 4)) {
+        wino = NULL; /* writing is most of the work, and takes longer by way of points */
     }
     return wino                   ? gani_walk_wino_weight_grad
            : gani_conv_is_few(s)  ? gani_walk_few_weight_grad
