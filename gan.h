@@ -3032,27 +3032,6 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
     }
 }
 
-/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. */
-static void GANI_FN(gani_gemm_copy)(float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld,
-                                    int stride, int rows, int n) {
-    for (int r = 0; r < rows; r++, out += out_ld, in += in_ld) {
-        int i = 0;
-        if (stride == 1) {
-            for (; i + VW <= n; i += VW) {
-                vf_store(out + i, vf_load(in + i));
-            }
-        }
-        if (stride == 2) { /* the last vector would read one float too many */
-            for (; i + VW < n; i += VW) {
-                vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
-            }
-        }
-        for (; i < n; i++) {
-            out[i] = in[i * stride];
-        }
-    }
-}
-
 /* Packs a panel: out[p][i] = base[step[p] + lane[i]] for i < lanes, 0 up to width; p < k. Lanes
  * are the rows of a panel of a or the columns of a panel of b; group says which of them are
  * neighbours in memory, see gani_group. */
@@ -3713,7 +3692,7 @@ static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
  * many as processors follow, or as repay loading and storing the sums. What comes next in each row
  * is asked for early.
  *
- * Holds:  that product; sums of rows.
+ * Holds:  that product; copies and sums of rows.
  * Uses:   >>simd        Knows nothing of: shapes, padding, threads.
  * ========================================================================= */
 #endif /* GANI_INSTANCE */
@@ -3910,7 +3889,34 @@ static void GANI_FN(gani_stream)(const gani_stream *s) {
 #undef GANI_DEFINE_STREAMS
 #undef GANI_STREAM_ENTRY
 
-/* --- sums of rows ---------------------------------------------------------- */
+/* --- copies, sums of rows -------------------------------------------------- */
+
+/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. The last vector of a row may write
+ * some of it twice. */
+static void GANI_FN(gani_stage_copy)(float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld,
+                                     int stride, int rows, int n) {
+    for (int r = 0; r < rows; r++, out += out_ld, in += in_ld) {
+        int i = 0;
+        if (stride == 1 && n >= VW) {
+            for (; i + VW <= n; i += VW) {
+                vf_store(out + i, vf_load(in + i));
+            }
+            vf_store(out + n - VW, vf_load(in + n - VW));
+            continue;
+        }
+        if (stride == 2 && n > VW) {
+            const float *last = in + 2 * (n - VW) - 1; /* nothing is read behind the last */
+            for (; i + VW < n; i += VW) {
+                vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
+            }
+            vf_store(out + n - VW, vf_odd(vf_load(last), vf_load(last + VW)));
+            continue;
+        }
+        for (; i < n; i++) {
+            out[i] = in[i * stride];
+        }
+    }
+}
 
 /* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
 static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
@@ -4803,9 +4809,6 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
        const ptrdiff_t *step, int k, int group))                                               \
-    X(void, gemm_copy,                                                                         \
-      (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,   \
-       int n))                                                                                 \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
     X(void, gemm_small,                                                                        \
@@ -4827,6 +4830,9 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 
 #define GANI_CONV_KERNELS(X)                                                                  \
     X(void, stream, (const gani_stream *s))                                                   \
+    X(void, stage_copy,                                                                       \
+      (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,  \
+       int n))                                                                                \
     X(void, add_rows,                                                                         \
       (const float *x, const ptrdiff_t *row, int rows, float *y, size_t n))                   \
     X(void, add_pairs,                                                                        \
@@ -6143,29 +6149,6 @@ static void gani_stage_reflect(const gani_stage *s, int top, int phase_h, int ph
     }
 }
 
-/* One channel of one image, all phases, from row `top` of each phase. */
-static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, int top,
-                             const float *in, float *out) {
-    const int pad_h = s->pad_h - top * s->phases_h;
-    for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
-        const gani_span rows = gani_span_make(s->hq, s->phases_h, phase_h, pad_h, s->h);
-        for (int phase_w = 0; phase_w < s->phases_w; phase_w++, out += (ptrdiff_t)s->hq * s->wq) {
-            const gani_span cols = gani_span_make(s->wq, s->phases_w, phase_w, s->pad_w, s->w);
-            memset(out, 0, (size_t)s->hq * (size_t)s->wq * sizeof *out);
-            if (rows.first < rows.end && cols.first < cols.end) {
-                const int y = rows.first * s->phases_h + phase_h - pad_h,
-                          x = cols.first * s->phases_w + phase_w - s->pad_w;
-                kernels->gemm_copy(out + (ptrdiff_t)rows.first * s->wq + cols.first, s->wq,
-                                   in + (ptrdiff_t)y * s->w + x, (ptrdiff_t)s->phases_h * s->w,
-                                   s->phases_w, rows.end - rows.first, cols.end - cols.first);
-            }
-            if (s->reflect) {
-                gani_stage_reflect(s, top, phase_h, phase_w, rows, cols, in, out);
-            }
-        }
-    }
-}
-
 static ptrdiff_t gani_stage_phase_size(const gani_stage *s) {
     return (ptrdiff_t)s->hq * s->wq;
 }
@@ -6200,19 +6183,53 @@ static void gani_for_planes(gan_context *ctx, int planes, ptrdiff_t plane_size,
     gani_parallel(ctx, gani_ceil_div(planes, job.per_task), gani_plane_task, &job);
 }
 
+enum { GANI_STAGE_SPANS = 4 }; /* of so many phases are kept: tiny planes take little longer */
+
 typedef struct gani_stage_job {
     const gani_kernels *kernels;
     const gani_stage *stage;
     int top;
     const float *in;
     float *out;
+    gani_span rows[GANI_STAGE_SPANS], cols[GANI_STAGE_SPANS]; /* of the first phases */
 } gani_stage_job;
 
+/* Rows of a phase that lie in the image, from row `top` on. */
+static gani_span gani_stage_rows(const gani_stage *s, int top, int phase) {
+    return gani_span_make(s->hq, s->phases_h, phase, s->pad_h - top * s->phases_h, s->h);
+}
+
+static gani_span gani_stage_cols(const gani_stage *s, int phase) {
+    return gani_span_make(s->wq, s->phases_w, phase, s->pad_w, s->w);
+}
+
+/* One channel of one image, all phases. */
 static void gani_stage_task(const void *arg, int plane) {
     const gani_stage_job *job = (const gani_stage_job *)arg;
     const gani_stage *s = job->stage;
-    gani_stage_plane(job->kernels, s, job->top, job->in + (ptrdiff_t)plane * s->h * s->w,
-                     job->out + plane * gani_stage_plane_size(s));
+    const int pad_h = s->pad_h - job->top * s->phases_h;
+    const float *in = job->in + (ptrdiff_t)plane * s->h * s->w;
+    float *out = job->out + plane * gani_stage_plane_size(s);
+    memset(out, 0, (size_t)gani_stage_plane_size(s) * sizeof *out);
+    for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
+        const gani_span rows = phase_h < GANI_STAGE_SPANS ? job->rows[phase_h]
+                                                          : gani_stage_rows(s, job->top, phase_h);
+        for (int phase_w = 0; phase_w < s->phases_w; phase_w++, out += gani_stage_phase_size(s)) {
+            const gani_span cols =
+                phase_w < GANI_STAGE_SPANS ? job->cols[phase_w] : gani_stage_cols(s, phase_w);
+            if (rows.first < rows.end && cols.first < cols.end) {
+                const int y = rows.first * s->phases_h + phase_h - pad_h,
+                          x = cols.first * s->phases_w + phase_w - s->pad_w;
+                job->kernels->stage_copy(out + (ptrdiff_t)rows.first * s->wq + cols.first, s->wq,
+                                         in + (ptrdiff_t)y * s->w + x,
+                                         (ptrdiff_t)s->phases_h * s->w, s->phases_w,
+                                         rows.end - rows.first, cols.end - cols.first);
+            }
+            if (s->reflect) {
+                gani_stage_reflect(s, job->top, phase_h, phase_w, rows, cols, in, out);
+            }
+        }
+    }
 }
 
 /* Where a set of source lies ready: staged in scratch, or in place. */
@@ -6228,6 +6245,10 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
     job.top = set->top;
     job.in = in;
     job.out = (float *)(void *)scratch;
+    for (int phase = 0; phase < GANI_STAGE_SPANS; phase++) {
+        job.rows[phase] = gani_stage_rows(s, set->top, phase);
+        job.cols[phase] = gani_stage_cols(s, phase);
+    }
     gani_for_planes(ctx, set->images * s->c, gani_stage_plane_size(s), gani_stage_task, &job);
     return job.out;
 }
@@ -6785,7 +6806,7 @@ typedef struct gani_few {
     const gani_conv_call *call;
     int pixels;      /* of dy, all images */
     const float *dy; /* [o][pixels]; of weight grad [pixels][o] */
-    float *rows;     /* parts, or windows: [pixels][pitch] */
+    float *rows;     /* parts, or windows: [pixels][pitch]; NULL if they are dx, or x */
     ptrdiff_t pitch;
     int count, tasks;      /* channels of dx, or columns of dw, of a task; tasks of a group */
     const float *staged;   /* what windows are made of, and how: */
@@ -6818,10 +6839,8 @@ static void gani_few_dy(const gani_conv *s, const float *dy, int turned, float *
     }
 }
 
-/* Takes scratch for dy turned or not and for rows of a float for each tap of each channel, unless
- * they are `dense`. */
-static gani_few gani_few_make(gani_pass *pass, const gani_conv_call *call, int turned,
-                              float *dense) {
+/* Takes scratch for dy, turned or not, and for rows of a float for each tap of each channel. */
+static gani_few gani_few_make(gani_pass *pass, const gani_conv_call *call, int turned) {
     const gani_conv *s = &call->s;
     gani_few f;
     memset(&f, 0, sizeof f);
@@ -6829,7 +6848,6 @@ static gani_few gani_few_make(gani_pass *pass, const gani_conv_call *call, int t
     f.call = call;
     f.pixels = s->n * s->oh * s->ow;
     f.pitch = (ptrdiff_t)s->c * s->kh * s->kw;
-    f.rows = dense;
     const size_t count = (size_t)f.pixels * (size_t)s->o;
     const size_t bytes = gani_round_up(gani_mul(count, sizeof(float)), GANI_ALIGN);
     float *dy = (float *)(void *)gani_pass_take(pass, bytes);
@@ -6895,7 +6913,7 @@ static void gani_few_input_task(void *arg, int index) {
     t.a_row = f->pixels;
     t.b_row = (ptrdiff_t)c * area;
     t.b = f->call->with + g * o * t.b_row + first * area;
-    t.c = f->rows + ((ptrdiff_t)g * c + first) * area;
+    t.c = (f->rows ? f->rows : f->call->out) + ((ptrdiff_t)g * c + first) * area;
     t.c_row = f->pitch;
     t.once = 0;
     t.next = 0;
@@ -6908,14 +6926,14 @@ static void gani_few_input_task(void *arg, int index) {
     fold.to = f->call->out;
     for (int b = 0; b < s->n; b++) {
         for (int p = g * c + first; p < g * c + first + count; p++) {
-            (f->rows == f->call->out ? gani_finish_task : gani_fold_parts)(&fold, b * s->c + p);
+            (f->rows ? gani_fold_parts : gani_finish_task)(&fold, b * s->c + p);
         }
     }
 }
 
 static void gani_walk_few_input_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
-    gani_few f = gani_few_make(pass, call, 0, call->out);
+    gani_few f = gani_few_make(pass, call, 0);
     gani_few_cut(&f, pass->ctx->threads, s->c / s->groups, s->kh * s->kw, 1);
     if (pass->scratch) {
         gani_parallel(pass->ctx, s->groups * f.tasks, gani_few_input_task, &f);
@@ -6971,7 +6989,7 @@ static void gani_few_weight_task(void *arg, int index) {
     t.k = f->pixels;
     t.a = f->dy + (ptrdiff_t)g * o + row;
     t.a_row = s->o;
-    t.b = f->rows + (ptrdiff_t)g * taps + column;
+    t.b = (f->rows ? f->rows : f->call->in) + (ptrdiff_t)g * taps + column;
     t.b_row = f->pitch;
     t.c = f->call->out + ((ptrdiff_t)g * o + row) * taps + column;
     t.c_row = taps;
@@ -6982,7 +7000,7 @@ static void gani_few_weight_task(void *arg, int index) {
 
 static void gani_walk_few_weight_grad(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
-    gani_few f = gani_few_make(pass, call, 1, (float *)(uintptr_t)call->in);
+    gani_few f = gani_few_make(pass, call, 1);
     if (!gani_conv_is_dense(s)) {
         gani_few_windows(pass, &f);
     }
