@@ -3739,62 +3739,63 @@ typedef struct GANI_FN(gani_stream_part) {
 } GANI_FN(gani_stream_part);
 
 /* M rows, the first of them i, by V vectors of columns at a time, which LOAD and STORE move. */
-#define GANI_DEFINE_STREAM(NAME, M, V, LANES, LOAD, STORE)                                            \
-    static void GANI_FN(NAME##_##M)(const gani_stream *s, int i,                                \
-                                    GANI_FN(gani_stream_part) *part) {                          \
-        const ptrdiff_t a_row = s->a_row, b_row = part->b_row, c_row = s->c_row;                \
-        const int p = part->p, steps = part->steps, end = part->end, past = part->past;         \
-        const ptrdiff_t ahead = part->ahead;                                                    \
-        const float *const first = s->a + p * a_row + i, *const from = part->b;                 \
-        float *const to = s->c + i * c_row;                                                     \
-        int j = part->j;                                                                        \
-        for (int lanes; (lanes = LANES(j, end, V)) > 0; j += V * VW) {                      \
-            const float *a = first, *b = from + j;                                              \
-            float *c = to + j;                                                                  \
-            vf sum[M][V];                                                                       \
-            GANI_UNROLL                                                                         \
-            for (int r = 0; r < M; r++) {                                                       \
-                GANI_UNROLL                                                                     \
-                for (int v = 0; v < V; v++) {                                                   \
-                    sum[r][v] = p > 0 ? LOAD(c + r * c_row + v * VW, lanes) : vf_zero();        \
-                }                                                                               \
-            }                                                                                   \
-            for (int q = 0; q < steps; q++, a += a_row, b += b_row) {                           \
-                vf row[V];                                                                      \
-                GANI_UNROLL                                                                     \
-                for (int v = 0; v < V; v++) {                                                   \
-                    row[v] = LOAD(b + v * VW, lanes);                                           \
-                    vf_ahead(b + v * VW + ahead);                                               \
-                }                                                                               \
-                GANI_UNROLL                                                                     \
-                for (int r = 0; r < M; r++) {                                                   \
-                    const vf scale = vf_set1(a[r]);                                             \
-                    GANI_UNROLL                                                                 \
-                    for (int v = 0; v < V; v++) {                                               \
-                        sum[r][v] = vf_fma(scale, row[v], sum[r][v]);                           \
-                    }                                                                           \
-                }                                                                               \
-            }                                                                                   \
-            GANI_UNROLL                                                                         \
-            for (int r = 0; r < M; r++, c += c_row) {                                           \
-                GANI_UNROLL                                                                     \
-                for (int v = 0; v < V; v++) {                                                   \
-                    if (past) {                                                                 \
-                        vf_stream(c + v * VW, sum[r][v]);                                       \
-                    } else {                                                                    \
-                        STORE(c + v * VW, lanes, sum[r][v]);                                    \
-                    }                                                                           \
-                }                                                                               \
-            }                                                                                   \
-        }                                                                                       \
-        part->j = j;                                                                            \
+#define GANI_DEFINE_STREAM(NAME, M, V, LANES, LOAD, STORE)                                    \
+    static void GANI_FN(NAME##_##M)(const gani_stream *s, int i,                              \
+                                    GANI_FN(gani_stream_part) *part) {                        \
+        const ptrdiff_t a_row = s->a_row, b_row = part->b_row, c_row = s->c_row;              \
+        const int p = part->p, steps = part->steps, end = part->end, past = part->past;       \
+        const ptrdiff_t ahead = part->ahead;                                                  \
+        const float *const first = s->a + p * a_row + i, *const from = part->b;               \
+        float *const to = s->c + i * c_row;                                                   \
+        int j = part->j;                                                                      \
+        for (int lanes; (lanes = LANES(j, end, V)) > 0; j += V * VW) {                        \
+            const float *a = first, *b = from + j;                                            \
+            float *c = to + j;                                                                \
+            vf sum[M][V];                                                                     \
+            GANI_UNROLL                                                                       \
+            for (int r = 0; r < M; r++) {                                                     \
+                GANI_UNROLL                                                                   \
+                for (int v = 0; v < V; v++) {                                                 \
+                    sum[r][v] = p > 0 ? LOAD(c + r * c_row + v * VW, lanes) : vf_zero();      \
+                }                                                                             \
+            }                                                                                 \
+            for (int q = 0; q < steps; q++, a += a_row, b += b_row) {                         \
+                vf row[V];                                                                    \
+                GANI_UNROLL                                                                   \
+                for (int v = 0; v < V; v++) {                                                 \
+                    row[v] = LOAD(b + v * VW, lanes);                                         \
+                    vf_ahead(b + v * VW + ahead);                                             \
+                }                                                                             \
+                GANI_UNROLL                                                                   \
+                for (int r = 0; r < M; r++) {                                                 \
+                    const vf scale = vf_set1(a[r]);                                           \
+                    GANI_UNROLL                                                               \
+                    for (int v = 0; v < V; v++) {                                             \
+                        sum[r][v] = vf_fma(scale, row[v], sum[r][v]);                         \
+                    }                                                                         \
+                }                                                                             \
+            }                                                                                 \
+            GANI_UNROLL                                                                       \
+            for (int r = 0; r < M; r++, c += c_row) {                                         \
+                GANI_UNROLL                                                                   \
+                for (int v = 0; v < V; v++) {                                                 \
+                    if (past) {                                                               \
+                        vf_stream(c + v * VW, sum[r][v]);                                     \
+                    } else {                                                                  \
+                        STORE(c + v * VW, lanes, sum[r][v]);                                  \
+                    }                                                                         \
+                }                                                                             \
+            }                                                                                 \
+        }                                                                                     \
+        part->j = j;                                                                          \
     }
 #define GANI_STREAM_WHOLE(j, end, V)        ((end) - (j) >= (V)*VW ? VW : 0)
 #define GANI_STREAM_LOAD(at, lanes)         vf_load(at)
 #define GANI_STREAM_STORE(at, lanes, value) vf_store((at), (value))
 #define GANI_STREAM_REST(j, end, V)         GANI_LANES((j), (end))
-#define GANI_DEFINE_STREAMS(M, V)                                                            \
-    GANI_DEFINE_STREAM(gani_stream, M, V, GANI_STREAM_WHOLE, GANI_STREAM_LOAD, GANI_STREAM_STORE) \
+#define GANI_DEFINE_STREAMS(M, V)                                             \
+    GANI_DEFINE_STREAM(gani_stream, M, V, GANI_STREAM_WHOLE, GANI_STREAM_LOAD, \
+                       GANI_STREAM_STORE)                                     \
     GANI_DEFINE_STREAM(gani_stream_rest, M, 1, GANI_STREAM_REST, vf_loadn, vf_storen)
 #define GANI_STREAM_ENTRY(M, V) {GANI_FN(gani_stream_##M), GANI_FN(gani_stream_rest_##M)},
 
@@ -3862,7 +3863,7 @@ static void GANI_FN(gani_stream_group)(const gani_stream *s, int first, int end,
 static void GANI_FN(gani_stream)(const gani_stream *s) {
     const int wanted = s->m * GANI_STREAM_EACH;
     const int most = wanted < GANI_STREAM_STEPS ? wanted : GANI_STREAM_STEPS;
-    const int rows = 4 * s->k < s->m ? GANI_STREAM_ROWS : s->m; /* b is small: c in order */
+    const int rows = s->k < s->m / 4 ? GANI_STREAM_ROWS : s->m; /* b is small: c in order */
     GANI_FN(gani_stream_part) part;
     memset(&part, 0, sizeof part);
     part.b_row = s->b_row;
@@ -3891,8 +3892,8 @@ static void GANI_FN(gani_stream)(const gani_stream *s) {
 
 /* --- copies, sums of rows -------------------------------------------------- */
 
-/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. The last vector of a row may write
- * some of it twice. */
+/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. Of a row the last vector may be
+ * written in part twice. */
 static void GANI_FN(gani_stage_copy)(float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld,
                                      int stride, int rows, int n) {
     for (int r = 0; r < rows; r++, out += out_ld, in += in_ld) {
@@ -7006,8 +7007,8 @@ static void gani_walk_few_weight_grad(gani_pass *pass, const gani_conv_call *cal
     }
     gani_few_cut(&f, 1, s->c / s->groups * s->kh * s->kw, 1, GANI_FEW_SPARE);
     if (pass->scratch) {
-        gani_parallel(pass->ctx, s->groups * f.tasks * gani_ceil_div(s->o / s->groups, GANI_FEW_ROWS),
-                      gani_few_weight_task, &f);
+        const int pieces = gani_ceil_div(s->o / s->groups, GANI_FEW_ROWS);
+        gani_parallel(pass->ctx, s->groups * f.tasks * pieces, gani_few_weight_task, &f);
     }
 }
 
@@ -8185,8 +8186,8 @@ static void gani_walk_wino_weight_grad(gani_pass *pass, const gani_conv_call *ca
  * >>conv-run  4.5  WHICH ALGORITHM; THE DRIVERS
  *
  * A layer for which >>winograd has a row is computed there, unless the context says otherwise; all
- * others by >>conv or >>conv-small. Programs and the public functions call the drivers, which ask for scratch, and
- * run.
+ * others by >>conv or >>conv-small, and so is the weight grad of few pixels, where points would save
+ * little. Programs and the public functions call the drivers, which ask for scratch, and run.
  *
  * Holds:  the choice, reflecting padding of input grad, the drivers, public functions.
  * Uses:   >>conv  >>conv-small  >>winograd        Knows nothing of: tensors, graphs.
