@@ -3712,8 +3712,8 @@ typedef struct gani_stream {
 
 enum {
     GANI_STREAM_ROWS = 8,   /* of a tile */
-    GANI_STREAM_STEPS = 64, /* most rows of b at a time, and so many for each row of c: */
-    GANI_STREAM_EACH = 8,   /* sums are loaded and stored once for that many multiplications */
+    GANI_STREAM_STEPS = 64, /* most rows of b at a time, and so many for each row of c and one: */
+    GANI_STREAM_EACH = 4,   /* they repay loading and storing its sums */
     GANI_STREAM_STRIP = 64, /* columns that all rows meet before the next: few; */
     GANI_STREAM_COPY = 24,  /* so many rows repay copying them */
     GANI_STREAM_AHEAD = 192 /* floats of a row of b from what is read to what is asked for */
@@ -3861,8 +3861,8 @@ static void GANI_FN(gani_stream_group)(const gani_stream *s, int first, int end,
 }
 
 static void GANI_FN(gani_stream)(const gani_stream *s) {
-    const int wanted = s->m * GANI_STREAM_EACH;
-    const int most = wanted < GANI_STREAM_STEPS ? wanted : GANI_STREAM_STEPS;
+    const int wanted = (s->m + 1) * GANI_STREAM_EACH;
+    const int most = !s->once && wanted < GANI_STREAM_STEPS ? wanted : GANI_STREAM_STEPS;
     const int rows = s->k < s->m / 4 ? GANI_STREAM_ROWS : s->m; /* b is small: c in order */
     GANI_FN(gani_stream_part) part;
     memset(&part, 0, sizeof part);
