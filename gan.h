@@ -3846,7 +3846,7 @@ static void GANI_FN(gani_stream_group)(const gani_stream *s, int first, int end,
     for (part.j = 0; part.j < s->n; part.j = part.end) {
         const int most = part.j < near ? near : s->n;
         part.end = most - part.j > strip ? part.j + strip : most;
-        part.ahead = part.j < near ? GANI_STREAM_AHEAD : wrap; /* in the same rows, or the next */
+        part.ahead = part.j < near ? (ptrdiff_t)GANI_STREAM_AHEAD : wrap; /* or the next rows */
         if (end - first < GANI_STREAM_COPY) {
             GANI_FN(gani_stream_rows)(s, first, end, &part);
             continue;
