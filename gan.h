@@ -81,12 +81,14 @@
  *   3.1   >>simd          the vector macros of each instruction set
  *   3.2   >>kernels-gemm  register-tiled matrix kernels and packing
  *   3.3   >>kernels-winograd  tile transforms of the Winograd convolutions
- *   3.4   >>kernels-vec   vector maths, elementwise, reductions, norms, random, optimisers
- *   3.5   >>instances     the three sections above, compiled once for each instruction set
+ *   3.4   >>kernels-conv  sums and products of small convolutions
+ *   3.5   >>kernels-vec   vector maths, elementwise, reductions, norms, random, optimisers
+ *   3.6   >>instances     the four sections above, compiled once for each instruction set
  *   4.1   >>gemm          matrix product: blocking, threads
  *   4.2   >>conv          the three convolutions, directly
- *   4.3   >>winograd      the same with fewer multiplications
- *   4.4   >>conv-run      which algorithm; the drivers
+ *   4.3   >>conv-small    the same for few pixels, and for few channels
+ *   4.4   >>winograd      the same with fewer multiplications
+ *   4.5   >>conv-run      which algorithm; the drivers
  *   5.1   >>nodes         what a graph is made of; parameters
  *   5.2   >>ops           the list; elementwise, reductions, moving: shape, gradient, builder
  *   5.3   >>ops-net       products, LSTM, convolutions, pooling: the same
@@ -2056,6 +2058,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
  *   vf, vi, vm          vectors of VW floats, of VW 32-bit integers; masks (result of a comparison)
  *   vf_load vf_store    unaligned;  vf_loadn vf_storen  the first n lanes, 0 <= n <= VW, others
  *                       load as 0, memory beyond is neither read nor written
+ *   vf_load_upto, vf_store_upto   the same with fewer masks, where n is seldom less than VW
+ *   vf_stream(p,a)      past the caches, p a multiple of the vector; vf_stream_end() behind them
  *   vf_fma(a,b,c)       a*b + c, rounded once (scalar: twice);  vf_fnma(a,b,c)  c - a*b
  *   vf_max(a,b)         as maxps: b if either is NaN;  vf_min likewise
  *   vf_select(m,a,b)    m ? a : b, lane by lane
@@ -2098,6 +2102,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vm __mmask16
 #define vf_load(p) _mm512_loadu_ps(p)
 #define vf_store(p, a) _mm512_storeu_ps((p), (a))
+#define vf_stream(p, a) _mm512_stream_ps((p), (a))
+#define vf_stream_end() _mm_sfence()
 #define vf_lanes(n) ((__mmask16)((1u << (n)) - 1u))
 #define vf_loadn(p, n) _mm512_maskz_loadu_ps(vf_lanes(n), (p))
 #define vf_storen(p, n, a) _mm512_mask_storeu_ps((p), vf_lanes(n), (a))
@@ -2158,6 +2164,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vm __m256
 #define vf_load(p) _mm256_loadu_ps(p)
 #define vf_store(p, a) _mm256_storeu_ps((p), (a))
+#define vf_stream(p, a) _mm256_stream_ps((p), (a))
+#define vf_stream_end() _mm_sfence()
 #define vf_lanes(n) \
     _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 #define vf_loadn(p, n) _mm256_maskload_ps((p), vf_lanes(n))
@@ -2217,6 +2225,8 @@ static uint64_t gani_hash(const void *data, size_t size, uint64_t hash) {
 #define vm uint32x4_t
 #define vf_load(p) vld1q_f32(p)
 #define vf_store(p, a) vst1q_f32((p), (a))
+#define vf_stream(p, a) vf_store((p), (a))
+#define vf_stream_end() ((void)0)
 #define vf_loadn(p, n) gani_loadn_neon((p), (n))
 #define vf_storen(p, n, a) gani_storen_neon((p), (n), (a))
 #define vf_set1(x) vdupq_n_f32(x)
@@ -2281,6 +2291,8 @@ static void gani_storen_neon(float *p, int n, vf a) {
 #define vm int
 #define vf_load(p) (*(p))
 #define vf_store(p, a) (*(p) = (a))
+#define vf_stream(p, a) vf_store((p), (a))
+#define vf_stream_end() ((void)0)
 #define vf_loadn(p, n) ((n) > 0 ? *(p) : 0.0f)
 #define vf_storen(p, n, a)  \
     do {                    \
@@ -2347,6 +2359,21 @@ static vi GANI_FN(gani_mulhi)(vi a, vi b) {
         vcombine_u32(vshrn_n_u64(low, 32), vshrn_n_u64(high, 32)));
 }
 #endif
+
+/* A vector, or its first m lanes at the end of an array; masked access is slow on some
+ * processors. */
+#define vf_load_upto(p, m) ((m) == VW ? vf_load(p) : vf_loadn((p), (m)))
+#define vf_store_upto(p, m, a)        \
+    do {                              \
+        if ((m) == VW) {              \
+            vf_store((p), (a));       \
+        } else {                      \
+            vf_storen((p), (m), (a)); \
+        }                             \
+    } while (0)
+
+/* How many elements are left from i to n, up to a vector. */
+#define GANI_LANES(i, n) ((n) - (i) < VW ? (int)((n) - (i)) : VW)
 
 /* Halves added pairwise: a fixed order, and a small error. */
 static float GANI_FN(gani_hsum)(vf a) {
@@ -3033,27 +3060,6 @@ static void GANI_FN(gani_pack_transposed)(float *out, int width, const float *ba
     }
 }
 
-/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. */
-static void GANI_FN(gani_gemm_copy)(float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld,
-                                    int stride, int rows, int n) {
-    for (int r = 0; r < rows; r++, out += out_ld, in += in_ld) {
-        int i = 0;
-        if (stride == 1) {
-            for (; i + VW <= n; i += VW) {
-                vf_store(out + i, vf_load(in + i));
-            }
-        }
-        if (stride == 2) { /* the last vector would read one float too many */
-            for (; i + VW < n; i += VW) {
-                vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
-            }
-        }
-        for (; i < n; i++) {
-            out[i] = in[i * stride];
-        }
-    }
-}
-
 /* Packs a panel: out[p][i] = base[step[p] + lane[i]] for i < lanes, 0 up to width; p < k. Lanes
  * are the rows of a panel of a or the columns of a panel of b; group says which of them are
  * neighbours in memory, see gani_group. */
@@ -3394,28 +3400,39 @@ typedef struct gani_wino_move {
 } gani_wino_move;
 
 /* What is needed next, rows [count][width] that are `step` apart: it is asked for while points are
- * multiplied, when memory has nothing else to do, some floats with every tile. */
-enum { GANI_WINO_ASKED = 4 * GANI_WINO_CHUNK };
+ * multiplied, when memory has nothing else to do, some runs of floats with every tile. */
+enum {
+    GANI_WINO_ASKS = 4, /* runs with every tile; of so many floats for each of its steps: */
+    GANI_WINO_CALM = 1, /* so that it lasts, */
+    GANI_WINO_HURRY = 4 /* or so that few tiles ask for all */
+};
 
 typedef struct gani_wino_ahead {
     const float *at;
     ptrdiff_t width, step, done; /* done: of the first row */
-    int count;
+    int count, pace;
 } gani_wino_ahead;
 
-/* The next of them, NULL if there are no more. */
-static const float *gani_wino_asked(gani_wino_ahead *s) {
-    if (s->count == 0) {
-        return NULL;
+/* What a tile asks for: of each run a float every `step`. */
+typedef struct gani_wino_asked {
+    const float *run[GANI_WINO_ASKS];
+    ptrdiff_t step;
+} gani_wino_asked;
+
+/* For the k steps of a tile; if there are no more runs, what is at hand. */
+static gani_wino_asked gani_wino_take(gani_wino_ahead *s, int k, const float *at_hand) {
+    gani_wino_asked asked;
+    asked.step = s->count > 0 ? s->pace * GANI_WINO_ASKS : 0;
+    for (int i = 0; i < GANI_WINO_ASKS; i++) {
+        asked.run[i] = s->count > 0 ? s->at + s->done : at_hand;
+        s->done += s->pace * k;
+        if (s->done >= s->width && s->count > 0) {
+            s->done = 0;
+            s->at += s->step;
+            s->count--;
+        }
     }
-    const float *at = s->at + s->done;
-    s->done += GANI_WINO_ASKED;
-    if (s->done >= s->width) {
-        s->done = 0;
-        s->at += s->step;
-        s->count--;
-    }
-    return at;
+    return asked;
 }
 
 #endif
@@ -3627,16 +3644,14 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
 
 /* out[i][v] += (add) or = sum over p of a[i*a_row + p*a_col] * b[p][v], for V vectors; rows of b
  * and out are a chunk apart. Meanwhile the next M rows of a are asked for, if they are rows of
- * points and not columns: those of a map lie in the last cache, one behind the other; and what is
- * at `ask`, if not NULL. */
+ * points and not columns: those of a map lie in the last cache, one behind the other; and what
+ * `ask` says. */
 #define GANI_DEFINE_WINO_TILE(M, V)                                                                \
     static void GANI_FN(gani_wino_tile_##M##x##V)(int k, const float *a, ptrdiff_t a_row,          \
                                                   ptrdiff_t a_col, const float *b, float *out,     \
-                                                  int add, const float *ask) {                     \
+                                                  int add, const gani_wino_asked *ask) {           \
         const ptrdiff_t ahead = a_row > 1 ? M : 0;                                                 \
         const float *next = a + M * a_row;                                                         \
-        const ptrdiff_t ask_step = ask ? GANI_WINO_ASKED / k : 0;                                  \
-        ask = ask ? ask : b;                                                                       \
         vf sum[M][V];                                                                              \
         GANI_UNROLL                                                                                \
         for (int i = 0; i < M; i++) {                                                              \
@@ -3648,7 +3663,7 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
         for (int p = 0; p < k; p++, a += a_col, b += GANI_WINO_CHUNK) {                            \
             vf row[V];                                                                             \
             vf_ahead(next + p * ahead);                                                            \
-            vf_ahead(ask + p * ask_step);                                                          \
+            vf_ahead(ask->run[p % GANI_WINO_ASKS] + p / GANI_WINO_ASKS * ask->step);               \
             GANI_UNROLL                                                                            \
             for (int v = 0; v < V; v++) {                                                          \
                 row[v] = vf_load(b + v * VW);                                                      \
@@ -3673,7 +3688,8 @@ static void GANI_FN(gani_wino_transform)(int points, int kind, const gani_wino_m
     }
 
 typedef void (*GANI_FN(gani_wino_tile_fn))(int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col,
-                                           const float *b, float *out, int add, const float *ask);
+                                           const float *b, float *out, int add,
+                                           const gani_wino_asked *ask);
 
 #define GANI_WINO_TILE_NAME(M, V) GANI_FN(gani_wino_tile_##M##x##V)
 #if defined(GANI_ISA_AVX512)
@@ -3702,14 +3718,19 @@ static void GANI_FN(gani_wino_product)(int m, int n, int k, const float *a, ptrd
                                        gani_wino_ahead *ahead) {
     static const GANI_FN(gani_wino_tile_fn)
         tiles[GANI_WINO_MR][GANI_WINO_NV] = {GANI_WINO_MR_LIST(GANI_WINO_TILE_ROW)};
+    gani_wino_asked ask;
+    int asking = 1; /* until there is nothing more */
     for (int j = 0, vectors; j < n; j += vectors * VW) {
         vectors = (n - j) / VW < GANI_WINO_NV ? (n - j) / VW : GANI_WINO_NV;
         for (int i = 0, rows; i < m; i += rows) {
             const int groups = (m - i + GANI_WINO_MR - 1) / GANI_WINO_MR; /* of nearly equal size */
             rows = (m - i + groups - 1) / groups;
+            if (asking) {
+                asking = ahead->count > 0;
+                ask = gani_wino_take(ahead, k, b);
+            }
             tiles[rows - 1][vectors - 1](k, a + i * a_row, a_row, a_col, b + j,
-                                         out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add,
-                                         gani_wino_asked(ahead));
+                                         out + (ptrdiff_t)i * GANI_WINO_CHUNK + j, add, &ask);
         }
     }
 }
@@ -3798,7 +3819,299 @@ static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
 #undef GANI_WINO_MR_LIST
 
 /* ============================================================================
- * >>kernels-vec  3.4  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, RANDOM, OPTIMISERS
+ * >>kernels-conv  3.4  SUMS AND PRODUCTS OF SMALL CONVOLUTIONS
+ *
+ * Where weights are large and pixels are few, the time goes to memory: into reading the weights
+ * once, or writing their gradient once. A product for that keeps b in order,
+ *
+ *     c[i][j] = sum over p  a[p][i] * b[p][j],   few rows i, long rows b[p] of memory, or
+ *                                                few steps p, long rows c[i] of memory.
+ *
+ * Some rows of b at a time are walked from end to end while the sums pass through the caches: as
+ * many as processors follow, or as repay loading and storing the sums. What comes next in each row
+ * is asked for early.
+ *
+ * Holds:  that product; copies and sums of rows.
+ * Uses:   >>simd        Knows nothing of: shapes, padding, threads.
+ * ========================================================================= */
+#endif /* GANI_INSTANCE */
+
+#if !defined(GANI_INSTANCE) && !defined(GANI_CONV_TYPES)
+#define GANI_CONV_TYPES
+
+/* c[i*c_row + j] = sum over p of a[p*a_row + i] * b[p*b_row + j], i < m, j < n, p < k. */
+typedef struct gani_stream {
+    int m, n, k;
+    const float *a, *b;
+    float *c;
+    ptrdiff_t a_row, b_row, c_row;
+    int once;       /* 1: c is large and not read soon */
+    ptrdiff_t next; /* how far behind b a product's b lies that follows; 0: there is none */
+} gani_stream;
+
+enum {
+    GANI_STREAM_ROWS = 8,   /* of a tile */
+    GANI_STREAM_STEPS = 64, /* most rows of b at a time, and so many for each row of c and one: */
+    GANI_STREAM_EACH = 4,   /* they repay loading and storing its sums */
+    GANI_STREAM_STRIP = 64, /* columns that all rows meet before the next: few; */
+    GANI_STREAM_COPY = 24,  /* so many rows repay copying them */
+    GANI_STREAM_AHEAD = 192 /* floats of a row of b from what is read to what is asked for */
+};
+
+#endif
+
+#ifdef GANI_INSTANCE
+
+#if defined(GANI_ISA_AVX512) || defined(GANI_ISA_NEON)
+#define GANI_STREAM_LIST(X) X(8, 2) X(4, 4) X(2, 4) X(1, 4)
+#else
+#define GANI_STREAM_LIST(X) X(8, 1) X(4, 2) X(2, 4) X(1, 4)
+#endif
+
+/* Rows of b and columns of c at work: steps p ..., columns j ... end-1. */
+typedef struct GANI_FN(gani_stream_part) {
+    int p, steps, j, end;
+    const float *b; /* step p, column 0 */
+    ptrdiff_t b_row;
+    ptrdiff_t ahead; /* where to ask, from what is read on */
+    int past;        /* past the caches */
+} GANI_FN(gani_stream_part);
+
+/* M rows, the first of them i, by V vectors of columns at a time, which LOAD and STORE move. */
+#define GANI_DEFINE_STREAM(NAME, M, V, LANES, LOAD, STORE)                                    \
+    static void GANI_FN(NAME##_##M)(const gani_stream *s, int i,                              \
+                                    GANI_FN(gani_stream_part) *part) {                        \
+        const ptrdiff_t a_row = s->a_row, b_row = part->b_row, c_row = s->c_row;              \
+        const int p = part->p, steps = part->steps, end = part->end, past = part->past;       \
+        const ptrdiff_t ahead = part->ahead;                                                  \
+        const float *const first = s->a + p * a_row + i, *const from = part->b;               \
+        float *const to = s->c + i * c_row;                                                   \
+        int j = part->j;                                                                      \
+        for (int lanes; (lanes = LANES(j, end, V)) > 0; j += V * VW) {                        \
+            const float *a = first, *b = from + j;                                            \
+            float *c = to + j;                                                                \
+            vf sum[M][V];                                                                     \
+            GANI_UNROLL                                                                       \
+            for (int r = 0; r < M; r++) {                                                     \
+                GANI_UNROLL                                                                   \
+                for (int v = 0; v < V; v++) {                                                 \
+                    sum[r][v] = p > 0 ? LOAD(c + r * c_row + v * VW, lanes) : vf_zero();      \
+                }                                                                             \
+            }                                                                                 \
+            for (int q = 0; q < steps; q++, a += a_row, b += b_row) {                         \
+                vf row[V];                                                                    \
+                GANI_UNROLL                                                                   \
+                for (int v = 0; v < V; v++) {                                                 \
+                    row[v] = LOAD(b + v * VW, lanes);                                         \
+                    vf_ahead(b + v * VW + ahead);                                             \
+                }                                                                             \
+                GANI_UNROLL                                                                   \
+                for (int r = 0; r < M; r++) {                                                 \
+                    const vf scale = vf_set1(a[r]);                                           \
+                    GANI_UNROLL                                                               \
+                    for (int v = 0; v < V; v++) {                                             \
+                        sum[r][v] = vf_fma(scale, row[v], sum[r][v]);                         \
+                    }                                                                         \
+                }                                                                             \
+            }                                                                                 \
+            GANI_UNROLL                                                                       \
+            for (int r = 0; r < M; r++, c += c_row) {                                         \
+                GANI_UNROLL                                                                   \
+                for (int v = 0; v < V; v++) {                                                 \
+                    if (past) {                                                               \
+                        vf_stream(c + v * VW, sum[r][v]);                                     \
+                    } else {                                                                  \
+                        STORE(c + v * VW, lanes, sum[r][v]);                                  \
+                    }                                                                         \
+                }                                                                             \
+            }                                                                                 \
+        }                                                                                     \
+        part->j = j;                                                                          \
+    }
+#define GANI_STREAM_WHOLE(j, end, V)        ((end) - (j) >= (V)*VW ? VW : 0)
+#define GANI_STREAM_LOAD(at, lanes)         vf_load(at)
+#define GANI_STREAM_STORE(at, lanes, value) vf_store((at), (value))
+#define GANI_STREAM_REST(j, end, V)         GANI_LANES((j), (end))
+#define GANI_DEFINE_STREAMS(M, V)                                             \
+    GANI_DEFINE_STREAM(gani_stream, M, V, GANI_STREAM_WHOLE, GANI_STREAM_LOAD, \
+                       GANI_STREAM_STORE)                                     \
+    GANI_DEFINE_STREAM(gani_stream_rest, M, 1, GANI_STREAM_REST, vf_loadn, vf_storen)
+#define GANI_STREAM_ENTRY(M, V) {GANI_FN(gani_stream_##M), GANI_FN(gani_stream_rest_##M)},
+
+GANI_STREAM_LIST(GANI_DEFINE_STREAMS)
+
+/* For 8, 4, 2, 1 rows: whole vectors, and what is left. */
+static void (*const GANI_FN(gani_stream_tiles)[][2])(const gani_stream *s, int i,
+                                                     GANI_FN(gani_stream_part) *part) = {
+    GANI_STREAM_LIST(GANI_STREAM_ENTRY)};
+
+/* Rows first ... end-1 by the same columns. */
+static void GANI_FN(gani_stream_rows)(const gani_stream *s, int first, int end,
+                                      const GANI_FN(gani_stream_part) *all) {
+    for (int i = first, size = 0, rows; i < end; i += rows) {
+        GANI_FN(gani_stream_part) part = *all;
+        while ((rows = GANI_STREAM_ROWS >> size) > end - i) {
+            size++;
+        }
+        GANI_FN(gani_stream_tiles)[size][0](s, i, &part);
+        part.past = 0;
+        GANI_FN(gani_stream_tiles)[size][1](s, i, &part);
+    }
+}
+
+/* Copies columns j ... end-1 of the steps at work to where they lie side by side: many rows meet
+ * them, and steps a power of two apart evict each other. */
+static void GANI_FN(gani_stream_near)(const GANI_FN(gani_stream_part) *part, float *near) {
+    for (int q = 0; q < part->steps; q++, near += GANI_STREAM_STRIP) {
+        const float *b = part->b + q * part->b_row;
+        for (int j = part->j; j < part->end; j += VW) {
+            const int lanes = GANI_LANES(j, part->end);
+            vf_ahead(b + j + part->ahead);
+            vf_store_upto(near + j - part->j, lanes, vf_load_upto(b + j, lanes));
+        }
+    }
+}
+
+/* Rows first ... end-1 by all columns. */
+static void GANI_FN(gani_stream_group)(const gani_stream *s, int first, int end,
+                                       GANI_FN(gani_stream_part) part) {
+    const int near = s->n > GANI_STREAM_AHEAD ? s->n - GANI_STREAM_AHEAD : 0;
+    const int strip = end - first > GANI_STREAM_ROWS ? GANI_STREAM_STRIP : s->n;
+    const int more = part.p + 2 * part.steps <= s->k;
+    const ptrdiff_t next = more ? part.steps * s->b_row : s->next - part.p * s->b_row;
+    const ptrdiff_t wrap = more || s->next ? next + GANI_STREAM_AHEAD - s->n : 0;
+    float space[GANI_STREAM_STEPS * GANI_STREAM_STRIP + GANI_ALIGN / sizeof(float)];
+    float *const copy = space + (0 - (uintptr_t)space) % GANI_ALIGN / sizeof(float);
+    for (part.j = 0; part.j < s->n; part.j = part.end) {
+        const int most = part.j < near ? near : s->n;
+        part.end = most - part.j > strip ? part.j + strip : most;
+        part.ahead = part.j < near ? (ptrdiff_t)GANI_STREAM_AHEAD : wrap; /* or the next rows */
+        if (end - first < GANI_STREAM_COPY) {
+            GANI_FN(gani_stream_rows)(s, first, end, &part);
+            continue;
+        }
+        GANI_FN(gani_stream_part) copied = part;
+        GANI_FN(gani_stream_near)(&part, copy);
+        copied.b = copy - part.j;
+        copied.b_row = GANI_STREAM_STRIP;
+        copied.ahead = 0;
+        GANI_FN(gani_stream_rows)(s, first, end, &copied);
+    }
+}
+
+static void GANI_FN(gani_stream)(const gani_stream *s) {
+    const int wanted = (s->m + 1) * GANI_STREAM_EACH;
+    const int most = !s->once && wanted < GANI_STREAM_STEPS ? wanted : GANI_STREAM_STEPS;
+    const int rows = s->k < s->m / 4 ? GANI_STREAM_ROWS : s->m; /* b is small: c in order */
+    GANI_FN(gani_stream_part) part;
+    memset(&part, 0, sizeof part);
+    part.b_row = s->b_row;
+    part.past = s->once && s->k <= most && (uintptr_t)s->c % (VW * sizeof(float)) == 0 &&
+                s->c_row % VW == 0;
+    for (part.p = 0; part.p < s->k; part.p += part.steps) {
+        part.steps = s->k - part.p < most ? s->k - part.p : most;
+        part.b = s->b + part.p * s->b_row;
+        for (int i = 0; i < s->m; i += rows) {
+            GANI_FN(gani_stream_group)(s, i, s->m - i < rows ? s->m : i + rows, part);
+        }
+    }
+    if (part.past) {
+        vf_stream_end();
+    }
+}
+
+#undef GANI_STREAM_LIST
+#undef GANI_DEFINE_STREAM
+#undef GANI_STREAM_WHOLE
+#undef GANI_STREAM_LOAD
+#undef GANI_STREAM_STORE
+#undef GANI_STREAM_REST
+#undef GANI_DEFINE_STREAMS
+#undef GANI_STREAM_ENTRY
+
+/* --- copies, sums of rows -------------------------------------------------- */
+
+/* out[r*out_ld + i] = in[r*in_ld + i*stride] for r < rows, i < n. Of a row the last vector may be
+ * written in part twice. */
+static void GANI_FN(gani_stage_copy)(float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld,
+                                     int stride, int rows, int n) {
+    for (int r = 0; r < rows; r++, out += out_ld, in += in_ld) {
+        int i = 0;
+        if (stride == 1 && n >= VW) {
+            for (; i + VW <= n; i += VW) {
+                vf_store(out + i, vf_load(in + i));
+            }
+            vf_store(out + n - VW, vf_load(in + n - VW));
+            continue;
+        }
+        if (stride == 2 && n > VW) {
+            const float *last = in + 2 * (n - VW) - 1; /* nothing is read behind the last */
+            for (; i + VW < n; i += VW) {
+                vf_store(out + i, vf_even(vf_load(in + 2 * i), vf_load(in + 2 * i + VW)));
+            }
+            vf_store(out + n - VW, vf_odd(vf_load(last), vf_load(last + VW)));
+            continue;
+        }
+        for (; i < n; i++) {
+            out[i] = in[i * stride];
+        }
+    }
+}
+
+/* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
+static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
+                                   size_t n) {
+    size_t i = 0;
+    for (; i + 4 * VW <= n; i += 4 * VW) {
+        vf sum[4];
+        GANI_UNROLL
+        for (int v = 0; v < 4; v++) {
+            sum[v] = vf_load(y + i + v * VW);
+        }
+        for (int r = 0; r < rows; r++) {
+            const float *in = x + row[r] + i;
+            GANI_UNROLL
+            for (int v = 0; v < 4; v++) {
+                sum[v] = vf_add(sum[v], vf_load(in + v * VW));
+            }
+        }
+        GANI_UNROLL
+        for (int v = 0; v < 4; v++) {
+            vf_store(y + i + v * VW, sum[v]);
+        }
+    }
+    for (; i < n; i += VW) {
+        const int lanes = GANI_LANES(i, n);
+        vf sum = vf_load_upto(y + i, lanes);
+        for (int r = 0; r < rows; r++) {
+            sum = vf_add(sum, vf_load_upto(x + row[r] + i, lanes));
+        }
+        vf_store_upto(y + i, lanes, sum);
+    }
+}
+
+/* y[2i] += x[even[r] + i] and y[2i+1] += x[odd[r] + i], each in order of r. */
+static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int evens,
+                                    const ptrdiff_t *odd, int odds, float *y, size_t n) {
+    for (size_t i = 0; i < n; i += VW) {
+        const int lanes = GANI_LANES(i, n);
+        const int low = 2 * lanes < VW ? 2 * lanes : VW, high = 2 * lanes - low;
+        float *to = y + 2 * i;
+        const vf a = vf_load_upto(to, low), b = vf_load_upto(to + low, high);
+        vf sum_even = vf_even(a, b), sum_odd = vf_odd(a, b);
+        for (int r = 0; r < evens; r++) {
+            sum_even = vf_add(sum_even, vf_load_upto(x + even[r] + i, lanes));
+        }
+        for (int r = 0; r < odds; r++) {
+            sum_odd = vf_add(sum_odd, vf_load_upto(x + odd[r] + i, lanes));
+        }
+        vf_store_upto(to, low, vf_zip_low(sum_even, sum_odd));
+        vf_store_upto(to + low, high, vf_zip_high(sum_even, sum_odd));
+    }
+}
+
+/* ============================================================================
+ * >>kernels-vec  3.5  VECTOR MATHS, ELEMENTWISE, REDUCTIONS, NORMS, RANDOM, OPTIMISERS
  *
  * Loops over plain arrays, on the calling thread; drivers cut large arrays into blocks of fixed
  * size. Results may depend on the instruction set in the last bits, never on how arrays are cut,
@@ -3933,21 +4246,6 @@ static inline vf GANI_FN(gani_v_softplus_tail)(vf x) {
 /* max(x, 0) that keeps NaN; c, the larger or smaller of a and b, that keeps NaN on either side. */
 #define vf_positive(a) vf_max(vf_zero(), (a))
 #define vf_keep_nan(a, b, c) vf_select(vf_isnan(a), (a), vf_select(vf_isnan(b), (b), (c)))
-
-/* A vector, or its first m lanes at the end of an array; masked access is slow on some
- * processors. */
-#define vf_load_upto(p, m) ((m) == VW ? vf_load(p) : vf_loadn((p), (m)))
-#define vf_store_upto(p, m, a)        \
-    do {                              \
-        if ((m) == VW) {              \
-            vf_store((p), (a));       \
-        } else {                      \
-            vf_storen((p), (m), (a)); \
-        }                             \
-    } while (0)
-
-/* How many elements are left from i to n, up to a vector. */
-#define GANI_LANES(i, n) ((n) - (i) < VW ? (int)((n) - (i)) : VW)
 
 /* --- elementwise --------------------------------------------------------- */
 
@@ -4190,58 +4488,6 @@ static double GANI_FN(gani_sum)(const float *x, size_t n) {
         sum += (double)GANI_FN(gani_block_sum)(x + i, m);
     }
     return sum;
-}
-
-/* y[i] += x[row[r] + i] for r = 0 ... rows-1 in order. */
-static void GANI_FN(gani_add_rows)(const float *x, const ptrdiff_t *row, int rows, float *y,
-                                   size_t n) {
-    size_t i = 0;
-    for (; i + 4 * VW <= n; i += 4 * VW) {
-        vf sum[4];
-        GANI_UNROLL
-        for (int v = 0; v < 4; v++) {
-            sum[v] = vf_load(y + i + v * VW);
-        }
-        for (int r = 0; r < rows; r++) {
-            const float *in = x + row[r] + i;
-            GANI_UNROLL
-            for (int v = 0; v < 4; v++) {
-                sum[v] = vf_add(sum[v], vf_load(in + v * VW));
-            }
-        }
-        GANI_UNROLL
-        for (int v = 0; v < 4; v++) {
-            vf_store(y + i + v * VW, sum[v]);
-        }
-    }
-    for (; i < n; i += VW) {
-        const int lanes = GANI_LANES(i, n);
-        vf sum = vf_load_upto(y + i, lanes);
-        for (int r = 0; r < rows; r++) {
-            sum = vf_add(sum, vf_load_upto(x + row[r] + i, lanes));
-        }
-        vf_store_upto(y + i, lanes, sum);
-    }
-}
-
-/* y[2i] += x[even[r] + i] and y[2i+1] += x[odd[r] + i], each in order of r. */
-static void GANI_FN(gani_add_pairs)(const float *x, const ptrdiff_t *even, int evens,
-                                    const ptrdiff_t *odd, int odds, float *y, size_t n) {
-    for (size_t i = 0; i < n; i += VW) {
-        const int lanes = GANI_LANES(i, n);
-        const int low = 2 * lanes < VW ? 2 * lanes : VW, high = 2 * lanes - low;
-        float *to = y + 2 * i;
-        const vf a = vf_load_upto(to, low), b = vf_load_upto(to + low, high);
-        vf sum_even = vf_even(a, b), sum_odd = vf_odd(a, b);
-        for (int r = 0; r < evens; r++) {
-            sum_even = vf_add(sum_even, vf_load_upto(x + even[r] + i, lanes));
-        }
-        for (int r = 0; r < odds; r++) {
-            sum_odd = vf_add(sum_odd, vf_load_upto(x + odd[r] + i, lanes));
-        }
-        vf_store_upto(to, low, vf_zip_low(sum_even, sum_odd));
-        vf_store_upto(to + low, high, vf_zip_high(sum_even, sum_odd));
-    }
 }
 
 /* --- statistics of norms ------------------------------------------------- */
@@ -4622,9 +4868,6 @@ static void GANI_FN(gani_optimise)(int kind, float *x, const float *g, float *m,
 
 #undef vf_positive
 #undef vf_keep_nan
-#undef vf_load_upto
-#undef vf_store_upto
-#undef GANI_LANES
 #undef GANI_LOOP1
 #undef GANI_LOOP2
 #undef GANI_SUM_BLOCK
@@ -4639,6 +4882,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #define GANI_KERNEL_ENTRY(ret, name, args) GANI_FN(gani_##name),
     GANI_GEMM_KERNELS(GANI_KERNEL_ENTRY)
     GANI_WINO_KERNELS(GANI_KERNEL_ENTRY)
+    GANI_CONV_KERNELS(GANI_KERNEL_ENTRY)
     GANI_VEC_KERNELS(GANI_KERNEL_ENTRY)
 #undef GANI_KERNEL_ENTRY
 };
@@ -4652,6 +4896,10 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_load
 #undef vf_store
 #undef vf_lanes
+#undef vf_load_upto
+#undef vf_store_upto
+#undef vf_stream
+#undef vf_stream_end
 #undef vf_loadn
 #undef vf_storen
 #undef vf_ahead
@@ -4696,6 +4944,7 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #undef vf_zip_high
 #undef vf_hsum
 #undef vf_hmax
+#undef GANI_LANES
 #undef GANI_PASTE2
 #undef GANI_PASTE
 #undef GANI_FN
@@ -4706,14 +4955,15 @@ static const gani_kernels GANI_FN(gani_kernels) = {
 #define GANI_IMPLEMENTED_UPPER
 
 /* ============================================================================
- * >>instances  3.5  THE KERNEL SECTIONS, COMPILED ONCE FOR EACH INSTRUCTION SET
+ * >>instances  3.6  THE KERNEL SECTIONS, COMPILED ONCE FOR EACH INSTRUCTION SET
  *
  * Two lists hold the kernels' names and types; from them come the table type and each instance's
  * table. To add a kernel: a row in a list and a function GANI_FN(gani_name) in the kernel section.
  *
  * Holds:  the kernel lists, the choice at run time, the context.
- * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-winograd  >>kernels-vec        Knows
- * nothing of: tensors. ========================================================================= */
+ * Uses:   >>platform  >>simd  >>kernels-gemm  >>kernels-winograd  >>kernels-conv  >>kernels-vec
+ * Knows nothing of: tensors.
+ * ========================================================================= */
 
 /* X(return type, name, (arguments)) */
 #define GANI_GEMM_KERNELS(X)                                                                   \
@@ -4721,9 +4971,6 @@ static const gani_kernels GANI_FN(gani_kernels) = {
     X(void, gemm_pack,                                                                         \
       (float *out, int width, const float *base, const ptrdiff_t *lane, int lanes,             \
        const ptrdiff_t *step, int k, int ahead, int group))                                    \
-    X(void, gemm_copy,                                                                         \
-      (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,   \
-       int n))                                                                                 \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
     X(void, gemm_long, (const gani_block *s))                                                  \
@@ -4744,6 +4991,17 @@ static const gani_kernels GANI_FN(gani_kernels) = {
       (const float *in, ptrdiff_t in_ld, int rows, int cols, float *out, ptrdiff_t out_ld))   \
     X(void, wino_ask, (gani_wino_ahead * s, int rows))                                        \
     X(void, wino_bias, (float *x, int count, const float *bias))
+
+#define GANI_CONV_KERNELS(X)                                                                  \
+    X(void, stream, (const gani_stream *s))                                                   \
+    X(void, stage_copy,                                                                       \
+      (float *out, ptrdiff_t out_ld, const float *in, ptrdiff_t in_ld, int stride, int rows,  \
+       int n))                                                                                \
+    X(void, add_rows,                                                                         \
+      (const float *x, const ptrdiff_t *row, int rows, float *y, size_t n))                   \
+    X(void, add_pairs,                                                                        \
+      (const float *x, const ptrdiff_t *even, int evens, const ptrdiff_t *odd, int odds,      \
+       float *y, size_t n))
 
 /* What the vector kernels take as kind. The activations stand in gan_activation's order, the
  * binary ones up to prelu_slope and the unary ones in the order of their ops (see GANI_OP_LIST). */
@@ -4792,9 +5050,6 @@ enum { GANI_OPTIMISE_SGD, GANI_OPTIMISE_MOMENTUM, GANI_OPTIMISE_RMSPROP, GANI_OP
     X(void, moments, (const gani_norm_span *s, float *mean, float *var))                          \
     X(void, norm_sums, (const gani_norm_span *s, float *sum, float *dot))                         \
     X(void, columns, (const float *x, size_t rows, size_t stride, size_t cols, float *out))       \
-    X(void, add_rows, (const float *x, const ptrdiff_t *row, int rows, float *y, size_t n))       \
-    X(void, add_pairs, (const float *x, const ptrdiff_t *even, int evens, const ptrdiff_t *odd,   \
-                        int odds, float *y, size_t n))                                            \
     X(void, normalize, (const gani_norm_span *s))                                                 \
     X(void, norm_dx, (const gani_norm_span *s))                                                   \
     X(void, softmax, (const float *x, float *y, size_t n, int logarithm))                         \
@@ -4814,6 +5069,7 @@ struct gani_kernels {
 #define GANI_KERNEL_FIELD(ret, name, args) ret(*name) args;
     GANI_GEMM_KERNELS(GANI_KERNEL_FIELD)
     GANI_WINO_KERNELS(GANI_KERNEL_FIELD)
+    GANI_CONV_KERNELS(GANI_KERNEL_FIELD)
     GANI_VEC_KERNELS(GANI_KERNEL_FIELD)
 #undef GANI_KERNEL_FIELD
 };
@@ -5990,9 +6246,7 @@ GAN_API gan_status gan_sgemm(gan_context *ctx, int transpose_a, int transpose_b,
  *
  * Input grad is decomposed by phase: the pixels with the same (i+pad) % s meet the same taps,
  * those with u*d % s the same; for them it is a convolution of stride 1, and nothing is multiplied
- * by inserted zeros. On small maps reading the weights is the cost: there one product makes every
- * tap's contribution, [pixel of dy][p,u,v], reading the weights once in order, and a second pass
- * adds them up. So it is, in another order, where the result has few channels, also forward.
+ * by inserted zeros.
  *
  * Holds:  geometry, staging, direct algorithms.
  * Uses:   >>gemm        Knows nothing of: tensors, graphs.
@@ -6011,11 +6265,6 @@ enum { GANI_CONV_STAGE_LEAST = 768 << 10, GANI_CONV_STAGE_MOST = 8 << 20 };
 
 enum {
     GANI_CONV_STRIDE_MOST = 1024, /* phases are walked one by one */
-    GANI_CONV_FOLD_PIXELS = 64, /* input grad: for so few pixels of dy weights are read in order */
-    GANI_THIN_TAPS = 64,    /* thin results: at most so many taps, and at least so many columns */
-    GANI_THIN_COLUMNS = 16, /* of the source and channels that are summed: with fewer, adding */
-    GANI_THIN_SUM = 16,     /* parts costs too much; */
-    GANI_THIN_FLOATS = 1 << 17, /* so many floats of parts at a time, of each thread */
     GANI_MIRROR_LEAST = 96, /* weight grad with dy's windows: least places, */
     GANI_MIRROR_BAND = 16   /* and rows of a band by those that are read twice */
 };
@@ -6096,29 +6345,6 @@ static void gani_stage_reflect(const gani_stage *s, int top, int phase_h, int ph
     }
 }
 
-/* One channel of one image, all phases, from row `top` of each phase. */
-static void gani_stage_plane(const gani_kernels *kernels, const gani_stage *s, int top,
-                             const float *in, float *out) {
-    const int pad_h = s->pad_h - top * s->phases_h;
-    for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
-        const gani_span rows = gani_span_make(s->hq, s->phases_h, phase_h, pad_h, s->h);
-        for (int phase_w = 0; phase_w < s->phases_w; phase_w++, out += (ptrdiff_t)s->hq * s->wq) {
-            const gani_span cols = gani_span_make(s->wq, s->phases_w, phase_w, s->pad_w, s->w);
-            memset(out, 0, (size_t)s->hq * (size_t)s->wq * sizeof *out);
-            if (rows.first < rows.end && cols.first < cols.end) {
-                const int y = rows.first * s->phases_h + phase_h - pad_h,
-                          x = cols.first * s->phases_w + phase_w - s->pad_w;
-                kernels->gemm_copy(out + (ptrdiff_t)rows.first * s->wq + cols.first, s->wq,
-                                   in + (ptrdiff_t)y * s->w + x, (ptrdiff_t)s->phases_h * s->w,
-                                   s->phases_w, rows.end - rows.first, cols.end - cols.first);
-            }
-            if (s->reflect) {
-                gani_stage_reflect(s, top, phase_h, phase_w, rows, cols, in, out);
-            }
-        }
-    }
-}
-
 static ptrdiff_t gani_stage_phase_size(const gani_stage *s) {
     return (ptrdiff_t)s->hq * s->wq;
 }
@@ -6153,19 +6379,53 @@ static void gani_for_planes(gan_context *ctx, int planes, ptrdiff_t plane_size,
     gani_parallel(ctx, gani_ceil_div(planes, job.per_task), gani_plane_task, &job);
 }
 
+enum { GANI_STAGE_SPANS = 4 }; /* of so many phases are kept: tiny planes take little longer */
+
 typedef struct gani_stage_job {
     const gani_kernels *kernels;
     const gani_stage *stage;
     int top;
     const float *in;
     float *out;
+    gani_span rows[GANI_STAGE_SPANS], cols[GANI_STAGE_SPANS]; /* of the first phases */
 } gani_stage_job;
 
+/* Rows of a phase that lie in the image, from row `top` on. */
+static gani_span gani_stage_rows(const gani_stage *s, int top, int phase) {
+    return gani_span_make(s->hq, s->phases_h, phase, s->pad_h - top * s->phases_h, s->h);
+}
+
+static gani_span gani_stage_cols(const gani_stage *s, int phase) {
+    return gani_span_make(s->wq, s->phases_w, phase, s->pad_w, s->w);
+}
+
+/* One channel of one image, all phases. */
 static void gani_stage_task(const void *arg, int plane) {
     const gani_stage_job *job = (const gani_stage_job *)arg;
     const gani_stage *s = job->stage;
-    gani_stage_plane(job->kernels, s, job->top, job->in + (ptrdiff_t)plane * s->h * s->w,
-                     job->out + plane * gani_stage_plane_size(s));
+    const int pad_h = s->pad_h - job->top * s->phases_h;
+    const float *in = job->in + (ptrdiff_t)plane * s->h * s->w;
+    float *out = job->out + plane * gani_stage_plane_size(s);
+    memset(out, 0, (size_t)gani_stage_plane_size(s) * sizeof *out);
+    for (int phase_h = 0; phase_h < s->phases_h; phase_h++) {
+        const gani_span rows = phase_h < GANI_STAGE_SPANS ? job->rows[phase_h]
+                                                          : gani_stage_rows(s, job->top, phase_h);
+        for (int phase_w = 0; phase_w < s->phases_w; phase_w++, out += gani_stage_phase_size(s)) {
+            const gani_span cols =
+                phase_w < GANI_STAGE_SPANS ? job->cols[phase_w] : gani_stage_cols(s, phase_w);
+            if (rows.first < rows.end && cols.first < cols.end) {
+                const int y = rows.first * s->phases_h + phase_h - pad_h,
+                          x = cols.first * s->phases_w + phase_w - s->pad_w;
+                job->kernels->stage_copy(out + (ptrdiff_t)rows.first * s->wq + cols.first, s->wq,
+                                         in + (ptrdiff_t)y * s->w + x,
+                                         (ptrdiff_t)s->phases_h * s->w, s->phases_w,
+                                         rows.end - rows.first, cols.end - cols.first);
+            }
+            if (s->reflect) {
+                gani_stage_reflect(s, job->top, phase_h, phase_w, rows, cols, in, out);
+            }
+        }
+    }
 }
 
 /* Where a set of source lies ready: staged in scratch, or in place. */
@@ -6181,6 +6441,10 @@ static const float *gani_stage_run(gan_context *ctx, const gani_stage *s, const 
     job.top = set->top;
     job.in = in;
     job.out = (float *)(void *)scratch;
+    for (int phase = 0; phase < GANI_STAGE_SPANS; phase++) {
+        job.rows[phase] = gani_stage_rows(s, set->top, phase);
+        job.cols[phase] = gani_stage_cols(s, phase);
+    }
     gani_for_planes(ctx, set->images * s->c, gani_stage_plane_size(s), gani_stage_task, &job);
     return job.out;
 }
@@ -6623,34 +6887,11 @@ static void gani_walk_phases(gani_pass *pass, const gani_conv_call *call, const 
     }
 }
 
-/* parts[(b,i,j), (p,u,v)] = dy[(b,i,j), q] * w[q, (p,u,v)] for every group; rows of parts are
- * `row` floats apart. */
-static void gani_walk_parts(gani_pass *pass, const gani_conv_call *call, int first, int images,
-                            float *parts) {
-    const gani_conv *s = &call->s;
-    const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
-    const ptrdiff_t map = (ptrdiff_t)s->oh * s->ow;
-    for (int g = 0; g < s->groups; g++) {
-        gani_product p;
-        gani_product_clear(&p);
-        p.m = p.m_all = images * (int)map;
-        p.n = p.n_all = taps;
-        p.k = o;
-        p.a.base = gani_at(call->in, ((ptrdiff_t)first * s->o + (ptrdiff_t)g * o) * map);
-        p.a.row = gani_axis_places(s->o * map, s->oh, s->ow, s->ow, 1);
-        p.a.col = gani_axis_plain(map);
-        p.b = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
-        p.c = gani_at_out(parts, (ptrdiff_t)g * taps);
-        p.c_row = gani_axis_plain((ptrdiff_t)s->groups * taps);
-        p.c_col = gani_axis_plain(1);
-        gani_pass_product(pass, &p);
-    }
-}
-
 typedef struct gani_fold_job {
     const gani_kernels *kernels;
     const gani_conv_call *call;
-    const float *from; /* parts; or padded images */
+    const float *from; /* parts, in rows of `row` floats; or padded images */
+    ptrdiff_t row;
     float *to;
 } gani_fold_job;
 
@@ -6664,32 +6905,6 @@ static void gani_finish_plane(const gani_fold_job *job, int channel, float *x, p
     if (call->act.kind != GAN_ACT_NONE) {
         job->kernels->act_inplace(x, (size_t)size, call->act.kind, call->act.slope);
     }
-}
-
-/* Adds the parts of one channel of one image where their taps meet the image. */
-static void gani_fold_parts(const void *arg, int plane) {
-    const gani_fold_job *job = (const gani_fold_job *)arg;
-    const gani_conv *s = &job->call->s;
-    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, area = (ptrdiff_t)s->kh * s->kw,
-                    row = s->c * area;
-    const float *parts =
-        job->from + plane / s->c * (ptrdiff_t)s->oh * s->ow * row + plane % s->c * area;
-    float *dx = job->to + plane * size;
-    memset(dx, 0, (size_t)size * sizeof *dx);
-    for (int i = 0; i < s->oh; i++) {
-        for (int j = 0; j < s->ow; j++, parts += row) {
-            for (int u = 0; u < s->kh; u++) {
-                const int y = i * s->stride_h + u * s->dilation_h - s->pad_h;
-                for (int v = 0; v < s->kw && y >= 0 && y < s->h; v++) {
-                    const int x = j * s->stride_w + v * s->dilation_w - s->pad_w;
-                    if (x >= 0 && x < s->w) {
-                        dx[(ptrdiff_t)y * s->w + x] += parts[u * s->kw + v];
-                    }
-                }
-            }
-        }
-    }
-    gani_finish_plane(job, plane % s->c, dx, size);
 }
 
 /* Adds a padded row to the row that it shows. */
@@ -6739,38 +6954,278 @@ static void gani_pass_planes(gani_pass *pass, const gani_conv_call *call, int im
     }
 }
 
-/* One window that is the whole image: dx[b, (p,u,v)] is the product of parts itself. */
-static int gani_conv_is_dense(const gani_conv *s) {
-    return s->oh == 1 && s->ow == 1 && s->h == s->kh && s->w == s->kw && s->pad_h == 0 &&
-           s->pad_w == 0 && (s->kh == 1 || s->dilation_h == 1) &&
-           (s->kw == 1 || s->dilation_w == 1);
-}
-
 /* Zero padding (or none). */
 static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *call) {
     const gani_conv *s = &call->s;
-    if (gani_conv_is_dense(s)) {
-        gani_walk_parts(pass, call, 0, s->n, call->out);
-        if (call->bias || call->act.kind != GAN_ACT_NONE) {
-            gani_pass_planes(pass, call, s->n, NULL, call->out, gani_finish_task);
-        }
-        return;
-    }
-    if ((int64_t)s->n * s->oh * s->ow <= GANI_CONV_FOLD_PIXELS) {
-        size_t bytes = gani_mul((size_t)s->n * (size_t)s->oh * (size_t)s->ow, (size_t)s->c);
-        bytes = gani_mul(bytes, gani_mul((size_t)s->kh * (size_t)s->kw, sizeof(float)));
-        pass->overflow |= bytes == 0;
-        float *parts = (float *)(void *)gani_pass_take(pass, gani_round_up(bytes, GANI_ALIGN));
-        gani_walk_parts(pass, call, 0, s->n, parts);
-        gani_pass_planes(pass, call, s->n, parts, call->out, gani_fold_parts);
-        return;
-    }
     const gani_stage stage = gani_stage_dy(s, pass->ctx->threads);
     unsigned char *scratch = gani_pass_stage(pass, &stage);
     gani_set set = {0, 0, 0, 0};
     while (gani_set_next(&set, &stage, s->n)) {
         gani_walk_phases(pass, call, &stage, &set,
                          gani_pass_staged(pass, &stage, call->in, &set, scratch));
+    }
+}
+
+/* ============================================================================
+ * >>conv-small  4.3  CONVOLUTIONS OF FEW PIXELS, OR OF FEW CHANNELS
+ *
+ * Few pixels of y, of all images together: what takes time is reading the weights, or writing their
+ * gradient. Both are done once and in order, by kernels->stream:
+ *
+ *   input grad   part[(b,i,j), (p,u,v)] = sum over q  dy[(b,i,j), q] * w[q, (p,u,v)]
+ *   weight grad  dw[q, (p,u,v)] = sum over (b,i,j)  dy[(b,i,j), q] * windows[(b,i,j), (p,u,v)]
+ *
+ * Every tap's part of dx is made, and added where the taps meet. So it is, in another order, where
+ * the result has few channels, forward and input grad.
+ *
+ * Holds:  these algorithms.
+ * Uses:   >>kernels-conv  >>gemm  >>conv        Knows nothing of: tensors, graphs.
+ * ========================================================================= */
+
+enum {
+    GANI_FEW_PIXELS = 64,      /* so many are few; */
+    GANI_FEW_DENSE = 16,       /* of images that are one window each, so many */
+    GANI_FEW_FLOATS = 1 << 17, /* of parts or of windows at a time: half of a second cache */
+    GANI_FEW_ROWS = 8,         /* of dw at a time */
+    GANI_FEW_SPARE = 16,       /* floats behind a row: rows a power of two apart evict each other */
+    GANI_FEW_ONCE = 1 << 20,   /* more floats of dw leave the caches before they are read */
+    GANI_THIN_TAPS = 64,       /* thin results: at most so many taps, and at least so many */
+    GANI_THIN_COLUMNS = 16,    /* columns of the source and channels that are summed: with fewer, */
+    GANI_THIN_SUM = 16,        /* adding parts costs too much; */
+    GANI_THIN_FLOATS = 1 << 17 /* so many floats of parts at a time, of each thread */
+};
+
+/* --- few pixels -------------------------------------------------------------- */
+
+typedef struct gani_few {
+    const gani_kernels *kernels;
+    const gani_conv_call *call;
+    int pixels;      /* of dy, all images */
+    const float *dy; /* [o][pixels]; of weight grad [pixels][o] */
+    float *rows;     /* parts, or windows: [pixels][pitch]; NULL if they are dx, or x */
+    ptrdiff_t pitch;
+    int count, tasks;      /* channels of dx, or columns of dw, of a task; tasks of a group */
+    const float *staged;   /* what windows are made of, and how: */
+    const ptrdiff_t *taps; /* [c*kh*kw] offsets */
+    gani_axis places;
+    int first, group; /* the first pixel of a set; how taps are neighbours */
+} gani_few;
+
+static int gani_conv_is_few(const gani_conv *s) {
+    return (int64_t)s->n * s->oh * s->ow <= GANI_FEW_PIXELS;
+}
+
+/* One window that is the whole image: parts are dx itself, windows are x. */
+static int gani_conv_is_dense(const gani_conv *s) {
+    return s->oh == 1 && s->ow == 1 && s->h == s->kh && s->w == s->kw && s->pad_h == 0 &&
+           s->pad_w == 0 && (s->kh == 1 || s->dilation_h == 1) &&
+           (s->kw == 1 || s->dilation_w == 1);
+}
+
+/* dy [n][o][map] as [o][n*map], or turned as [n*map][o]. */
+static void gani_few_dy(const gani_conv *s, const float *dy, int turned, float *out) {
+    const int map = s->oh * s->ow;
+    const ptrdiff_t pixel = turned ? s->o : 1, channel = turned ? 1 : (ptrdiff_t)s->n * map;
+    for (int b = 0; b < s->n; b++) {
+        for (int q = 0; q < s->o; q++) {
+            for (int i = 0; i < map; i++) {
+                out[((ptrdiff_t)b * map + i) * pixel + q * channel] = *dy++;
+            }
+        }
+    }
+}
+
+/* Takes scratch for dy, turned or not, and for rows of a float for each tap of each channel. */
+static gani_few gani_few_make(gani_pass *pass, const gani_conv_call *call, int turned) {
+    const gani_conv *s = &call->s;
+    gani_few f;
+    memset(&f, 0, sizeof f);
+    f.kernels = pass->ctx->kernels;
+    f.call = call;
+    f.pixels = s->n * s->oh * s->ow;
+    f.pitch = (ptrdiff_t)s->c * s->kh * s->kw;
+    const size_t count = (size_t)f.pixels * (size_t)s->o;
+    const size_t bytes = gani_round_up(gani_mul(count, sizeof(float)), GANI_ALIGN);
+    float *dy = (float *)(void *)gani_pass_take(pass, bytes);
+    pass->overflow |= bytes == 0;
+    if (!gani_conv_is_dense(s)) {
+        f.pitch += GANI_FEW_SPARE;
+        const size_t rows = gani_mul(gani_mul((size_t)f.pixels, (size_t)f.pitch), sizeof(float));
+        pass->overflow |= rows == 0;
+        f.rows = (float *)(void *)gani_pass_take(pass, gani_round_up(rows, GANI_ALIGN));
+    }
+    if (pass->scratch) {
+        gani_few_dy(s, turned ? call->with : call->in, turned, dy);
+    }
+    f.dy = dy;
+    return f;
+}
+
+/* Cuts the channels or columns of each group. */
+static void gani_few_cut(gani_few *f, int threads, int size, int floats, int unit) {
+    const int fit = GANI_FEW_FLOATS / f->pixels / floats, share = gani_ceil_div(size, 2 * threads);
+    const int most = threads > 1 && share < fit ? share : fit;
+    f->count = gani_piece(size, most > unit ? most : unit, unit);
+    f->tasks = gani_ceil_div(size, f->count);
+}
+
+/* Adds the parts of one channel of one image where their taps meet the image. */
+static void gani_fold_parts(const void *arg, int plane) {
+    const gani_fold_job *job = (const gani_fold_job *)arg;
+    const gani_conv *s = &job->call->s;
+    const ptrdiff_t size = (ptrdiff_t)s->h * s->w, area = (ptrdiff_t)s->kh * s->kw;
+    const float *parts =
+        job->from + plane / s->c * (ptrdiff_t)s->oh * s->ow * job->row + plane % s->c * area;
+    float *dx = job->to + plane * size;
+    memset(dx, 0, (size_t)size * sizeof *dx);
+    for (int i = 0; i < s->oh; i++) {
+        for (int j = 0; j < s->ow; j++, parts += job->row) {
+            for (int u = 0; u < s->kh; u++) {
+                const int y = i * s->stride_h + u * s->dilation_h - s->pad_h;
+                for (int v = 0; v < s->kw && y >= 0 && y < s->h; v++) {
+                    const int x = j * s->stride_w + v * s->dilation_w - s->pad_w;
+                    if (x >= 0 && x < s->w) {
+                        dx[(ptrdiff_t)y * s->w + x] += parts[u * s->kw + v];
+                    }
+                }
+            }
+        }
+    }
+    gani_finish_plane(job, plane % s->c, dx, size);
+}
+
+/* Some channels of dx. */
+static void gani_few_input_task(void *arg, int index) {
+    const gani_few *f = (const gani_few *)arg;
+    const gani_conv *s = &f->call->s;
+    const int c = s->c / s->groups, o = s->o / s->groups, area = s->kh * s->kw;
+    const int g = index / f->tasks, first = index % f->tasks * f->count;
+    const int count = c - first < f->count ? c - first : f->count;
+    gani_stream t;
+    t.m = f->pixels;
+    t.n = count * area;
+    t.k = o;
+    t.a = f->dy + (ptrdiff_t)g * o * f->pixels;
+    t.a_row = f->pixels;
+    t.b_row = (ptrdiff_t)c * area;
+    t.b = f->call->with + g * o * t.b_row + first * area;
+    t.c = (f->rows ? f->rows : f->call->out) + ((ptrdiff_t)g * c + first) * area;
+    t.c_row = f->pitch;
+    t.once = 0;
+    t.next = 0;
+    f->kernels->stream(&t);
+    gani_fold_job fold;
+    fold.kernels = f->kernels;
+    fold.call = f->call;
+    fold.from = f->rows;
+    fold.row = f->pitch;
+    fold.to = f->call->out;
+    for (int b = 0; b < s->n; b++) {
+        for (int p = g * c + first; p < g * c + first + count; p++) {
+            (f->rows ? gani_fold_parts : gani_finish_task)(&fold, b * s->c + p);
+        }
+    }
+}
+
+static void gani_walk_few_input_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    gani_few f = gani_few_make(pass, call, 0);
+    gani_few_cut(&f, pass->ctx->threads, s->c / s->groups, s->kh * s->kw, 1);
+    if (pass->scratch) {
+        gani_parallel(pass->ctx, s->groups * f.tasks, gani_few_input_task, &f);
+    }
+}
+
+/* The window of one pixel of a set. */
+static void gani_few_window(void *arg, int index) {
+    const gani_few *f = (const gani_few *)arg;
+    const gani_conv *s = &f->call->s;
+    const int taps = s->c * s->kh * s->kw;
+    ptrdiff_t place;
+    gani_axis_fill(&f->places, index, 1, &place);
+    f->kernels->gemm_pack(f->rows + (f->first + index) * f->pitch, taps, f->staged, f->taps, taps,
+                          &place, 1, 0, f->group);
+}
+
+/* Makes the windows, one set of staged pixels after the other. */
+static void gani_few_windows(gani_pass *pass, gani_few *f) {
+    const gani_conv *s = &f->call->s;
+    const gani_stage stage = gani_stage_x(s, 1, 0);
+    const size_t taps = (size_t)s->c * (size_t)s->kh * (size_t)s->kw;
+    unsigned char *scratch = gani_pass_stage(pass, &stage);
+    const size_t bytes = gani_round_up(gani_mul(taps, sizeof(ptrdiff_t)), GANI_ALIGN);
+    ptrdiff_t *offsets = (ptrdiff_t *)(void *)gani_pass_take(pass, bytes);
+    gani_set set = {0, 0, 0, 0};
+    pass->overflow |= bytes == 0;
+    if (pass->scratch) {
+        const gani_axis axis = gani_axis_taps(&stage, s);
+        gani_axis_fill(&axis, 0, (int)taps, offsets);
+        f->group = gani_group(offsets, (int)taps, 0, f->kernels->width);
+        f->taps = offsets;
+    }
+    while (pass->scratch && gani_set_next(&set, &stage, s->n)) {
+        f->staged = gani_stage_run(pass->ctx, &stage, f->call->in, &set, scratch);
+        f->first = (set.first * s->oh + set.top) * s->ow;
+        f->places = gani_axis_places(s->c * gani_stage_plane_size(&stage), set.rows, stage.wq,
+                                     s->ow, 1);
+        gani_parallel(pass->ctx, set.images * set.rows * s->ow, gani_few_window, f);
+    }
+}
+
+/* Some columns of some rows of dw. */
+static void gani_few_weight_task(void *arg, int index) {
+    const gani_few *f = (const gani_few *)arg;
+    const gani_conv *s = &f->call->s;
+    const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
+    const int pieces = gani_ceil_div(o, GANI_FEW_ROWS), row = index % pieces * GANI_FEW_ROWS;
+    const int column = index / pieces % f->tasks * f->count, g = index / pieces / f->tasks;
+    gani_stream t;
+    t.m = o - row < GANI_FEW_ROWS ? o - row : GANI_FEW_ROWS;
+    t.n = taps - column < f->count ? taps - column : f->count;
+    t.k = f->pixels;
+    t.a = f->dy + (ptrdiff_t)g * o + row;
+    t.a_row = s->o;
+    t.b = (f->rows ? f->rows : f->call->in) + (ptrdiff_t)g * taps + column;
+    t.b_row = f->pitch;
+    t.c = f->call->out + ((ptrdiff_t)g * o + row) * taps + column;
+    t.c_row = taps;
+    t.once = (ptrdiff_t)s->o * taps > GANI_FEW_ONCE;
+    t.next = 0;
+    f->kernels->stream(&t);
+}
+
+static void gani_walk_few_weight_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    gani_few f = gani_few_make(pass, call, 1);
+    if (!gani_conv_is_dense(s)) {
+        gani_few_windows(pass, &f);
+    }
+    gani_few_cut(&f, 1, s->c / s->groups * s->kh * s->kw, 1, GANI_FEW_SPARE);
+    if (pass->scratch) {
+        const int pieces = gani_ceil_div(s->o / s->groups, GANI_FEW_ROWS);
+        gani_parallel(pass->ctx, s->groups * f.tasks * pieces, gani_few_weight_task, &f);
+    }
+}
+
+/* Many images of one window each: dx[b, (p,u,v)] = sum over q  dy[b, q] * w[q, (p,u,v)]. */
+static void gani_walk_dense_input_grad(gani_pass *pass, const gani_conv_call *call) {
+    const gani_conv *s = &call->s;
+    const int o = s->o / s->groups, taps = s->c / s->groups * s->kh * s->kw;
+    for (int g = 0; g < s->groups; g++) {
+        gani_product p;
+        gani_product_clear(&p);
+        p.m = p.m_all = s->n;
+        p.n = p.n_all = taps;
+        p.k = o;
+        p.a = gani_operand_plain(gani_at(call->in, (ptrdiff_t)g * o), s->o, 1);
+        p.b = gani_operand_plain(gani_at(call->with, (ptrdiff_t)g * o * taps), taps, 1);
+        p.c = gani_at_out(call->out, (ptrdiff_t)g * taps);
+        p.c_row = gani_axis_plain((ptrdiff_t)s->groups * taps);
+        p.c_col = gani_axis_plain(1);
+        gani_pass_product(pass, &p);
+    }
+    if (call->bias || call->act.kind != GAN_ACT_NONE) {
+        gani_pass_planes(pass, call, s->n, NULL, call->out, gani_finish_task);
     }
 }
 
@@ -6788,7 +7243,7 @@ static void gani_walk_input_grad_zero(gani_pass *pass, const gani_conv_call *cal
  * source near the end of a share are multiplied once more for the next. Parts are added in order of
  * i and v, so results do not depend on how rows are shared and how many are made at a time. */
 typedef struct gani_thin {
-    gan_context lone; /* of one thread, for products of a thread's own */
+    const gani_kernels *kernels;
     const gani_conv_call *call;
     int channels, h, w;        /* of the result */
     int others, size, columns; /* channels, rows and columns of the source */
@@ -6798,13 +7253,14 @@ typedef struct gani_thin {
     int phase[GANI_THIN_TAPS], shift[GANI_THIN_TAPS];
     gani_span inside;             /* places i that miss no column in any phase */
     ptrdiff_t w_channel, w_other; /* distances of channels in the weights */
+    const float *weights;         /* [others][channels][u][v], in place or packed */
     int bands;                    /* an item is a band of rows of the result, or all if there is */
     int image, images;            /* one band, of images */
     gani_span to, rows;           /* rows of the result; rows of the source that are at hand */
     int most_rows;                /* of these */
     float *parts;                 /* [image][p][u][v][pitch], pitch: rows of `columns` */
     ptrdiff_t pitch;
-    size_t parts_bytes, slot_bytes; /* a thread's parts, and the scratch of products behind them */
+    size_t parts_bytes; /* a thread's */
     unsigned char *scratch;
 } gani_thin;
 
@@ -6843,8 +7299,7 @@ static gani_thin gani_thin_make(const gan_context *ctx, const gani_conv_call *ca
     const int forward = direction == 0;
     gani_thin t;
     memset(&t, 0, sizeof t);
-    t.lone = *ctx;
-    t.lone.threads = 1;
+    t.kernels = ctx->kernels;
     t.call = call;
     t.channels = forward ? s->o : s->c;
     t.h = forward ? s->oh : s->h;
@@ -6954,9 +7409,9 @@ static void gani_thin_add(const gani_thin *t, const gani_thin_meeting *meet, con
     const int first = t->inside.first * t->step, end = t->inside.end * t->step;
     const size_t n = (size_t)(t->inside.end - t->inside.first);
     if (t->step == 1) {
-        t->lone.kernels->add_rows(parts, meet->part[0], meet->count[0], out + first, n);
+        t->kernels->add_rows(parts, meet->part[0], meet->count[0], out + first, n);
     } else {
-        t->lone.kernels->add_pairs(parts, meet->part[0], meet->count[0], meet->part[1],
+        t->kernels->add_pairs(parts, meet->part[0], meet->count[0], meet->part[1],
                                    meet->count[1], out + first, n);
     }
     gani_thin_edge(t, meet, parts, 0, first, out);
@@ -6966,7 +7421,7 @@ static void gani_thin_add(const gani_thin *t, const gani_thin_meeting *meet, con
 /* What is at hand of a row of all channels, of an image of the item. */
 static void gani_thin_row(const gani_thin *t, int image, int y) {
     const gani_conv_call *call = t->call;
-    const gani_kernels *kernels = t->lone.kernels;
+    const gani_kernels *kernels = t->kernels;
     gani_thin_meeting meet;
     gani_thin_meet(t, y, &meet);
     if (meet.rows == 0 && (meet.before || meet.after)) {
@@ -6991,37 +7446,27 @@ static void gani_thin_row(const gani_thin *t, int image, int y) {
 }
 
 /* Makes the parts of rows t->rows. */
-static gani_product gani_thin_product(const gani_thin *t) {
+static void gani_thin_parts(const gani_thin *t) {
     const gani_conv_call *call = t->call;
-    const int area = call->s.kh * call->s.kw, places = (t->rows.end - t->rows.first) * t->columns;
     const ptrdiff_t plane = (ptrdiff_t)t->size * t->columns;
-    gani_product p;
-    gani_product_clear(&p);
-    p.m = p.m_all = t->channels * area;
-    p.n = t->images * places;
-    p.n_all = INT_MAX / 2; /* enough to never split k */
-    p.k = t->others;
-    p.a.base = call->with;
-    p.a.row = gani_axis_make(gani_level_make(1, 0), gani_level_make(t->channels, t->w_channel),
-                             gani_level_make(area, 1));
-    p.a.col = gani_axis_plain(t->w_other);
-    p.b.base = gani_at(call->in, t->image * t->others * plane + t->rows.first * t->columns);
-    p.b.row = gani_axis_plain(plane);
-    p.b.col = gani_axis_places(t->others * plane, 1, 0, places, 1);
-    p.c = t->parts;
-    p.c_row = gani_axis_plain(t->pitch);
-    p.c_col = gani_axis_places(p.m * t->pitch, 1, 0, places, 1);
-    return p;
-}
-
-/* Bytes of scratch of any product; 0 on overflow. With fewer columns blocks may be longer. */
-static size_t gani_thin_product_bytes(gani_thin *t) {
-    t->rows.end = t->most_rows;
-    gani_product p = gani_thin_product(t);
-    const size_t all = gani_product_bytes(&t->lone, &p);
-    p.n = p.n < GANI_GEMM_NC ? p.n : GANI_GEMM_NC;
-    const size_t block = gani_product_bytes(&t->lone, &p);
-    return all == 0 ? 0 : all > block ? all : block;
+    gani_stream s;
+    s.m = t->channels * call->s.kh * call->s.kw;
+    s.n = (t->rows.end - t->rows.first) * t->columns;
+    s.k = t->others;
+    s.a = t->weights;
+    s.a_row = s.m;
+    s.b_row = plane;
+    s.c_row = t->pitch;
+    s.once = 0;
+    for (int b = 0; b < t->images; b++) {
+        s.b = call->in + (ptrdiff_t)(t->image + b) * t->others * plane +
+              (ptrdiff_t)t->rows.first * t->columns;
+        s.c = t->parts + b * s.m * t->pitch;
+        s.next = t->rows.end < t->size            ? s.n
+                 : t->image + b + 1 < call->s.n ? t->others * plane
+                                                  : 0;
+        t->kernels->stream(&s);
+    }
 }
 
 static void gani_thin_item(gani_thin t, int item, unsigned char *scratch) {
@@ -7035,18 +7480,32 @@ static void gani_thin_item(gani_thin t, int item, unsigned char *scratch) {
     for (t.rows.first = from.first; t.rows.first < from.end; t.rows.first = t.rows.end) {
         const int left = from.end - t.rows.first;
         t.rows.end = t.rows.first + (left < t.most_rows ? left : t.most_rows);
-        const gani_product p = gani_thin_product(&t);
-        gani_product_run(&t.lone, &p, scratch + t.parts_bytes);
+        gani_thin_parts(&t);
         for (int i = 0; i < t.images * (t.to.end - t.to.first); i++) {
             gani_thin_row(&t, i % t.images, t.to.first + i / t.images);
         }
     }
 }
 
+/* The weights as a product wants them, those of a channel of the source side by side. */
+static const float *gani_thin_weights(const gani_thin *t, float *packed) {
+    const int area = t->call->s.kh * t->call->s.kw;
+    if (t->w_channel == area) {
+        return t->call->with;
+    }
+    for (int q = 0; q < t->others; q++) {
+        for (int p = 0; p < t->channels; p++, packed += area) {
+            memcpy(packed, t->call->with + q * t->w_other + p * t->w_channel,
+                   (size_t)area * sizeof *packed);
+        }
+    }
+    return packed - (ptrdiff_t)t->others * t->channels * area;
+}
+
 static void gani_thin_worker(void *arg, gani_worker *worker) {
     const gani_thin *t = (const gani_thin *)arg;
     for (int item; (item = gani_next(worker)) >= 0;) {
-        gani_thin_item(*t, item, t->scratch + (size_t)worker->slot * t->slot_bytes);
+        gani_thin_item(*t, item, t->scratch + (size_t)worker->slot * t->parts_bytes);
     }
 }
 
@@ -7065,14 +7524,15 @@ static void gani_walk_thin(gani_pass *pass, const gani_conv_call *call, int dire
     t.parts_bytes = gani_round_up(
         gani_mul(gani_mul((size_t)t.images, taps), gani_mul((size_t)t.pitch, sizeof(float))),
         GANI_ALIGN);
-    const size_t product_bytes = gani_thin_product_bytes(&t);
-    t.slot_bytes = gani_round_up(gani_sum(t.parts_bytes, product_bytes), GANI_ALIGN);
     const int items = gani_ceil_div(n, t.images) * t.bands;
     const int slots = items < threads ? items : threads;
-    const size_t bytes = gani_mul(t.slot_bytes, (size_t)slots);
-    pass->overflow |= t.parts_bytes == 0 || product_bytes == 0 || bytes == 0;
+    const size_t bytes = gani_mul(t.parts_bytes, (size_t)slots);
+    const size_t weights = gani_mul(gani_mul(taps, (size_t)t.others), sizeof(float));
+    float *packed = (float *)(void *)gani_pass_take(pass, gani_round_up(weights, GANI_ALIGN));
+    pass->overflow |= t.parts_bytes == 0 || bytes == 0 || weights == 0;
     t.scratch = gani_pass_take(pass, bytes);
     if (pass->scratch) {
+        t.weights = gani_thin_weights(&t, packed);
         gani_workers(pass->ctx, slots, items, gani_thin_worker, &t);
     }
 }
@@ -7086,7 +7546,7 @@ static void gani_walk_thin_input_grad(gani_pass *pass, const gani_conv_call *cal
 }
 
 /* ============================================================================
- * >>winograd  4.3  CONVOLUTIONS WITH FEWER MULTIPLICATIONS
+ * >>winograd  4.4  CONVOLUTIONS WITH FEWER MULTIPLICATIONS
  *
  * A convolution of stride s with a kernel of r*s taps is the sum of s*s convolutions of stride 1
  * with r taps, one for each phase (pixels with the same row and column modulo s). Each is computed
@@ -7175,6 +7635,16 @@ typedef struct gani_wino {
     ptrdiff_t pitch_out;   /* and of a task's result */
 } gani_wino;
 
+static int64_t gani_wino_tiles(const gani_wino_row *row, const gani_conv *s) {
+    return (int64_t)s->n * gani_ceil_div(s->oh, row->tile) * gani_ceil_div(s->ow, row->tile);
+}
+
+/* 1 if at most `most` of `of` products are left. */
+static int gani_wino_saves(const gani_wino_row *row, const gani_conv *s, int most, int of) {
+    const int64_t direct = (int64_t)s->n * s->oh * s->ow * row->kernel * row->kernel;
+    return of * gani_wino_tiles(row, s) * row->products <= most * direct;
+}
+
 /* The row for a layer, NULL if it is not one for these algorithms. */
 static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_conv *s) {
     const int plain = s->groups == 1 && s->dilation_h == 1 && s->dilation_w == 1 &&
@@ -7185,11 +7655,8 @@ static const gani_wino_row *gani_wino_find(const gan_context *ctx, const gani_co
     }
     for (size_t i = 0; i < sizeof gani_wino_rows / sizeof gani_wino_rows[0]; i++) {
         const gani_wino_row *row = &gani_wino_rows[i];
-        const int64_t tiles =
-            (int64_t)s->n * gani_ceil_div(s->oh, row->tile) * gani_ceil_div(s->ow, row->tile);
-        const int64_t direct = (int64_t)s->n * s->oh * s->ow * row->kernel * row->kernel;
-        if (s->stride_h == row->stride && s->kh == row->kernel && tiles >= row->tiles_least &&
-            4 * tiles * row->products <= 3 * direct) {
+        if (s->stride_h == row->stride && s->kh == row->kernel &&
+            gani_wino_tiles(row, s) >= row->tiles_least && gani_wino_saves(row, s, 3, 4)) {
             return row;
         }
     }
@@ -7362,7 +7829,7 @@ typedef struct gani_wino_job {
 static size_t gani_wino_stage_floats(const gani_wino *s) {
     const size_t line =
         (size_t)(s->x.reach + 1) * (size_t)s->stride * (size_t)s->x.cols * GANI_WINO_LANES;
-    const size_t weights = (size_t)(s->kernel * s->kernel) * (size_t)s->x.group * GANI_WINO_CHUNK;
+    const size_t weights = (size_t)(s->kernel * s->kernel) * GANI_WINO_LANES * GANI_WINO_LANES;
     return line > weights ? line : weights;
 }
 
@@ -7466,6 +7933,7 @@ static gani_wino_ahead gani_wino_item_ahead(const gani_wino_side *side,
     ahead.step = (ptrdiff_t)side->h * side->w;
     ahead.count = item->channels;
     ahead.done = 0;
+    ahead.pace = GANI_WINO_CALM;
     return ahead;
 }
 
@@ -7540,8 +8008,8 @@ static void gani_wino_gather_side(gan_context *ctx, const gani_wino_job *job,
  * [row][tap][lane], its points are [point][row][lane]; rows are the side that is summed, lanes the
  * other one. */
 typedef struct gani_wino_panel {
+    int row, lane;   /* the first channels, of a chunk's */
     int rows, lanes; /* channels there are */
-    int width;       /* of a staged row, lanes rounded up */
     ptrdiff_t at, row_step, lane_step;
     int rows_are_x;
 } gani_wino_panel;
@@ -7553,9 +8021,9 @@ static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int
     const int cs = s->s.c - c < s->x.group ? s->s.c - c : s->x.group;
     const int os = s->s.o - o < s->y.group ? s->s.o - o : s->y.group;
     gani_wino_panel p;
+    p.row = p.lane = 0;
     p.rows = rows_are_x ? cs : os;
     p.lanes = rows_are_x ? os : cs;
-    p.width = gani_ceil_div(p.lanes, GANI_WINO_LANES) * GANI_WINO_LANES;
     p.at = ((ptrdiff_t)o * s->s.c + c) * area;
     p.row_step = rows_are_x ? area : s->s.c * area;
     p.lane_step = rows_are_x ? s->s.c * area : area;
@@ -7563,29 +8031,42 @@ static gani_wino_panel gani_wino_panel_make(const gani_wino *s, int x_chunk, int
     return p;
 }
 
-/* Staged weights to points or, for the inverse, points to staged weights. */
+/* The next block of 16 rows by 16 lanes of a panel, the first if it has no rows; 0 if there is
+ * none. Blocks are staged one by one, so that the first cache keeps them. */
+static int gani_wino_panel_next(const gani_wino_panel *all, gani_wino_panel *block) {
+    int row = 0, lane = 0;
+    if (block->rows > 0) {
+        row = block->row;
+        lane = block->lane + GANI_WINO_LANES;
+    }
+    if (lane >= all->lanes) {
+        row += GANI_WINO_LANES;
+        lane = 0;
+    }
+    *block = *all;
+    block->row = row;
+    block->lane = lane;
+    block->rows = all->rows - row < GANI_WINO_LANES ? all->rows - row : GANI_WINO_LANES;
+    block->lanes = all->lanes - lane < GANI_WINO_LANES ? all->lanes - lane : GANI_WINO_LANES;
+    block->at += row * all->row_step + lane * all->lane_step;
+    return row < all->rows;
+}
+
+/* A block of staged weights to points or, for the inverse, points to staged weights. */
 static void gani_wino_weights_transform(const gani_wino_job *job, const gani_wino_slot *slot,
                                         const gani_wino_panel *p, int inverse) {
     const gani_wino *s = job->s;
-    const int area = s->kernel * s->kernel, phases = s->x.phases;
-    const int row_blocks = gani_ceil_div(p->rows, GANI_WINO_LANES),
-              lane_blocks = p->width / GANI_WINO_LANES;
-    for (int i = 0; i < row_blocks * lane_blocks * phases; i++) {
-        const int phase = i % phases, lane_block = i / phases % lane_blocks,
-                  row_block = i / phases / lane_blocks;
-        const int column = phases > 1 ? gani_wino_phase_column(phase) : 0; /* then one block */
-        const int row =
-            p->rows_are_x ? row_block * GANI_WINO_LANES + column : row_block * GANI_WINO_LANES;
-        const int lane = lane_block * GANI_WINO_LANES + (p->rows_are_x ? 0 : column);
+    for (int phase = 0; phase < s->x.phases; phase++) {
+        const int column = s->x.phases > 1 ? gani_wino_phase_column(phase) : 0;
+        const int row = p->row + (p->rows_are_x ? column : 0),
+                  lane = p->lane + (p->rows_are_x ? 0 : column);
         const int tap = phase / s->stride * s->kernel + phase % s->stride;
-        float *staged = slot->stage +
-                        ((ptrdiff_t)row_block * GANI_WINO_LANES * area + tap) * p->width +
-                        lane_block * GANI_WINO_LANES;
+        float *staged = slot->stage + tap * GANI_WINO_LANES;
         float *points = slot->weights + (ptrdiff_t)row * GANI_WINO_CHUNK + lane;
         gani_wino_move move;
-        move.in_col = (ptrdiff_t)s->stride * p->width;
+        move.in_col = (ptrdiff_t)s->stride * GANI_WINO_LANES;
         move.in_row = s->kernel * move.in_col;
-        move.in_step = (ptrdiff_t)area * p->width;
+        move.in_step = (ptrdiff_t)s->kernel * s->kernel * GANI_WINO_LANES;
         move.out_col = GANI_WINO_PITCH;
         move.out_row = (ptrdiff_t)gani_wino_across(s) * GANI_WINO_PITCH;
         move.out_step = GANI_WINO_CHUNK;
@@ -7610,17 +8091,16 @@ static void gani_wino_weights_transform(const gani_wino_job *job, const gani_win
 
 /* Staged rows of a kernel with kh x kw taps to those with kernel x kernel, the others 0; or, for
  * the inverse, back. In place, in the order in which nothing is overwritten before it is read. */
-static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *slot,
-                                     const gani_wino_panel *p, int inverse) {
-    const int rows = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
-    const int area = s->kernel * s->kernel, count = s->s.kh == s->kernel ? 0 : rows * area;
-    const size_t bytes = (size_t)p->width * sizeof(float);
+static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *slot, int inverse) {
+    const int area = s->kernel * s->kernel,
+              count = s->s.kh == s->kernel ? 0 : GANI_WINO_LANES * area;
+    const size_t bytes = GANI_WINO_LANES * sizeof(float);
     for (int i = 0; i < count; i++) {
         const int at = inverse ? i : count - 1 - i;
         const int u = at % area / s->kernel, v = at % s->kernel;
-        float *wide = slot->stage + (ptrdiff_t)at * p->width;
-        float *narrow =
-            slot->stage + (((ptrdiff_t)(at / area) * s->s.kh + u) * s->s.kw + v) * p->width;
+        float *wide = slot->stage + (ptrdiff_t)at * GANI_WINO_LANES;
+        float *narrow = slot->stage +
+                        (((ptrdiff_t)(at / area) * s->s.kh + u) * s->s.kw + v) * GANI_WINO_LANES;
         if (u < s->s.kh && v < s->s.kw) {
             memmove(inverse ? narrow : wide, inverse ? wide : narrow, bytes);
         } else if (!inverse) {
@@ -7629,25 +8109,37 @@ static void gani_wino_weights_spread(const gani_wino *s, const gani_wino_slot *s
     }
 }
 
-/* Stages a panel of w; zeros where there are no channels, and with w NULL everywhere. */
+/* Stages a block of w; zeros where there are no channels, and with w NULL everywhere. */
 static void gani_wino_weights_stage(const gani_wino_job *job, const gani_wino_slot *slot,
                                     const gani_wino_panel *p, const float *w) {
     const int area = job->s->s.kh * job->s->s.kw, rows = w ? p->rows : 0;
-    const int padded = gani_ceil_div(p->rows, GANI_WINO_LANES) * GANI_WINO_LANES;
-    const ptrdiff_t row = (ptrdiff_t)area * p->width;
-    const int clear = p->lanes < p->width ? 0 : rows; /* rows from here on */
-    memset(slot->stage + clear * row, 0, (size_t)(padded - clear) * (size_t)row * sizeof(float));
+    const ptrdiff_t row = (ptrdiff_t)area * GANI_WINO_LANES;
+    const int clear = p->lanes < GANI_WINO_LANES ? 0 : rows; /* rows from here on */
+    memset(slot->stage + clear * row, 0,
+           (size_t)(GANI_WINO_LANES - clear) * (size_t)row * sizeof(float));
     if (!w) {
         return;
     }
     if (p->rows_are_x) { /* the taps of its rows are neighbours */
         job->kernels->wino_transpose(w + p->at, p->lane_step, p->lanes, rows * area, slot->stage,
-                                     p->width);
+                                     GANI_WINO_LANES);
         return;
     }
     for (int i = 0; i < rows; i++) {
         job->kernels->wino_transpose(w + p->at + i * p->row_step, p->lane_step, p->lanes, area,
-                                     slot->stage + i * row, p->width);
+                                     slot->stage + i * row, GANI_WINO_LANES);
+    }
+}
+
+/* Makes the points of a panel of w. */
+static void gani_wino_weights_points(const gani_wino_job *job, const gani_wino_slot *slot,
+                                     const gani_wino_panel *panel) {
+    gani_wino_panel block;
+    block.rows = 0;
+    while (gani_wino_panel_next(panel, &block)) {
+        gani_wino_weights_stage(job, slot, &block, job->call->with);
+        gani_wino_weights_spread(job->s, slot, 0);
+        gani_wino_weights_transform(job, slot, &block, 0);
     }
 }
 
@@ -7734,22 +8226,25 @@ static int gani_wino_piece_line(const gani_wino_job *job, int piece) {
     return job->first + job->lines / unit * piece / gani_wino_pieces(job) * unit;
 }
 
+/* Asks for a panel of weights, while `tiles` tiles have a chunk of steps each. */
+static gani_wino_ahead gani_wino_panel_ahead(const gani_wino_job *job, const gani_wino_panel *p,
+                                             int tiles) {
+    const ptrdiff_t area = (ptrdiff_t)job->s->s.kh * job->s->s.kw;
+    gani_wino_ahead ahead;
+    ahead.at = job->call->with + p->at;
+    ahead.width = (p->rows_are_x ? p->rows : p->lanes) * area;
+    ahead.step = p->rows_are_x ? p->lane_step : p->row_step;
+    ahead.count = p->rows_are_x ? p->lanes : p->rows;
+    ahead.done = 0;
+    const ptrdiff_t calm = (ptrdiff_t)tiles * GANI_WINO_CHUNK * GANI_WINO_ASKS * GANI_WINO_CALM;
+    ahead.pace = calm < ahead.count * ahead.width ? GANI_WINO_HURRY : GANI_WINO_CALM;
+    return ahead;
+}
+
 /* The weights from chunk k to a chunk of the result. */
 static gani_wino_panel gani_wino_map_panel(const gani_wino_job *job, int k, int chunk) {
     return job->direction == 0 ? gani_wino_panel_make(job->s, k, chunk, 1)
                                : gani_wino_panel_make(job->s, chunk, k, 0);
-}
-
-static gani_wino_ahead gani_wino_weights_ahead(const gani_wino_job *job, int k, int chunk) {
-    const gani_wino_panel p = gani_wino_map_panel(job, k, chunk);
-    const ptrdiff_t area = (ptrdiff_t)job->s->s.kh * job->s->s.kw;
-    gani_wino_ahead ahead;
-    ahead.at = job->call->with + p.at;
-    ahead.width = (p.rows_are_x ? p.rows : p.lanes) * area;
-    ahead.step = p.rows_are_x ? p.lane_step : p.row_step;
-    ahead.count = p.rows_are_x ? p.lanes : p.rows;
-    ahead.done = 0;
-    return ahead;
 }
 
 /* The pixels of a chunk of the result, some lines of it. */
@@ -7767,6 +8262,7 @@ static gani_wino_ahead gani_wino_result_ahead(const gani_wino_job *job, int firs
     ahead.step = lines < th ? plane : side->channels * plane;
     ahead.count = lines < th ? channels : lines / th;
     ahead.done = 0;
+    ahead.pace = GANI_WINO_CALM;
     return ahead;
 }
 
@@ -7778,15 +8274,16 @@ static void gani_wino_map_task(const gani_wino_job *job, const gani_wino_slot *s
     const int tiles = (lines + lead) * s->tw;
     const ptrdiff_t at =
         (ptrdiff_t)(first - lead - job->first + job->lead) * s->tw * GANI_WINO_CHUNK;
+    const int products = s->points * gani_ceil_div(tiles, 8); /* by tiles of the kernel, or more */
     for (int k = 0; k < job->from->chunks; k++) {
         const float *in = job->from_points + (ptrdiff_t)k * s->points * s->pitch_in + at;
         const gani_wino_panel panel = gani_wino_map_panel(job, k, chunk);
-        gani_wino_ahead ahead = k + 1 < job->from->chunks
-                                    ? gani_wino_weights_ahead(job, k + 1, chunk)
-                                    : gani_wino_result_ahead(job, first, lines, chunk);
-        gani_wino_weights_stage(job, slot, &panel, job->call->with);
-        gani_wino_weights_spread(s, slot, &panel, 0);
-        gani_wino_weights_transform(job, slot, &panel, 0);
+        gani_wino_ahead ahead = gani_wino_result_ahead(job, first, lines, chunk);
+        if (k + 1 < job->from->chunks) {
+            const gani_wino_panel next = gani_wino_map_panel(job, k + 1, chunk);
+            ahead = gani_wino_panel_ahead(job, &next, products);
+        }
+        gani_wino_weights_points(job, slot, &panel);
         for (int e = 0; e < s->points; e++) {
             gani_span sum = {0, gani_wino_width(job->from, k)};
             gani_span out = {0, gani_wino_width(job->to, chunk)};
@@ -7827,7 +8324,6 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
     const gani_wino_panel panel = gani_wino_panel_make(s, x_chunk, y_chunk, 1);
     const float *x = job->from_points + (ptrdiff_t)x_chunk * s->points * s->pitch_in;
     const float *y = job->to_points + (ptrdiff_t)y_chunk * s->points * s->pitch_in;
-    float *dw = job->call->out + panel.at;
     gani_wino_ahead none;
     memset(&none, 0, sizeof none);
     for (int e = 0; e < s->points; e++) { /* where x does not matter neither do the points */
@@ -7838,16 +8334,15 @@ static void gani_wino_sum_task(const gani_wino_job *job, const gani_wino_slot *s
             slot->weights + (ptrdiff_t)e * GANI_WINO_PITCH + used.first * GANI_WINO_CHUNK, 0,
             &none);
     }
-    gani_wino_weights_stage(job, slot, &panel, job->first > 0 ? job->call->out : NULL);
-    gani_wino_weights_spread(s, slot, &panel, 0);
-    gani_wino_weights_transform(job, slot, &panel, 1);
-    gani_wino_weights_spread(s, slot, &panel, 1);
-    for (int lane = 0; lane < panel.lanes;
-         lane += 8) { /* few outputs at a time: rows a power of two apart evict each other */
-        job->kernels->wino_transpose(slot->stage + lane, panel.width,
-                                     panel.rows * s->s.kh * s->s.kw,
-                                     panel.lanes - lane < 8 ? panel.lanes - lane : 8,
-                                     dw + lane * panel.lane_step, panel.lane_step);
+    gani_wino_panel block;
+    block.rows = 0;
+    while (gani_wino_panel_next(&panel, &block)) {
+        gani_wino_weights_stage(job, slot, &block, job->first > 0 ? job->call->out : NULL);
+        gani_wino_weights_spread(s, slot, 0);
+        gani_wino_weights_transform(job, slot, &block, 1);
+        gani_wino_weights_spread(s, slot, 1);
+        job->kernels->wino_transpose(slot->stage, GANI_WINO_LANES, block.rows * s->s.kh * s->s.kw,
+                                     block.lanes, job->call->out + block.at, block.lane_step);
     }
 }
 
@@ -7924,14 +8419,14 @@ static void gani_walk_wino_weight_grad(gani_pass *pass, const gani_conv_call *ca
 }
 
 /* ============================================================================
- * >>conv-run  4.4  WHICH ALGORITHM; THE DRIVERS
+ * >>conv-run  4.5  WHICH ALGORITHM; THE DRIVERS
  *
  * A layer for which >>winograd has a row is computed there, unless the context says otherwise; all
- * others by >>conv. Programs and the public functions call the drivers, which ask for scratch, and
- * run.
+ * others by >>conv or >>conv-small, and so is the weight grad of few pixels, where points would
+ * save little. Programs and the public functions call the drivers, which ask for scratch, and run.
  *
  * Holds:  the choice, reflecting padding of input grad, the drivers, public functions.
- * Uses:   >>conv  >>winograd        Knows nothing of: tensors, graphs.
+ * Uses:   >>conv  >>conv-small  >>winograd        Knows nothing of: tensors, graphs.
  * ========================================================================= */
 
 typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
@@ -7939,6 +8434,8 @@ typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
 /* Input grad with zero padding or none. */
 static gani_conv_walk gani_choose_input_grad_zero(const gan_context *ctx, const gani_conv *s) {
     return gani_wino_find(ctx, s)      ? gani_walk_wino_input_grad
+           : gani_conv_is_dense(s) && s->n > GANI_FEW_DENSE ? gani_walk_dense_input_grad
+           : gani_conv_is_few(s)     ? gani_walk_few_input_grad
            : gani_conv_is_thin(s, 1) ? gani_walk_thin_input_grad
                                      : gani_walk_input_grad_zero;
 }
@@ -7987,7 +8484,7 @@ static const char *gani_conv_algorithm(const gan_context *ctx, const gani_conv *
 
 /* By direction: 0 forward, 1 input grad, 2 weight grad. */
 static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *s, int direction) {
-    const int wino = gani_wino_find(ctx, s) != NULL;
+    const gani_wino_row *wino = gani_wino_find(ctx, s);
     if (direction == 1) {
         return gani_walk_input_grad;
     }
@@ -7996,7 +8493,11 @@ static gani_conv_walk gani_conv_choose(const gan_context *ctx, const gani_conv *
                : gani_conv_is_thin(s, 0) ? gani_walk_thin_forward
                                          : gani_walk_forward;
     }
+    if (wino && gani_conv_is_few(s) && !gani_wino_saves(wino, s, 1, 4)) {
+        wino = NULL; /* writing is most of the work, and takes longer by way of points */
+    }
     return wino                   ? gani_walk_wino_weight_grad
+           : gani_conv_is_few(s)  ? gani_walk_few_weight_grad
            : gani_conv_mirrors(s) ? gani_walk_weight_grad_mirrored
                                   : gani_walk_weight_grad;
 }

@@ -47,9 +47,10 @@ static int compare_doubles(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
+/* Aligned as a program's are. */
 static float *array(size_t count) {
-    float *x = (float *)malloc(count * sizeof *x);
-    if (!x) {
+    float *x = NULL;
+    if (posix_memalign((void **)&x, GANI_ALIGN, count * sizeof *x) != 0) {
         fprintf(stderr, "bench: out of memory\n");
         exit(1);
     }

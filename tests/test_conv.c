@@ -56,6 +56,12 @@ static const case_row rows[] = {
     {2, 20, 4, 40, 2, 7, 7, 1, 1, 3, 3, 1, 1, 1, 1, 0, 0},  /* of y, every row meets all */
     {3, 20, 6, 40, 3, 2, 2, 1, 1, 3, 3, 1, 1, 1, 0, 0, 0},  /* rows of y, and of x, that no tap */
     {3, 3, 41, 43, 20, 2, 2, 3, 2, 0, 0, 1, 1, 1, 0, 0, 0}, /* meets */
+    {16, 5, 4, 4, 1, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0},    /* few pixels: of one window each */
+    {3, 11, 4, 4, 37, 4, 4, 1, 1, 0, 0, 1, 1, 1, 0, 0, 0},
+    {2, 6, 7, 9, 10, 3, 2, 2, 3, 1, 1, 1, 1, 2, 1, 0, 0},
+    {1, 20, 16, 16, 30, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0},
+    {1, 3, 9, 70, 2, 5, 9, 3, 7, 2, 3, 2, 1, 1, 0, 0, 1},
+    {1, 130, 4, 4, 524, 4, 4, 2, 2, 1, 1, 1, 1, 1, 0, 0, 0}, /* and many weights */
 };
 enum { ROWS = (int)(sizeof rows / sizeof rows[0]) };
 
@@ -244,7 +250,9 @@ static void check(const problem *p, int direction, const sums *want, const char 
     act.kind = direction == 2 ? GAN_ACT_NONE : variant / 2 % 4;
     act.slope = 0.2f;
     const int with_bias = direction != 2 && variant % 2;
-    float *out = random_array(want->count);
+    /* a multiple of a cache line, as a program's arrays are, or not */
+    float *room = random_array(want->count + 16);
+    float *out = room + (variant > 0 ? (64 - (uintptr_t)room % 64) % 64 / sizeof(float) : 0);
     CHECK(run(ctx, p, direction, with_bias ? bias : NULL, act, out) == GAN_OK, "run");
     CHECK(ctx->workspace_bytes == gani_conv_workspace(ctx, &p->s, direction),
           "workspace is not what the query says");
@@ -257,7 +265,7 @@ static void check(const problem *p, int direction, const sums *want, const char 
               "row %d direction %d %s variant %d element %lu: %g, expected %g", row, direction, isa,
               variant, (unsigned long)i, (double)out[i], value);
     }
-    free(out);
+    free(room);
     free(bias);
     gan_context_destroy(ctx);
 }
