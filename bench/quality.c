@@ -15,6 +15,7 @@
  *     --other FILE      images that are no digits, for the scale: Fashion-MNIST
  *     --sets DIR        where the other rows' sets of images are [../shared/data]
  *     --out DIR         [build/judge]: checkpoints, scores and pictures
+ *     --seed N          [1] of the trained systems; the samples that are judged have one of their own
  *     --threads N       [all processors]
  *
  * The classifier, a small convolutional network, learns from the first 50,000 images, and so do all
@@ -72,6 +73,7 @@ typedef struct sums {
 
 static struct {
     const char *data, *other, *sets, *out;
+    uint64_t seed; /* of what is trained to be judged */
     gan_context *ctx;
     gan_params *params;
     network judge;
@@ -908,14 +910,13 @@ static void score_translations(const run *r, gan_model *model, char *text, size_
 
 /* --- Coupled GAN: do the two images of a pair show the same thing? --- */
 
-enum { PAIR = 2 * PIXELS };
-
-/* Images of one kind out of pairs [count,1,SIDE,2 SIDE]: 0 those at the left, 1 at the right. */
-static float *one_of_pairs(const float *pairs, int count, int kind) {
-    float *images = (float *)allocate((size_t)count * PIXELS, sizeof *images);
-    for (int i = 0; i < count * SIDE; i++) {
-        memcpy(images + (size_t)i * SIDE, pairs + (size_t)(2 * i + kind) * SIDE,
-               SIDE * sizeof *images);
+/* Images of one kind out of pairs that lie side by side, 2 width numbers in each of so many rows: 0
+ * those at the left, 1 at the right. */
+static float *one_of_pairs(const float *pairs, int rows, int width, int kind) {
+    const size_t row = (size_t)width;
+    float *images = (float *)allocate((size_t)rows * row, sizeof *images);
+    for (int i = 0; i < rows; i++) {
+        memcpy(images + (size_t)i * row, pairs + (size_t)(2 * i + kind) * row, row * sizeof *images);
     }
     return images;
 }
@@ -941,21 +942,71 @@ static double pair_agreement(const run *r, const float *x, const float *y, int c
     return 100.0 * right / ((double)count * PIXELS);
 }
 
-/* A picture of pairs; those of digits are measured, and so are the digits themselves. */
+/* Index of the image nearest to x. */
+static int nearest(const side *known, const float *x) {
+    double least = 0.0;
+    int best = 0;
+    for (int i = 0; i < known->count; i++) {
+        const float *image = known->images + (size_t)i * known->size;
+        double sum = 0.0;
+        for (size_t k = 0; k < known->size; k++) {
+            const double difference = (double)x[k] - (double)image[k];
+            sum += difference * difference;
+        }
+        best = i == 0 || sum < least ? i : best;
+        least = i == 0 || sum < least ? sum : least;
+    }
+    return best;
+}
+
+/* Two folders whose true pairs are known but were not learnt from: how far, in per cent of the
+ * range, the second image y of a pair is from the partner of the training image that is nearest to
+ * its first, x; beside it the same for the second image of the next pair. All have so many channels;
+ * grey ones are read from the first. */
+static void score_partners(const run *r, gan_model *model, const float *x, const float *y,
+                           int count, int channels, char *text, size_t size) {
+    run paired = *r;
+    paired.pairing = GAN_PAIRING_NAMES;
+    gan_dataset *data = open_run(&paired, model, 0);
+    const side first = read_side(data, 0), second = read_side(data, 1);
+    const size_t step = second.size / (size_t)second.channels * (size_t)channels;
+    double off[2] = {0.0, 0.0};
+    for (int i = 0; i < count; i++) {
+        const float *partner =
+            second.images + (size_t)nearest(&first, x + (size_t)i * first.size) * second.size;
+        for (int shift = 0; shift < 2; shift++) {
+            const float *drawn = y + (size_t)((i + shift) % count) * step;
+            for (size_t k = 0; k < second.size; k++) {
+                off[shift] += fabs((double)drawn[k] - (double)partner[k]);
+            }
+        }
+    }
+    const double all = (double)count * (double)second.size;
+    snprintf(text, size,
+             " second image off the partner of the nearest first: %.2f %% (another pair's: "
+             "%.2f)",
+             50.0 * off[0] / all, 50.0 * off[1] / all);
+    free(first.images);
+    free(second.images);
+    gan_dataset_close(data);
+}
+
+/* A picture of pairs, and how much the images of a pair have to do with one another; those of digits
+ * are measured themselves, too. */
 static void score_pairs(const run *r, gan_model *model, char *text, size_t size) {
     gan_model_info info;
     check(gan_model_get_info(model, &info), r->name);
-    const int digits = !r->data, count = digits ? SAMPLES : 64;
-    const size_t numbers =
-        (size_t)info.sample_channels * (size_t)info.sample_height * (size_t)info.sample_width;
-    float *pairs = (float *)allocate((size_t)count * numbers, sizeof *pairs);
+    const int digits = !r->data, count = digits ? SAMPLES : TRANSLATED;
+    const int rows = info.sample_channels * info.sample_height, width = info.sample_width / 2;
+    float *pairs = (float *)allocate((size_t)count * (size_t)(2 * rows * width), sizeof *pairs);
     check(gan_model_sample(model, pairs, count, NULL, SEED + 1), r->name);
     check(gan_image_write_grid(self.ctx, in_out(r->name, ".png").text, pairs, 64,
                                info.sample_channels, info.sample_height, info.sample_width, 8,
                                -1.0f, 1.0f),
           r->name);
+    float *x = one_of_pairs(pairs, count * rows, width, 0);
+    float *y = one_of_pairs(pairs, count * rows, width, 1);
     if (digits) {
-        float *x = one_of_pairs(pairs, count, 0), *y = one_of_pairs(pairs, count, 1);
         sums *seen = (sums *)allocate(1, sizeof *seen);
         prepare();
         look(x, count, NULL, seen, 1);
@@ -964,10 +1015,12 @@ static void score_pairs(const run *r, gan_model *model, char *text, size_t size)
                  "digits: %.2f",
                  pair_agreement(r, x, y, count, 0), pair_agreement(r, x, y, count, 1),
                  judge(seen).distance);
-        free(x);
-        free(y);
         free(seen);
+    } else {
+        score_partners(r, model, x, y, count, info.sample_channels, text, size);
     }
+    free(x);
+    free(y);
     free(pairs);
 }
 
@@ -1135,7 +1188,7 @@ static gan_model *train(const run *r, double *minutes) {
     desc.channels = r->channels ? r->channels : 1;
     desc.channels_b = r->channels_b;
     desc.batch = r->batch;
-    desc.seed = SEED;
+    desc.seed = self.seed;
     desc.options = r->options;
     if (exists(file.text)) {
         check(gan_model_load(&model, self.ctx, file.text, NULL), r->name);
@@ -1259,6 +1312,7 @@ int main(int argc, char **argv) {
     memset(&desc, 0, sizeof desc);
     self.sets = "../shared/data";
     self.out = "build/judge";
+    self.seed = SEED;
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "--data") == 0) {
@@ -1269,6 +1323,8 @@ int main(int argc, char **argv) {
             self.sets = value;
         } else if (strcmp(argv[i], "--out") == 0) {
             self.out = value;
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            self.seed = strtoull(value, NULL, 10);
         } else if (strcmp(argv[i], "--threads") == 0) {
             desc.threads = atoi(value);
         } else {
@@ -1300,8 +1356,8 @@ int main(int argc, char **argv) {
     } else {
         fprintf(
             stderr,
-            "usage: quality [--data FILE] [--other FILE] [--sets DIR] [--out DIR] [--threads N] "
-            "classifier | scale | run NAME... | score NAME FILE | table FILE [NAME...]\n");
+            "usage: quality [--data FILE] [--other FILE] [--sets DIR] [--out DIR] [--seed N] "
+            "[--threads N] classifier | scale | run NAME... | score NAME FILE | table FILE [NAME...]\n");
         return 2;
     }
     free_network(&self.judge);
