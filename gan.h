@@ -956,7 +956,7 @@ typedef struct gan_optimiser {
     float clip_norm;      /* scales all gradients together so that their norm is at most this */
     float clip_each_norm; /* the same for each parameter alone */
     float clip_weights;   /* afterwards limits every weight to +-this */
-    float ema_decay;  /* keeps averages, "ema.NAME" = decay * it + (1-decay) * p; copies buffers */
+    float ema_decay;  /* keeps averages, "ema.NAME" = decay * it + (1-decay) * p; of buffers, too */
     const char *name; /* begins the names of the state, "adam.generator.main.0.weight.m"; default
                              the kind's. Two optimisers of the same parameters need two names. */
 } gan_optimiser;
@@ -15340,16 +15340,16 @@ static gan_tensor gani_average(gan_graph *graph, const gani_param *param) {
     return average;
 }
 
-/* Averages of the weights and copies of the buffers, under the same names behind "ema.". */
+/* Averages of the weights and of the buffers, under the same names behind "ema.". Statistics are
+ * averaged as the weights are, for the latest ones belong to weights that the average lags behind.
+ */
 static void gani_average_all(gan_graph *graph, const char *prefixes, float decay) {
     const int count = graph->params->count; /* without the averages made here */
     for (int i = 0; i < count && graph->status == GAN_OK; i++) {
-        const gani_param *param = &graph->params->items[i];
-        const gan_tensor node = gani_param_node(graph, i);
-        if (gani_is_chosen(graph, i, GAN_PARAM_WEIGHT, prefixes)) {
-            gan_assign_lerp(graph, gani_average(graph, param), node, 1.0f - decay);
-        } else if (gani_is_chosen(graph, i, GAN_PARAM_BUFFER, prefixes)) {
-            gan_assign(graph, gani_average(graph, param), node);
+        if (gani_is_chosen(graph, i, GAN_PARAM_WEIGHT, prefixes) ||
+            gani_is_chosen(graph, i, GAN_PARAM_BUFFER, prefixes)) {
+            gan_tensor average = gani_average(graph, &graph->params->items[i]);
+            gan_assign_lerp(graph, average, gani_param_node(graph, i), 1.0f - decay);
         }
     }
 }
@@ -23442,12 +23442,10 @@ typedef enum gani_dcgan_norm_kind {
     GANI_DCGAN_NONE
 } gani_dcgan_norm_kind;
 
-/* Convolutions of D. Without norms they have biases, 0 at first. */
+/* Convolutions of D. Without norms they have biases, which start as PyTorch's do. */
 static gan_layer_desc gani_dcgan_judge(gani_dcgan_norm_kind kind) {
-    static const gan_init zero = {GAN_INIT_CONSTANT, 0.0f, 0.0f};
     gan_layer_desc conv = gani_dcgan_conv;
     conv.no_bias = kind != GANI_DCGAN_NONE;
-    conv.bias_init = &zero;
     return conv;
 }
 
@@ -24745,7 +24743,7 @@ static void gani_chain_relu(gani_chain *chain, float slope) {
 
 /* For translating, ahead of the network: it is run as in training, with dropout and by statistics
  * of the image itself (Isola et al. 2017, section 3.3), unless the caller switches to "dropout=0"
- * or "running-stats=1"; not so with averaged weights, which running statistics do not belong to. */
+ * or "running-stats=1". */
 static gani_switches gani_feed_switches(gani_recipe *recipe, gan_norm_kind norm, float dropout) {
     gani_switches switches;
     memset(&switches, 0, sizeof switches);
@@ -24753,7 +24751,7 @@ static gani_switches gani_feed_switches(gani_recipe *recipe, gan_norm_kind norm,
     if (dropout > 0.0f) {
         switches.dropping = gani_feed_given(recipe, "dropout", gan_shape0(), 1.0, 0.0, 1.0);
     }
-    if (norm == GAN_NORM_BATCH && gani_option_or(recipe, "ema", 0.0) == 0.0) {
+    if (norm == GAN_NORM_BATCH) {
         switches.running = gani_feed_given(recipe, "running-stats", gan_shape0(), 0.0, 0.0, 1.0);
     }
     return switches;

@@ -812,6 +812,37 @@ static void warm_up(void) {
     gan_context_destroy(ctx);
 }
 
+/* A critic without norms has biases, spread over +-1/sqrt(fan in) as PyTorch's are at first: it
+ * learns more slowly from zeros. */
+static void critic_biases(void) {
+    gan_context *ctx = open_context(NULL, 1);
+    gan_model *model = NULL;
+    gan_model_desc desc = gan_model_defaults("wgan-gp");
+    desc.height = desc.width = 32;
+    desc.channels = 1;
+    desc.batch = 2;
+    desc.options = "ndf=32 ngf=4";
+    CHECK(gan_model_create(&model, ctx, &desc) == GAN_OK, "%s", gan_context_error(ctx));
+    gan_params *params = gan_model_params(model);
+    for (int layer = 0; layer <= 5; layer = layer ? layer + 3 : 2) {
+        char name[64];
+        snprintf(name, sizeof name, "discriminator.main.%d.weight", layer);
+        const gan_shape shape = gan_params_find(params, name).shape;
+        const double bound = 1.0 / sqrt((double)shape.dim[1] * shape.dim[2] * shape.dim[3]);
+        snprintf(name, sizeof name, "discriminator.main.%d.bias", layer);
+        const gan_param_info bias = gan_params_find(params, name);
+        double low = 0.0, high = 0.0;
+        for (int i = 0; bias.data && i < shape.dim[0]; i++) {
+            low = fmin(low, (double)bias.data[i]);
+            high = fmax(high, (double)bias.data[i]);
+        }
+        CHECK(low >= -bound && low < -0.7 * bound && high > 0.7 * bound && high <= bound,
+              "%s: %g ... %g, expected nearly +-%g", name, low, high, bound);
+    }
+    gan_model_destroy(model);
+    gan_context_destroy(ctx);
+}
+
 static void phases_and_rates(void) {
     static const gani_system system = {
         {"seldom", "", "", 4, 4, 1, 2, NULL, 0, 1, 0, 0}, seldom_train, NULL, NULL, NULL};
@@ -1418,6 +1449,7 @@ int main(int argc, char **argv) {
     TEST(every_refused_allocation_is_survived);
     TEST(critic_steps);
     TEST(warm_up);
+    TEST(critic_biases);
     TEST(phases_and_rates);
     TEST(pool_of_images);
     TEST(falling_rate);

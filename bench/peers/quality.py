@@ -46,17 +46,16 @@ def start(module):
 
 
 class Average:
-    """A copy of g whose weights are averaged over the updates, as gan.h's option ema; its statistics are g's latest."""
+    """A copy of g whose weights and statistics are averaged over the updates, as gan.h's option ema."""
 
     def __init__(self, g, decay):
         self.g, self.decay, self.net = g, decay, copy.deepcopy(g)
 
     @torch.no_grad()
     def update(self):
-        for mean, value in zip(self.net.parameters(), self.g.parameters()):
-            mean.lerp_(value, 1 - self.decay)
-        for mean, value in zip(self.net.buffers(), self.g.buffers()):
-            mean.copy_(value)
+        for mean, value in zip(self.net.state_dict().values(), self.g.state_dict().values()):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - self.decay)
 
 
 def main():
@@ -69,11 +68,12 @@ def main():
     parser.add_argument("--lr", type=float, help="default: 2e-4, of wgan-gp 1e-4")
     parser.add_argument("--n-critic", type=int, default=5)
     parser.add_argument("--ema", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(1)
+    torch.manual_seed(args.seed)
     data, critic = read_images(args.data), args.system == "wgan-gp"
     g, d = steps.dcgan_networks(32, 1, LATENT, args.ngf, args.ndf, critic=critic)
     g.apply(start)
