@@ -1126,7 +1126,7 @@ static const run runs[] = {
      score_pairs},
     {"cogan-rotate", "cogan", "network=mlp private-d=2 ema=0.999", 64, 12000,
      HALVES(GAN_DERIVE_ROTATE), score_pairs},
-    {"cogan-depth", "cogan", "ngf=32 ndf=10 ema=0.999", 32, 3000, "rgbd-kitchen/train_color",
+    {"cogan-depth", "cogan", "ngf=32 ndf=10 ema=0.995", 32, 1500, "rgbd-kitchen/train_color",
      "rgbd-kitchen/train_depth", 32, 32, 3, 1, 400, GAN_PAIRING_UNPAIRED, GAN_DERIVE_NEGATIVE, 0,
      NULL, score_pairs},
     {"context-encoder", "context-encoder", "ngf=32 ndf=32 lr-hold=200 lr-decay=200", 32, 400,
