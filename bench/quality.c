@@ -15,7 +15,7 @@
  *     --other FILE      images that are no digits, for the scale: Fashion-MNIST
  *     --sets DIR        where the other rows' sets of images are [../shared/data]
  *     --out DIR         [build/judge]: checkpoints, scores and pictures
- *     --seed N          [1] of the trained systems; the samples that are judged have one of their own
+ *     --seed N          [1] of the trained systems; samples that are judged have their own
  *     --threads N       [all processors]
  *
  * The classifier, a small convolutional network, learns from the first 50,000 images, and so do all
@@ -916,7 +916,8 @@ static float *one_of_pairs(const float *pairs, int rows, int width, int kind) {
     const size_t row = (size_t)width;
     float *images = (float *)allocate((size_t)rows * row, sizeof *images);
     for (int i = 0; i < rows; i++) {
-        memcpy(images + (size_t)i * row, pairs + (size_t)(2 * i + kind) * row, row * sizeof *images);
+        memcpy(images + (size_t)i * row, pairs + (size_t)(2 * i + kind) * row,
+               row * sizeof *images);
     }
     return images;
 }
@@ -961,8 +962,8 @@ static int nearest(const side *known, const float *x) {
 
 /* Two folders whose true pairs are known but were not learnt from: how far, in per cent of the
  * range, the second image y of a pair is from the partner of the training image that is nearest to
- * its first, x; beside it the same for the second image of the next pair. All have so many channels;
- * grey ones are read from the first. */
+ * its first, x; beside it the same for the second image of the next pair. All have so many
+ * channels; grey ones are read from the first. */
 static void score_partners(const run *r, gan_model *model, const float *x, const float *y,
                            int count, int channels, char *text, size_t size) {
     run paired = *r;
@@ -991,8 +992,8 @@ static void score_partners(const run *r, gan_model *model, const float *x, const
     gan_dataset_close(data);
 }
 
-/* A picture of pairs, and how much the images of a pair have to do with one another; those of digits
- * are measured themselves, too. */
+/* A picture of pairs, and how much the images of a pair have to do with one another; digits are
+ * measured themselves, too. */
 static void score_pairs(const run *r, gan_model *model, char *text, size_t size) {
     gan_model_info info;
     check(gan_model_get_info(model, &info), r->name);
@@ -1357,7 +1358,8 @@ int main(int argc, char **argv) {
         fprintf(
             stderr,
             "usage: quality [--data FILE] [--other FILE] [--sets DIR] [--out DIR] [--seed N] "
-            "[--threads N] classifier | scale | run NAME... | score NAME FILE | table FILE [NAME...]\n");
+            "[--threads N] classifier | scale | run NAME... | score NAME FILE | "
+            "table FILE [NAME...]\n");
         return 2;
     }
     free_network(&self.judge);
