@@ -1,4 +1,4 @@
-/* gan.h - v0.4.0 - generative adversarial networks in plain C, one header file, MIT licence
+/* gan.h - v0.5.0 - generative adversarial networks in plain C, one header file, MIT licence
  *
  * >>manual  0  MANUAL
  *
@@ -7411,8 +7411,8 @@ static void gani_thin_add(const gani_thin *t, const gani_thin_meeting *meet, con
     if (t->step == 1) {
         t->kernels->add_rows(parts, meet->part[0], meet->count[0], out + first, n);
     } else {
-        t->kernels->add_pairs(parts, meet->part[0], meet->count[0], meet->part[1],
-                                   meet->count[1], out + first, n);
+        t->kernels->add_pairs(parts, meet->part[0], meet->count[0], meet->part[1], meet->count[1],
+                              out + first, n);
     }
     gani_thin_edge(t, meet, parts, 0, first, out);
     gani_thin_edge(t, meet, parts, end, t->w, out);
@@ -7462,9 +7462,9 @@ static void gani_thin_parts(const gani_thin *t) {
         s.b = call->in + (ptrdiff_t)(t->image + b) * t->others * plane +
               (ptrdiff_t)t->rows.first * t->columns;
         s.c = t->parts + b * s.m * t->pitch;
-        s.next = t->rows.end < t->size            ? s.n
+        s.next = t->rows.end < t->size          ? s.n
                  : t->image + b + 1 < call->s.n ? t->others * plane
-                                                  : 0;
+                                                : 0;
         t->kernels->stream(&s);
     }
 }
