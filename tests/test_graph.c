@@ -1082,7 +1082,7 @@ static gan_tensor deep_step(gan_graph *g, gan_tensor *grads) {
     memset(&conv, 0, sizeof conv);
     gan_tensor x = gan_noise_normal(g, gan_shape4(2, 8, 16, 16));
     for (int i = 0; i < 6; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "w%d", i);
         wrt[i] = gan_param(g, name, gan_shape4(8, 8, 3, 3), GAN_PARAM_WEIGHT, init);
         gan_tensor y = gan_conv2d(g, gan_pad_reflect(g, x, 1, 1), wrt[i], none, &conv);
