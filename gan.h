@@ -2550,11 +2550,10 @@ typedef struct gani_block {
                                    * than panel.rows, what lies before row 0 is readable too */
     const ptrdiff_t *a_step;      /* then: [k] offsets that touch the rows of a panel by turns */
     const float *const *b;        /* [n/VW rounded up] first step of each vector of columns */
-    ptrdiff_t b_row;              /* for long rows: from step to step, */
-    int b_far;                    /* and whether b comes from beyond the caches */
+    int b_far;                    /* for dot products: b comes from beyond the caches */
     const ptrdiff_t *const *step; /* [n/panel.cols rounded up] steps [k] of each panel */
     const unsigned char *group;   /* of each panel: how it was packed, or one of GANI_PACK_ */
-    float *packed;                /* panels [k][panel.cols]; for long rows the sums */
+    float *packed;                /* panels [k][panel.cols], */
     const ptrdiff_t *packed_step; /* and their steps */
     const float *const *soon;     /* [soon_count] vectors of columns that are packed next, */
     const ptrdiff_t *soon_step;   /* [k] and their steps */
@@ -2579,10 +2578,6 @@ enum { GANI_PACK_BY_TILES = 254, GANI_PACK_IN_PLACE = 255 };
  * other, nothing is asked for early, and b is packed before. */
 enum { GANI_SHORT_K = 128 };
 
-/* For long rows of b: rows of a panel of a, and a gap after each row of sums. Rows are often powers
- * of two apart, and then sums written and elements of b that are read next should not be. */
-enum { GANI_LONG_ROWS = 4, GANI_LONG_GAP = 128 };
-
 /* What a tile needs; arrays have an entry for each of its vectors of columns. */
 typedef struct gani_strip {
     int k, add;                      /* add: out is added to */
@@ -2597,17 +2592,6 @@ typedef struct gani_strip {
     const float *ahead;              /* to be read soon, with steps of its own */
     const ptrdiff_t *ahead_step;     /* [k] */
 } gani_strip;
-
-/* What some steps of long rows need. */
-typedef struct gani_long {
-    int n, k;
-    const float *a, *b; /* [k][rows] [k][n], b_row apart */
-    ptrdiff_t b_row;
-    float *sum; /* [rows][n], ld apart */
-    ptrdiff_t ld;
-    const float *next; /* [ahead][n], b_row apart, is read soon */
-    int ahead;
-} gani_long;
 
 #endif
 
@@ -3163,103 +3147,6 @@ static void GANI_FN(gani_gemm_dots)(const gani_block *s) {
     }
 }
 
-/* sum[i][j] += a[p][i] * b[p][j] for i < M, p < s->k and V vectors of columns from j on. */
-#define GANI_LONG_STRIP(M, V, LOAD)                                      \
-    do {                                                                 \
-        const float *a = s->a, *b = s->b + j, *next = s->next + j;       \
-        float *const sum = s->sum + j;                                   \
-        vf t[M][V];                                                      \
-        GANI_UNROLL                                                      \
-        for (int i = 0; i < M; i++) {                                    \
-            GANI_UNROLL                                                  \
-            for (int v = 0; v < V; v++) {                                \
-                t[i][v] = vf_load(sum + i * ld + v * VW);                \
-            }                                                            \
-        }                                                                \
-        for (int p = 0; p < s->ahead; p++, next += b_row) {              \
-            GANI_UNROLL                                                  \
-            for (int v = 0; v < V; v++) {                                \
-                vf_ahead(next + v * VW);                                 \
-            }                                                            \
-        }                                                                \
-        for (int p = 0; p < k; p++, a += M, b += b_row) {                \
-            vf row[V];                                                   \
-            GANI_UNROLL                                                  \
-            for (int v = 0; v < V; v++) {                                \
-                row[v] = LOAD(b + v * VW);                               \
-            }                                                            \
-            GANI_UNROLL                                                  \
-            for (int i = 0; i < M; i++) {                                \
-                const vf scale = vf_set1(a[i]);                          \
-                GANI_UNROLL                                              \
-                for (int v = 0; v < V; v++) {                            \
-                    t[i][v] = vf_fma(scale, row[v], t[i][v]);            \
-                }                                                        \
-            }                                                            \
-        }                                                                \
-        GANI_UNROLL                                                      \
-        for (int i = 0; i < M; i++) {                                    \
-            GANI_UNROLL                                                  \
-            for (int v = 0; v < V; v++) {                                \
-                vf_store(sum + i * ld + v * VW, t[i][v]);                \
-            }                                                            \
-        }                                                                \
-    } while (0)
-#define GANI_LONG_LOAD_LAST(at) vf_loadn((at), n - j)
-
-/* The same for all columns; meanwhile `ahead` steps from next are asked for. */
-#define GANI_DEFINE_LONG(M, V)                                    \
-    static void GANI_FN(gani_long_##M)(const gani_long *s) {      \
-        const ptrdiff_t b_row = s->b_row, ld = s->ld;             \
-        const int n = s->n, k = s->k;                             \
-        int j = 0;                                                \
-        for (; j + V * VW <= n; j += V * VW) {                    \
-            GANI_LONG_STRIP(M, V, vf_load);                       \
-        }                                                         \
-        for (; j + VW <= n; j += VW) {                            \
-            GANI_LONG_STRIP(M, 1, vf_load);                       \
-        }                                                         \
-        if (j < n) {                                              \
-            GANI_LONG_STRIP(M, 1, GANI_LONG_LOAD_LAST);           \
-        }                                                         \
-    }
-
-GANI_DEFINE_LONG(1, 4)
-GANI_DEFINE_LONG(2, 4)
-GANI_DEFINE_LONG(3, 2)
-GANI_DEFINE_LONG(4, 2)
-
-/* The same as gemm_block where rows of b are read in place, and few rows of a meet them: each step
- * of b is read from end to end, side by side with as many as a processor can follow, and the sums
- * stay in a near cache. If b comes from farther than it looks ahead, the next steps are asked for,
- * each panel of a for its share. */
-static void GANI_FN(gani_gemm_long)(const gani_block *s) {
-    static void (*const kernels[])(const gani_long *s) = {
-        GANI_FN(gani_long_1), GANI_FN(gani_long_2), GANI_FN(gani_long_3), GANI_FN(gani_long_4)};
-    const int panels = (s->m + s->panel.rows - 1) / s->panel.rows, most = s->m > 2 ? 8 : 4;
-    gani_long strip;
-    strip.n = s->n;
-    strip.b_row = s->b_row;
-    strip.ld = (s->n + VW - 1) / VW * VW + GANI_LONG_GAP;
-    GANI_FN(gani_gemm_load)(s, s->packed, strip.ld, 0, s->m, 0, s->n);
-    for (int p = 0; p < s->k; p += strip.k) {
-        strip.k = s->k - p < most ? s->k - p : most;
-        const int left = s->k - p - strip.k, far = !s->b_far ? 0 : left < most ? left : most;
-        strip.b = s->b[0] + p * s->b_row;
-        strip.next = strip.b + strip.k * s->b_row;
-        for (int panel = 0; panel < panels; panel++) {
-            const int i = panel * s->panel.rows;
-            const int rows = s->m - i < s->panel.rows ? s->m - i : s->panel.rows;
-            strip.a = s->a + (ptrdiff_t)i * s->k + p * rows;
-            strip.sum = s->packed + i * strip.ld;
-            strip.ahead = far * (panel + 1) / panels - far * panel / panels;
-            kernels[rows - 1](&strip);
-            strip.next += strip.ahead * s->b_row;
-        }
-    }
-    GANI_FN(gani_gemm_store)(s, s->packed, strip.ld, 0, s->m, 0, s->n);
-}
-
 /* A strip of small product, `lanes` columns of b and c (at most V vectors) by M rows at a time;
  * rows that are missing are computed, but not stored. ld: of b and c. */
 #define GANI_DEFINE_SMALL(name, M, V)                                                              \
@@ -3334,9 +3221,6 @@ static void GANI_FN(gani_gemm_small)(int m, int n, int k, const float *a, ptrdif
 #undef GANI_DOTS_STEP
 #undef GANI_DOTS_LOAD_LAST
 #undef GANI_DEFINE_DOTS
-#undef GANI_LONG_STRIP
-#undef GANI_LONG_LOAD_LAST
-#undef GANI_DEFINE_LONG
 #undef GANI_DEFINE_SMALL
 
 /* ============================================================================
@@ -3829,7 +3713,7 @@ static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
  *
  * Some rows of b at a time are walked from end to end while the sums pass through the caches: as
  * many as processors follow, or as repay loading and storing the sums. What comes next in each row
- * is asked for early.
+ * is asked for early. Matrix products of few rows take the same way, see >>gemm.
  *
  * Holds:  that product; copies and sums of rows.
  * Uses:   >>simd        Knows nothing of: shapes, padding, threads.
@@ -3839,13 +3723,14 @@ static void GANI_FN(gani_wino_bias)(float *x, int count, const float *bias) {
 #if !defined(GANI_INSTANCE) && !defined(GANI_CONV_TYPES)
 #define GANI_CONV_TYPES
 
-/* c[i*c_row + j] = sum over p of a[p*a_row + i] * b[p*b_row + j], i < m, j < n, p < k. */
+/* c[i*c_row + j] = or (add) += sum over p of a[p*a_row + i] * b[p*b_row + j], i < m, j < n, p < k;
+ * in order of p, whatever m and n. */
 typedef struct gani_stream {
     int m, n, k;
     const float *a, *b;
     float *c;
     ptrdiff_t a_row, b_row, c_row;
-    int once;       /* 1: c is large and not read soon */
+    int add, once;  /* once: c is large and not read soon */
     ptrdiff_t next; /* how far behind b a product's b lies that follows; 0: there is none */
 } gani_stream;
 
@@ -3883,6 +3768,7 @@ typedef struct GANI_FN(gani_stream_part) {
                                     GANI_FN(gani_stream_part) *part) {                        \
         const ptrdiff_t a_row = s->a_row, b_row = part->b_row, c_row = s->c_row;              \
         const int p = part->p, steps = part->steps, end = part->end, past = part->past;       \
+        const int add = s->add || p > 0;                                                      \
         const ptrdiff_t ahead = part->ahead;                                                  \
         const float *const first = s->a + p * a_row + i, *const from = part->b;               \
         float *const to = s->c + i * c_row;                                                   \
@@ -3895,7 +3781,7 @@ typedef struct GANI_FN(gani_stream_part) {
             for (int r = 0; r < M; r++) {                                                     \
                 GANI_UNROLL                                                                   \
                 for (int v = 0; v < V; v++) {                                                 \
-                    sum[r][v] = p > 0 ? LOAD(c + r * c_row + v * VW, lanes) : vf_zero();      \
+                    sum[r][v] = add ? LOAD(c + r * c_row + v * VW, lanes) : vf_zero();        \
                 }                                                                             \
             }                                                                                 \
             for (int q = 0; q < steps; q++, a += a_row, b += b_row) {                         \
@@ -4973,7 +4859,6 @@ static const gani_kernels GANI_FN(gani_kernels) = {
        const ptrdiff_t *step, int k, int ahead, int group))                                    \
     X(void, gemm_block, (const gani_block *s))                                                 \
     X(void, gemm_dots, (const gani_block *s))                                                  \
-    X(void, gemm_long, (const gani_block *s))                                                  \
     X(void, gemm_small,                                                                        \
       (int m, int n, int k, const float *a, ptrdiff_t a_row, ptrdiff_t a_col, const float *b,  \
        float *c))                                                                              \
@@ -5346,7 +5231,8 @@ enum {
     GANI_GEMM_B_FLOATS = 192 << 10, /* of b packed at a time: three quarters of a second cache */
     GANI_GEMM_NC = 336,         /* most columns of a block */
     GANI_GEMM_KC = 1024,        /* most of k at a time: tiles of c begin and end seldom */
-    GANI_GEMM_LONG_NC = 4096,   /* most columns if b is read in long rows */
+    GANI_GEMM_LONG_NC = 4096,   /* most columns if b is read in long rows, and a gap behind each */
+    GANI_GEMM_LONG_GAP = 128,   /* row of sums: powers of two apart they would evict b's elements */
     GANI_GEMM_FAR = 1 << 21,    /* so many elements of b come from memory */
     GANI_GEMM_NEAR = 4096,      /* rows of b that are farther apart are not packed by tiles: each */
                                 /* step would need another page's translation */
@@ -5627,7 +5513,7 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s)
     cut.mode = mode;
     cut.panel = ctx->kernels->gemm_panel(m);
     if (mode == GANI_GEMM_LONG) {
-        cut.panel.rows = GANI_LONG_ROWS;
+        cut.panel.rows = GANI_GEMM_FEW;
     }
     gani_cut_k(&cut, s->m_all, s->n_all, k);
     const int unit = cut.panel.rows, most = GANI_GEMM_A_FLOATS / (k > 0 ? k : 1) / unit * unit;
@@ -5646,7 +5532,7 @@ static gani_cut gani_cut_make(gan_context *ctx, int mode, const gani_product *s)
     const size_t tile = (size_t)GANI_GEMM_DOTS_ROWS * (size_t)cut.panel.cols;
     /* lanes of a, b and c; steps of a, b and packed b */
     const size_t offsets = 2 * rows + 2 * nc + 3 * kc;
-    cut.b_floats = mode == GANI_GEMM_LONG ? GANI_GEMM_FEW * (nc + GANI_LONG_GAP)
+    cut.b_floats = mode == GANI_GEMM_LONG ? GANI_GEMM_FEW * (nc + GANI_GEMM_LONG_GAP)
                                           : gani_mul(nc, kc);
     cut.slot_bytes = gani_sum(gani_mul(cut.b_floats, sizeof(float)),
                               (tile * sizeof(float) + offsets * sizeof(ptrdiff_t)) +
@@ -5981,20 +5867,42 @@ static void gani_block_place_soon(const gani_product_job *job, const gani_slot *
     block->soon_step = slot->b_step;
 }
 
-/* Points to columns j ... of b for dot products, or to the first one of long rows. */
+/* Points to columns j ... of b for dot products. */
 static void gani_block_place_columns(const gani_product_job *job, const gani_slot *slot,
-                                     gani_block *block, int j, int count, int p) {
+                                     gani_block *block, int j, int p) {
     const gani_product *s = job->product;
     ptrdiff_t step;
     gani_axis_fill(&s->b.row, p, 1, &step);
-    gani_axis_fill(&s->b.col, j, count, slot->b_lane);
-    for (int q = 0; q < count; q++) {
+    gani_axis_fill(&s->b.col, j, block->n, slot->b_lane);
+    for (int q = 0; q < block->n; q++) {
         slot->vectors[q] = s->b.base + slot->b_lane[q] + step;
     }
     block->b = slot->vectors;
-    block->b_row = gani_axis_step(&s->b.row);
     block->b_far = gani_product_is_far(s);
-    block->packed = slot->b;
+}
+
+/* The block by long rows of b, from column j and step p on; its sums stay in a near cache. */
+static void gani_block_stream(const gani_product_job *job, const gani_slot *slot,
+                              const gani_block *block, int j, int p) {
+    const gani_product *s = job->product;
+    const gani_kernels *kernels = job->ctx->kernels;
+    const int width = kernels->width, ld = gani_ceil_div(block->n, width) * width;
+    gani_stream stream;
+    stream.m = block->m;
+    stream.n = block->n;
+    stream.k = block->k;
+    stream.a = block->a;
+    stream.a_row = block->m;
+    stream.b_row = gani_axis_step(&s->b.row);
+    stream.b = s->b.base + p * stream.b_row + j;
+    stream.c = slot->b;
+    stream.c_row = ld + GANI_GEMM_LONG_GAP;
+    stream.add = 1;
+    stream.once = 0;
+    stream.next = 0;
+    kernels->gemm_load(block, stream.c, stream.c_row, 0, block->m, 0, block->n);
+    kernels->stream(&stream);
+    kernels->gemm_store(block, stream.c, stream.c_row, 0, block->m, 0, block->n);
 }
 
 /* One task: a block of c, or of the copy of one split. *packed: which columns and split the slot
@@ -6038,10 +5946,9 @@ static void gani_product_task(const gani_product_job *job, const gani_slot *slot
             gani_block_bare(&block, p == k_first);
         }
         if (cut->mode == GANI_GEMM_LONG) {
-            gani_block_place_columns(job, slot, &block, j, 1, p);
-            job->ctx->kernels->gemm_long(&block);
+            gani_block_stream(job, slot, &block, j, p);
         } else if (cut->mode == GANI_GEMM_DOTS) {
-            gani_block_place_columns(job, slot, &block, j, block.n, p);
+            gani_block_place_columns(job, slot, &block, j, p);
             job->ctx->kernels->gemm_dots(&block);
         } else {
             if (*packed != columns) {
@@ -7111,7 +7018,7 @@ static void gani_few_input_task(void *arg, int index) {
     t.b = f->call->with + g * o * t.b_row + first * area;
     t.c = (f->rows ? f->rows : f->call->out) + ((ptrdiff_t)g * c + first) * area;
     t.c_row = f->pitch;
-    t.once = 0;
+    t.add = t.once = 0;
     t.next = 0;
     f->kernels->stream(&t);
     gani_fold_job fold;
@@ -7189,6 +7096,7 @@ static void gani_few_weight_task(void *arg, int index) {
     t.b_row = f->pitch;
     t.c = f->call->out + ((ptrdiff_t)g * o + row) * taps + column;
     t.c_row = taps;
+    t.add = 0;
     t.once = (ptrdiff_t)s->o * taps > GANI_FEW_ONCE;
     t.next = 0;
     f->kernels->stream(&t);
@@ -7457,7 +7365,7 @@ static void gani_thin_parts(const gani_thin *t) {
     s.a_row = s.m;
     s.b_row = plane;
     s.c_row = t->pitch;
-    s.once = 0;
+    s.add = s.once = 0;
     for (int b = 0; b < t->images; b++) {
         s.b = call->in + (ptrdiff_t)(t->image + b) * t->others * plane +
               (ptrdiff_t)t->rows.first * t->columns;
@@ -8433,8 +8341,9 @@ typedef void (*gani_conv_walk)(gani_pass *pass, const gani_conv_call *call);
 
 /* Input grad with zero padding or none. */
 static gani_conv_walk gani_choose_input_grad_zero(const gan_context *ctx, const gani_conv *s) {
-    return gani_wino_find(ctx, s)      ? gani_walk_wino_input_grad
-           : gani_conv_is_dense(s) && s->n > GANI_FEW_DENSE ? gani_walk_dense_input_grad
+    const int dense = gani_conv_is_dense(s) && s->n > GANI_FEW_DENSE;
+    return gani_wino_find(ctx, s)    ? gani_walk_wino_input_grad
+           : dense                   ? gani_walk_dense_input_grad
            : gani_conv_is_few(s)     ? gani_walk_few_input_grad
            : gani_conv_is_thin(s, 1) ? gani_walk_thin_input_grad
                                      : gani_walk_input_grad_zero;
